@@ -1,0 +1,38 @@
+# Thin names over the real commands; the first one also makes the environment.
+.PHONY: run test check bench setup ui
+SHELL := bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+run: setup
+	mlflow run . -e main --env-manager local $(ARGS)
+
+test: setup
+	python -m pytest $(ARGS)
+
+check: setup
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+bench: setup
+	python -m benchmarks.workflow
+
+ui: setup
+	mlflow ui
+
+setup: .venv/installed
+
+# Java is looked for first: it takes a moment, and the packages take minutes. uv is used when it is there.
+.venv/installed: conda.yaml
+	@python3 -m steps.core.java
+	@command -v uv >/dev/null || test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet uv; } || \
+	  { rm -rf .uv; echo "make needs uv, or python3 with venv: sudo apt-get install python3-venv" >&2; exit 1; }
+	@PATH="$$PATH:$(CURDIR)/.uv/bin"; set -e -o pipefail; \
+	  uv venv --quiet --clear .venv; \
+	  echo "installing the packages of conda.yaml ..."; \
+	  sed -n '/- pip:$$/,$$ s/^ *- \([^ ]*==.*\)/\1/p' conda.yaml | \
+	    uv pip install --quiet --compile-bytecode --python .venv/bin/python --requirements -
+	@echo "preparing Spark: its jars, and an archive of its classes for faster starts ..."
+	@python -m steps.core.spark
+	@touch $@

@@ -1,0 +1,1 @@
+"""The entry points: one module, one step, run as `python -m steps.<name>`."""

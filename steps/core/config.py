@@ -1,0 +1,194 @@
+"""The config of one workflow: YAML read into frozen models that know every key, and report every mistake at once."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from steps.core.errors import ConfigInvalid, ConfigNotFound, did_you_mean
+
+PROJECT = Path(__file__).resolve().parents[2]
+PREDICTION_COLUMNS = ("prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # what Delta and Spark take without quoting
+ModelName = Annotated[str, Field(pattern=r"^[^/:@%.\s][^/:@%]*$")]  # what a models:/ URI can hold
+Rounds = Annotated[int, Field(ge=1, le=100_000)]
+MaxDepth = Annotated[int, Field(ge=1, le=64)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Metric = Literal["accuracy", "f1_macro", "precision_macro", "recall_macro", "log_loss", "roc_auc"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Source(Strict):
+    uri: str
+    format: Literal["csv", "json", "parquet", "delta"] | None = None  # by default from the file's name
+    options: dict[str, str | bool | int] = {}  # handed to Spark's reader: sep, encoding, ...
+
+
+class Column(Strict):
+    """What a column's values must be. `min` and `max` are inclusive, in the column's own unit."""
+
+    source: str | None = None  # its name in the source; by default its own
+    type: Literal["double", "long", "boolean", "string", "date", "timestamp"]
+    min: float | None = None
+    max: float | None = None
+    allowed: tuple[str | int | float | bool, ...] | None = None
+    required: bool = False  # a missing value breaks the contract
+    feature: bool = True  # whether the model may see it
+
+    @model_validator(mode="after")
+    def _rules_fit_the_type(self) -> "Column":
+        if self.type not in ("double", "long") and (self.min is not None or self.max is not None):
+            raise ValueError(f"min and max are for columns of type double or long, not {self.type}")
+        if self.type in ("date", "timestamp") and self.allowed is not None:
+            raise ValueError(f"allowed is not for columns of type {self.type}")
+        return self
+
+
+class Split(Strict):
+    """Shares of the rows, and what decides a row's part: its features (default) or the value of one column."""
+
+    test: Share = 0.2
+    validation: Share = 0.1
+    seed: Seed = 7
+    group: Name | None = None
+
+    @model_validator(mode="after")
+    def _leaves_rows_to_train_on(self) -> "Split":
+        if self.test + self.validation >= 1:
+            raise ValueError(f"test {self.test} and validation {self.validation} leave nothing to train on")
+        return self
+
+
+class Model(Strict):
+    name: ModelName
+    rounds: Rounds = 200
+    max_depth: MaxDepth = 6
+    learning_rate: LearningRate = 0.1
+    early_stopping_rounds: Rounds = 20
+    seed: Seed = 0
+
+
+class Gate(Strict):
+    """A version passes when its metric on the test part is good enough in absolute terms, against always answering
+    the most frequent class, and against the champion. Differences are in the metric's own unit, positive = better."""
+
+    metric: Metric = "f1_macro"
+    at_least: float | None = None  # for log_loss: at most
+    over_baseline: float = 0.0
+    below_champion: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Config(Strict):
+    name: Name
+    source: Source
+    columns: Annotated[dict[Name, Column], Field(min_length=2)]
+    key: tuple[Name, ...] = ()
+    target: Name
+    task: Literal["classification"] = "classification"
+    split: Split = Split()
+    model: Model
+    gate: Gate = Gate()
+
+    @field_validator("columns")
+    @classmethod
+    def _names_are_free(cls, columns: dict[str, Column]) -> dict[str, Column]:
+        if taken := [name for name in columns if name.lower() in PREDICTION_COLUMNS]:
+            raise ValueError(f"{', '.join(taken)}: the predictions table has columns of these names")
+        if len({name.lower() for name in columns}) < len(columns):
+            raise ValueError("two columns differ only by case, which Delta does not tell apart")
+        return columns
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Config":
+        named = {
+            "target": [self.target],
+            "key": self.key,
+            "split.group": [self.split.group] if self.split.group else [],
+        }
+        for where, names in named.items():
+            for name in names:
+                if name not in self.columns:
+                    raise ValueError(f"{where}: {name!r} is not under columns{did_you_mean(name, self.columns)}")
+        if self.columns[self.target].type not in ("string", "long", "boolean"):
+            raise ValueError(
+                f"target: {self.target!r} is {self.columns[self.target].type}; a class is string, long or boolean"
+            )
+        if not self.features:
+            raise ValueError("columns: none is left as a feature")
+        if dates := [name for name in self.features if self.columns[name].type in ("date", "timestamp")]:
+            raise ValueError(f"columns: {', '.join(dates)} cannot be a feature; say `feature: false`")
+        return self
+
+    @property
+    def features(self) -> list[str]:
+        """The columns that a model sees, in their order: not the target, the key, the group or `feature: false`."""
+        unseen = {self.target, self.split.group, *self.key}
+        return [name for name, column in self.columns.items() if column.feature and name not in unseen]
+
+    @property
+    def training_columns(self) -> list[str]:
+        """What training and evaluation read: the features, the target and what decides a row's part."""
+        return list(dict.fromkeys([*self.features, self.target, *([self.split.group] if self.split.group else [])]))
+
+
+def load(path: str, *, home: Path) -> Config:
+    """Read the config at `path`: absolute, or relative to `home` (where the command was given) or to the project."""
+    candidates = list(dict.fromkeys([home / path, PROJECT / path]))
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise ConfigNotFound(path, [str(folder) for folder in dict.fromkeys([home, PROJECT])])
+    try:
+        raw = yaml.load(found.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        raise ConfigInvalid(path, [f"is not YAML: {err}"]) from err
+    if not isinstance(raw, dict):
+        raise ConfigInvalid(path, [f"holds {type(raw).__name__}, not a mapping of keys"])
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as err:
+        raise ConfigInvalid(path, mistakes(err, Config)) from err
+
+
+def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line a mistake: the path of the key, what is wrong with it and, for an unknown key, the nearest known."""
+    return [_mistake(details, model) for details in error.errors()]
+
+
+def _mistake(details: Any, model: type[BaseModel]) -> str:
+    path = ".".join(str(part) for part in details["loc"] if part != "[key]")
+    message = re.sub(r"^Value error, ", "", details["msg"])
+    if details["type"] == "extra_forbidden":
+        return f"{path} is not a key{did_you_mean(str(details['loc'][-1]), _keys_beside(details['loc'], model))}"
+    if details["type"] == "missing":
+        return f"{path} is missing"
+    if details["type"] == "value_error":
+        return f"{path}: {message}" if path else message
+    return f"{path}: {details['input']!r} given, {message[0].lower()}{message[1:]}"
+
+
+def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> Iterable[str]:
+    for part in location[:-1]:
+        if str(part) not in model.model_fields:  # the name of a column: below it are the keys of Column
+            continue
+        annotation = model.model_fields[str(part)].annotation
+        model = Column if part == "columns" else annotation if isinstance(annotation, type) else model
+    return model.model_fields
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader, but a key that is given twice is a mistake instead of the last one winning in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
+        return super().construct_mapping(node, deep)

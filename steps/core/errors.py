@@ -1,0 +1,166 @@
+"""The mistakes that a user can mend; each says what was given, what was expected and what to do next.
+
+UserError
+|-- ParametersInvalid, ConfigNotFound, ConfigInvalid      what was asked for
+|-- JavaUnusable, SparkUnavailable                        the machine
+|-- TrackingUnavailable, LakeUndefined                    where things live
+|-- SourceUnreadable, ContractBroken                      the source
+|-- TableNotFound, TableVersionGone, TableUnfit           tables
+`-- ModelNotFound, PromotionRefused, NothingToInferWith   models
+    StepFailed                                            a step of the workflow; carries that step's own message
+
+Anything else that is raised is a bug of ours and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Base of all of them. The text is the whole message: what was given, `expected` and `next`, a line each."""
+
+    def __init__(self, given: str, *, expected: str, next: str) -> None:
+        super().__init__(f"{type(self).__name__}: {given}\n  expected  {expected}\n  next      {next}")
+
+
+class ParametersInvalid(UserError):
+    def __init__(self, entry_point: str, mistakes: Iterable[str], known: Iterable[str]) -> None:
+        super().__init__(
+            listed(f"-e {entry_point} was given parameters that it cannot take", mistakes),
+            expected=f"-P NAME=VALUE with NAME among {', '.join(known)}",
+            next="correct these parameters and run it again",
+        )
+
+
+class ConfigNotFound(UserError):
+    def __init__(self, path: str, looked_in: Iterable[str]) -> None:
+        super().__init__(
+            f"config {path!r} is not a file",
+            expected=f"a YAML file, looked for in {' and '.join(looked_in)}",
+            next="pass its path with -P config=PATH",
+        )
+
+
+class ConfigInvalid(UserError):
+    def __init__(self, path: str, mistakes: Iterable[str]) -> None:
+        super().__init__(
+            listed(f"config {path}", mistakes),
+            expected="the keys of configs/iris.yaml, with values of the same kinds",
+            next="correct these keys and run it again",
+        )
+
+
+class JavaUnusable(UserError):
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            found,
+            expected="Java 17, at JAVA_HOME or on PATH, for Spark",
+            next="install it (Debian, Ubuntu: `sudo apt-get install openjdk-17-jre-headless`) or correct JAVA_HOME",
+        )
+
+
+class SparkUnavailable(UserError):
+    def __init__(self, reason: str, *, next: str) -> None:
+        super().__init__(f"Spark cannot be used: {reason}", expected="a running Spark Connect server", next=next)
+
+
+class TrackingUnavailable(UserError):
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"the tracking store {uri} cannot be used: {reason}",
+            expected="an MLflow tracking server that answers, or a SQLite database",
+            next="start the server, or correct or unset MLFLOW_TRACKING_URI",
+        )
+
+
+class LakeUndefined(UserError):
+    def __init__(self, given: str) -> None:
+        super().__init__(
+            given,
+            expected="a folder to keep the tables in",
+            next="pass -P lake=FOLDER or set LAKE_URI",
+        )
+
+
+class SourceUnreadable(UserError):
+    def __init__(
+        self, uri: str, reason: str, *, next: str = "correct source.uri in the config, or pass -P source=URI"
+    ) -> None:
+        super().__init__(
+            f"source {uri}: {reason}",
+            expected="sklearn:<name>, or a file, folder or glob of csv, json, parquet or delta",
+            next=next,
+        )
+
+
+class ContractBroken(UserError):
+    def __init__(self, uri: str, mistakes: Iterable[str]) -> None:
+        super().__init__(
+            listed(f"source {uri} breaks the contract of its config; nothing was written", mistakes),
+            expected="rows that keep the types and rules under `columns`",
+            next="correct the source, or the columns in the config",
+        )
+
+
+class TableNotFound(UserError):
+    def __init__(self, uri: str, *, next: str = "run `mlflow run . -e ingest`, or pass another table") -> None:
+        super().__init__(f"{uri} is not a Delta table", expected="<lake>/<name> or <lake>/<name>@v<N>", next=next)
+
+
+class TableVersionGone(UserError):
+    def __init__(self, uri: str, reason: str, *, versions: str) -> None:
+        super().__init__(
+            f"{uri}: {reason}", expected=f"a version from {versions}", next="pass another version of the table"
+        )
+
+
+class TableUnfit(UserError):
+    """The table can be read, but not used for what was asked."""
+
+    def __init__(self, uri: str, mistakes: Iterable[str], *, expected: str, next: str) -> None:
+        super().__init__(listed(uri, mistakes), expected=expected, next=next)
+
+
+class ModelNotFound(UserError):
+    def __init__(self, given: str, *, known: Iterable[str]) -> None:
+        there_is = ", ".join(known) or "no model yet"
+        super().__init__(
+            given,
+            expected=f"models:/<name>/<version> or models:/<name>@<alias>; there is {there_is}",
+            next="run `mlflow run . -e train` and `-e evaluate`, or pass another model",
+        )
+
+
+class PromotionRefused(UserError):
+    def __init__(self, given: str, *, expected: str, next: str) -> None:
+        super().__init__(given, expected=expected, next=next)
+
+
+class NothingToInferWith(UserError):
+    def __init__(self, model: str, verdict: str, reasons: str) -> None:
+        super().__init__(
+            f"the gate's verdict on {model} is {verdict} and there is no champion: {reasons}",
+            expected="a version that passes the gate, or one that the alias staging names already",
+            next="change the data, the hyperparameters or the gate in the config, and run it again",
+        )
+
+
+class StepFailed(UserError):
+    """A child run failed. `message` is what the step left on its run, `command` runs it again."""
+
+    def __init__(self, step: str, message: str, command: str) -> None:
+        Exception.__init__(self, f"{step} failed\n{message}\n  again     {command}")
+
+
+def listed(title: str, mistakes: Iterable[str]) -> str:
+    """`title` alone with one mistake on its line, or above several of them."""
+    mistakes = list(mistakes)
+    if len(mistakes) == 1:
+        return f"{title}: {mistakes[0]}"
+    return "\n    - ".join([f"{title}:", *mistakes])
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The part of a message that names the nearest of `known`, or "" when none is near."""
+    nearest = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""

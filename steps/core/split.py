@@ -1,0 +1,69 @@
+"""Which part a row belongs to: a pure function of its features (or its group) and the seed. Nothing is stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from steps.core.config import Config
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """All that decides a row's part. `columns` are the features in any order, or the one group column."""
+
+    test: float
+    validation: float
+    seed: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame
+
+
+def settings_of(config: Config) -> SplitSettings:
+    """The settings by which a config's rows are split: by its group column, else by its features."""
+    columns = (config.split.group,) if config.split.group else tuple(sorted(config.features))
+    return SplitSettings(
+        test=config.split.test, validation=config.split.validation, seed=config.split.seed, columns=columns
+    )
+
+
+def split(rows: pd.DataFrame, settings: SplitSettings) -> Parts:
+    """`rows` in their three parts, each in an order that follows from content alone."""
+    part = parts(rows, settings)
+    ordered = np.argsort(hashes(rows, sorted(rows.columns), seed=0), kind="stable")
+    return Parts(**{name: rows.iloc[ordered[part[ordered] == name]].reset_index(drop=True) for name in PARTS})
+
+
+def parts(rows: pd.DataFrame, settings: SplitSettings) -> np.ndarray:
+    """The part of each row, (n,) of "train", "validation" or "test". Equal rows are always in the same part."""
+    position = hashes(rows, sorted(settings.columns), seed=settings.seed) / 2.0**64  # uniform in [0, 1]
+    in_test, in_validation = position < settings.test, position < settings.test + settings.validation
+    return np.where(in_test, "test", np.where(in_validation, "validation", "train"))
+
+
+def hashes(rows: pd.DataFrame, columns: Sequence[str], *, seed: int) -> np.ndarray:
+    """A uint64 for the content of each row, (n,): SipHash by pandas of canonical values, keyed by the seed.
+
+    A golden value in tests/test_split.py holds this to the same answer from version to version.
+    """
+    canonical = pd.DataFrame({str(i): _canonical(rows[name]) for i, name in enumerate(columns)})
+    key = f"{seed:016d}"  # pandas takes 16 bytes
+    hashed: np.ndarray = pd.util.hash_pandas_object(canonical, index=False, hash_key=key).to_numpy(dtype=np.uint64)
+    return hashed
+
+
+def _canonical(values: pd.Series) -> pd.Series:
+    """One representation for equal values: numbers as doubles without -0.0, everything else as text, missing as one."""
+    if pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
+        numbers = values.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan) + 0.0
+        return pd.Series(np.where(np.isnan(numbers), np.nan, numbers))
+    return pd.Series([None if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)])

@@ -1,0 +1,178 @@
+"""Judge a model on the test part of a table, beside a naive baseline and the champion, and let the gate decide.
+
+Reads   the table's test part, which no model with the same split was trained on; the train part's class shares
+Writes  metrics, pictures and report.html; the verdict on the version; on a pass the alias `staging` moves to it
+Hands on  output.verdict (pass, fail or undecided), output.champion (what `staging` names afterwards; "" for nothing)
+Fails   TableNotFound, TableVersionGone, TableUnfit, ModelNotFound
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from sklearn.metrics import confusion_matrix
+
+from steps.core import config, gate, lake, metrics, pictures, registry, report, split, step
+from steps.core.errors import TableUnfit
+from steps.core.parameters import parameters
+
+BASELINE = "baseline"
+
+
+@parameters
+class EvaluateParameters:
+    config: str = "configs/iris.yaml"
+    table: str = ""
+    model: str = ""
+    lake: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """`scores` of every contender that could be scored, by name; details of the model that is judged."""
+
+    verdict: gate.Verdict
+    scores: dict[str, Mapping[str, float]]
+    classes: tuple[str | int | bool, ...]
+    probabilities: np.ndarray | None
+
+
+def evaluate(
+    parts: split.Parts,
+    model: registry.LoadedModel,
+    *,
+    settings: config.Config,
+    champion: registry.LoadedModel | None,
+) -> Evaluation:
+    """Score `model`, the baseline and `champion` on `parts.test` and ask the gate."""
+    truth = parts.test[settings.target].to_numpy()
+    classes = model.scorer.schema.classes
+    shares = metrics.baseline(parts.train[settings.target].to_numpy(), classes, rows=len(truth))
+    judged, probabilities = contend(model, parts.test, target=settings.target)
+    naive = gate.Candidate(name=BASELINE, scores={} if judged.unfit else metrics.scores(truth, shares, classes))
+    rival = contend(champion, parts.test, target=settings.target)[0] if champion else None
+    verdict = gate.judge(settings.gate, model=judged, baseline=naive, champion=rival)
+    contenders = [judged, naive, *([rival] if rival and rival.name != judged.name else [])]
+    return Evaluation(
+        verdict=verdict,
+        scores={each.name: each.scores for each in contenders if each.scores},
+        classes=classes,
+        probabilities=probabilities,
+    )
+
+
+def contend(
+    model: registry.LoadedModel, test: pd.DataFrame, *, target: str
+) -> tuple[gate.Candidate, np.ndarray | None]:
+    """`model` scored on `test`, with its probabilities (n, classes), or the reason why it cannot be."""
+    schema = model.scorer.schema
+    strange = set(test[target]) - set(schema.classes)
+    absent = [feature.name for feature in schema.features if feature.name not in test]
+    if strange or absent:
+        unfit = (
+            [f"the test part has {target} {', '.join(map(str, sorted(strange)))}, which it never saw"]
+            if strange
+            else []
+        )
+        unfit += [f"the table has no column {name}" for name in absent]
+        return gate.Candidate(name=model.uri, scores={}, unfit=" and ".join(unfit)), None
+    probabilities = model.scorer.probabilities(test)
+    scores = metrics.scores(test[target].to_numpy(), probabilities, schema.classes)
+    return gate.Candidate(name=model.uri, scores=scores, trained_on=_trained_on(model, test)), probabilities
+
+
+def _trained_on(model: registry.LoadedModel, test: pd.DataFrame) -> int:
+    """How many rows of `test` the model's own split puts outside its test part; 0 when the settings are the same."""
+    own = dict(model.scorer.schema.split)
+    settings = split.SplitSettings(**{**own, "columns": tuple(own["columns"])})
+    if any(name not in test for name in settings.columns):
+        return len(test)
+    return int((split.parts(test, settings) != "test").sum())
+
+
+def _log(evaluation: Evaluation, *, truth: np.ndarray, model_uri: str, facts: Mapping[str, str]) -> None:
+    """Metrics of each contender, pictures and the report, as far as the model could be scored."""
+    mlflow.log_metrics(dict(evaluation.scores.get(model_uri, {})))
+    for name, scores in evaluation.scores.items():
+        if name != model_uri:
+            role = BASELINE if name == BASELINE else "champion"
+            mlflow.log_metrics({f"{role}_{metric}": value for metric, value in scores.items()})
+    figures, by_class = {}, {}
+    if evaluation.probabilities is not None:
+        labels = [str(label) for label in evaluation.classes]
+        predicted = np.asarray(evaluation.classes)[evaluation.probabilities.argmax(axis=1)]
+        counts = confusion_matrix(truth, predicted, labels=list(evaluation.classes))
+        figures = {
+            "confusion_matrix": pictures.confusion_matrix(counts, labels),
+            "curves": pictures.curves(truth, evaluation.probabilities, evaluation.classes),
+        }
+        by_class = metrics.per_class(truth, evaluation.probabilities, evaluation.classes)
+        mlflow.log_metrics({f"{name}.{label}": value for label, row in by_class.items() for name, value in row.items()})
+    for name, figure in figures.items():
+        mlflow.log_figure(figure, f"{name}.png")
+    page = report.render(
+        title=model_uri,
+        verdict=evaluation.verdict,
+        facts=facts,
+        scores=evaluation.scores,
+        per_class=by_class,
+        figures=figures,
+    )
+    mlflow.log_text(page, "report.html")
+
+
+def _pass_the_gate(version: ModelVersion, verdict: gate.Verdict, run_id: str) -> ModelVersion | None:
+    """Record the verdict and, on a pass, move `staging`; returns what it names then."""
+    registry.record_verdict(version, verdict=verdict.outcome, reasons=verdict.reasons, run_id=run_id)
+    if verdict.outcome == "pass":
+        registry.move_alias(version, registry.STAGING, how="gate")
+        return version
+    return registry.champion(version.name)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    with step.start("evaluate", EvaluateParameters, argv) as (parameters, run):
+        settings = config.load(parameters.config, home=lake.home())
+        version = registry.resolve(parameters.model or registry.newest_uri(settings.model.name))
+        champion_version = registry.champion(version.name)
+        table = lake.pin(lake.table_uri(parameters.table or f"{lake.root(parameters.lake)}/{settings.name}"))
+        model = registry.load(version)
+        champion = registry.load(champion_version) if champion_version else None
+        run.reads(table=table, model=model.uri, champion=champion.uri if champion else "")
+        run.ran_with(
+            table__uri=table, model__uri=model.uri, **{f"gate__{k}": v for k, v in settings.gate.model_dump().items()}
+        )
+        run.logs_table(table, context="evaluate")
+
+        rows = lake.read(table, columns=settings.training_columns).to_pandas()
+        parts = split.split(rows[rows[settings.target].notna()], split.settings_of(settings))
+        if parts.test.empty:
+            raise TableUnfit(
+                str(table),
+                ["its test part has no labelled row"],
+                expected="rows to judge the model on",
+                next="ingest more rows, or change split in the config",
+            )
+
+        evaluation = evaluate(parts, model, settings=settings, champion=champion)
+
+        counts = {f"{name}_rows": len(part) for name, part in asdict(parts).items()}
+        facts = {
+            "table": str(table),
+            "rows in the test part": str(counts["test_rows"]),
+            "model run": version.run_id or "",
+        }
+        _log(evaluation, truth=parts.test[settings.target].to_numpy(), model_uri=model.uri, facts=facts)
+        champion_now = _pass_the_gate(version, evaluation.verdict, run.run_id)
+        mlflow.set_tag(step.REASONS, "; ".join(evaluation.verdict.reasons)[: step.TAG_CHARACTERS])
+        run.writes(
+            verdict=evaluation.verdict.outcome,
+            champion=registry.uri_of(champion_now) if champion_now else "",
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Move an alias of a model, or take it one step back.
+
+Reads   the version's verdict, the alias's history
+Writes  the alias and one entry of its history (who, when, from, to) on the registered model
+Hands on  output.model, what the alias names afterwards
+Fails   ModelNotFound; PromotionRefused when the verdict is not a pass (unless force=true) or there is nothing
+        to go back to
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from mlflow.entities.model_registry import ModelVersion
+
+from steps.core import config, lake, registry, step
+from steps.core.errors import PromotionRefused
+from steps.core.parameters import parameters
+
+PREVIOUS = "previous"
+
+
+@parameters
+class PromoteParameters:
+    config: str = "configs/iris.yaml"
+    name: str = ""  # of the model; by default the config's
+    version: str = registry.STAGING  # a number, an alias, or "previous"
+    alias: str = registry.PRODUCTION
+    force: bool = False
+
+
+def choose(name: str, version: str, alias: str) -> ModelVersion:
+    """The version of model `name` that a number, another alias or "previous" means."""
+    if version.isdecimal():
+        return registry.resolve(f"models:/{name}/{version}")
+    if version != PREVIOUS:
+        return registry.resolve(f"models:/{name}@{version}")
+    now = registry.aliases(name).get(alias, "")
+    before = registry.previous(registry.history(name, alias), now) if now else ""
+    if not before:
+        raise PromotionRefused(
+            f"{alias} of {name} named nothing before {'version ' + now if now else 'now'}",
+            expected="an alias that has moved at least twice",
+            next="pass the version by its number: -P version=N",
+        )
+    return registry.resolve(f"models:/{name}/{before}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    with step.start("promote", PromoteParameters, argv) as (parameters, run):
+        registry.check_alias(parameters.alias)
+        name = parameters.name or config.load(parameters.config, home=lake.home()).model.name
+        version = choose(name, parameters.version, parameters.alias)
+        verdict = version.tags.get(registry.VERDICT, "not judged yet")
+        if verdict != "pass" and not parameters.force:
+            reasons = version.tags.get(f"{registry.VERDICT}.reasons", "")
+            raise PromotionRefused(
+                f"the verdict on {registry.uri_of(version)} is: {verdict}" + (f" ({reasons})" if reasons else ""),
+                expected="a version that passed the gate",
+                next=f"run `mlflow run . -e evaluate -P model={registry.uri_of(version)}`, or pass -P force=true",
+            )
+        how: Literal["previous", "promote"] = "previous" if parameters.version == PREVIOUS else "promote"
+        moved = registry.move_alias(version, parameters.alias, how=how)
+        run.reads(version=registry.uri_of(version))
+        run.ran_with(verdict=verdict, moved=moved)
+        run.writes(model=registry.uri_of(version))
+        print(f"promote: {parameters.alias} {'now names' if moved else 'named already'} version {version.version}")
+
+
+if __name__ == "__main__":
+    main()

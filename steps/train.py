@@ -1,0 +1,213 @@
+"""Train a classifier on one version of a table and register it.
+
+Reads   the table's train part; the validation part only to stop early
+Writes  a new version of the config's model: booster, schema, signature, input example; metrics for each round,
+        learning curve and feature importance as pictures
+Hands on  output.model, models:/<name>/<version>
+Fails   TableNotFound, TableVersionGone, TableUnfit (a column is missing, one class, an empty part)
+"""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import xgboost
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.models import ModelSignature
+from mlflow.types.schema import ColSpec, Map, TensorSpec
+from mlflow.types.schema import Schema as MlflowSchema
+
+from steps.core import config, lake, pictures, registry, scorer, step
+from steps.core.errors import TableUnfit
+from steps.core.parameters import Hyperparameters, parameters
+from steps.core.split import Parts, SplitSettings, settings_of, split
+
+METRIC = "mlogloss"  # XGBoost's multi-class log loss, nats per row
+
+
+@parameters
+class TrainParameters(Hyperparameters):
+    config: str = "configs/iris.yaml"
+    table: str = ""
+    lake: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """`booster` holds the best rounds only; `history` the metric of each part after each round that was tried."""
+
+    booster: xgboost.Booster
+    best_round: int
+    history: dict[str, list[float]]
+
+
+def fit_booster(parts: Parts, schema: scorer.Schema, *, model: config.Model) -> Fit:
+    """Boost on `parts.train` until `parts.validation` has not got better for early_stopping_rounds."""
+    train, validation = (_labelled_matrix(rows, schema) for rows in (parts.train, parts.validation))
+    evaluations: dict[str, dict[str, list[float]]] = {}
+    booster = xgboost.train(
+        {
+            "objective": "multi:softprob",
+            "num_class": len(schema.classes),
+            "eval_metric": METRIC,
+            "max_depth": model.max_depth,
+            "learning_rate": model.learning_rate,
+            "seed": model.seed,
+        },
+        train,
+        num_boost_round=model.rounds,
+        evals=[(train, "train"), (validation, "validation")],
+        early_stopping_rounds=model.early_stopping_rounds,
+        evals_result=evaluations,
+        verbose_eval=False,
+    )
+    rounds = booster.best_iteration + 1
+    history = {part: values[METRIC] for part, values in evaluations.items()}
+    return Fit(booster=booster[:rounds], best_round=rounds, history=history)
+
+
+def learn_schema(
+    parts: Parts, settings: config.Config, *, split_settings: SplitSettings, table_uri: str
+) -> scorer.Schema:
+    """What the train part says of the features and the classes. TableUnfit when there is nothing to learn."""
+    labels = sorted(parts.train[settings.target].unique().tolist())
+    empty = [name for name, rows in asdict(parts).items() if rows.empty]
+    if empty or len(labels) < 2:
+        mistakes = [f"its {name} part has no labelled row" for name in empty]
+        if len(labels) == 1:
+            mistakes.append(f"{settings.target} has one value ({labels[0]}) in its train part")
+        raise TableUnfit(
+            table_uri,
+            mistakes,
+            expected=f"rows in all three parts, with at least two values of {settings.target} to tell apart",
+            next="ingest more rows, or change split or target in the config",
+        )
+    features = [
+        scorer.Feature(
+            name=name,
+            type=settings.columns[name].type,  # type: ignore[arg-type]  # Config allows no dates among features
+            levels=_levels(parts.train[name]) if settings.columns[name].type == "string" else None,
+        )
+        for name in settings.features
+    ]
+    return scorer.Schema(
+        features=tuple(features),
+        target=settings.target,
+        classes=tuple(labels),
+        split=asdict(split_settings),
+        table_uri=table_uri,
+    )
+
+
+def signature_of(schema: scorer.Schema, target_type: str) -> ModelSignature:
+    """Whole numbers go in as double: they may be missing when scored, and an integer cannot be (mlflow/mlflow#3798)."""
+
+    def kind(of: str) -> str:
+        return "double" if of == "long" else of
+
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(kind(each.type), each.name) for each in schema.features]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(target_type, "prediction"),
+        ColSpec("double", "probability"),
+        ColSpec(Map("double"), "probabilities"),
+    ]
+    return ModelSignature(inputs=MlflowSchema(inputs), outputs=MlflowSchema(outputs))
+
+
+def _labelled_matrix(rows: pd.DataFrame, schema: scorer.Schema) -> xgboost.DMatrix:
+    known = rows[rows[schema.target].isin(schema.classes)]
+    codes = {label: code for code, label in enumerate(schema.classes)}
+    return xgboost.DMatrix(
+        scorer.design_matrix(known, schema.features),
+        label=np.array([codes[label] for label in known[schema.target]]),
+        feature_names=[feature.name for feature in schema.features],
+        feature_types=scorer.feature_types(schema.features),
+        enable_categorical=True,
+    )
+
+
+def _levels(values: pd.Series) -> tuple[str, ...]:
+    return tuple(sorted(values.dropna().unique()))
+
+
+def _log_history(fit: Fit, run_id: str) -> None:
+    now = time.time_ns() // 10**6
+    metrics = [
+        Metric(f"{part}_{METRIC}", value, now, round_number)
+        for part, values in fit.history.items()
+        for round_number, value in enumerate(values, start=1)
+    ]
+    MlflowClient().log_batch(run_id, metrics=metrics)
+    mlflow.log_metric("best_round", fit.best_round)
+    mlflow.log_figure(
+        pictures.learning_curve(fit.history, best_round=fit.best_round, metric=METRIC), "learning_curve.png"
+    )
+    gain = {name: float(value) for name, value in fit.booster.get_score(importance_type="total_gain").items()}  # type: ignore[arg-type]
+    mlflow.log_figure(pictures.feature_importance(gain), "feature_importance.png")
+
+
+def _register(
+    booster: bytes, schema: scorer.Schema, *, signature: ModelSignature, example: pd.DataFrame, name: str
+) -> ModelVersion:
+    """Log the model and register it as the next version of `name`."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"booster": Path(folder, "booster.ubj"), "schema": Path(folder, "schema.json")}
+        files["booster"].write_bytes(booster)
+        files["schema"].write_text(schema.dumps(), encoding="utf-8")
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=scorer.__file__,
+            artifacts={key: str(path) for key, path in files.items()},
+            signature=signature,
+            input_example=example,
+            pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "xgboost", "pandas", "numpy")],
+            registered_model_name=name,
+        )
+    return registry.resolve(f"models:/{name}/{logged.registered_model_version}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    with step.start("train", TrainParameters, argv) as (parameters, run):
+        settings = config.load(parameters.config, home=lake.home())
+        model = settings.model.model_copy(update=parameters.hyperparameters())
+        table = lake.pin(lake.table_uri(parameters.table or f"{lake.root(parameters.lake)}/{settings.name}"))
+        run.reads(table=table)
+        run.ran_with(table__uri=table, **{f"model__{key}": value for key, value in model.model_dump().items()})
+        run.logs_table(table, context="train")
+
+        rows = lake.read(table, columns=settings.training_columns).to_pandas()
+        labelled = rows[rows[settings.target].notna()]
+        split_settings = settings_of(settings)
+        parts = split(labelled, split_settings)
+        schema = learn_schema(parts, settings, split_settings=split_settings, table_uri=str(table))
+        counts = {f"{part}_rows": len(part_rows) for part, part_rows in asdict(parts).items()}
+        mlflow.log_metrics({**counts, "unlabelled_rows": len(rows) - len(labelled)})
+
+        fit = fit_booster(parts, schema, model=model)
+
+        booster = bytes(fit.booster.save_raw("ubj"))
+        _log_history(fit, run.run_id)
+        registered = _register(
+            booster,
+            schema,
+            signature=signature_of(schema, settings.columns[settings.target].type),
+            example=parts.train[[feature.name for feature in schema.features]].head(3),
+            name=model.name,
+        )
+        tags = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
+        tags["booster_sha256"] = hashlib.sha256(booster).hexdigest()
+        registry.tag(registered, tags)
+        run.writes(model=registry.uri_of(registered))
+
+
+if __name__ == "__main__":
+    main()
