@@ -29,7 +29,7 @@ setup: .venv/installed
 	@command -v uv >/dev/null || test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet uv; } || \
 	  { rm -rf .uv; echo "make needs uv, or python3 with venv: sudo apt-get install python3-venv" >&2; exit 1; }
 	@PATH="$$PATH:$(CURDIR)/.uv/bin"; set -e -o pipefail; \
-	  uv venv --quiet --clear .venv; \
+	  uv venv --quiet --clear --seed .venv; \
 	  echo "installing the packages of conda.yaml ..."; \
 	  sed -n '/- pip:$$/,$$ s/^ *- \([^ ]*==.*\)/\1/p' conda.yaml | \
 	    uv pip install --quiet --compile-bytecode --python .venv/bin/python --requirements -
