@@ -57,10 +57,12 @@ def output_schema(rows: pa.Schema, model: scorer.Scorer) -> pa.Schema:
     )
 
 
-def score(table: lake.TableUri, model: scorer.Scorer, session: SparkSession) -> DataFrame:
+def score(
+    table: lake.TableUri, model: scorer.Scorer, session: SparkSession, *, in_memory_bytes: int = IN_MEMORY_BYTES
+) -> DataFrame:
     """The table's rows with their predictions: scored here when they are few, by Spark's workers when they are many."""
     columns = lake.schema(table)
-    if lake.size_bytes(table) <= IN_MEMORY_BYTES:
+    if lake.size_bytes(table) <= in_memory_bytes:
         return session.createDataFrame(add_predictions(lake.read(table, columns=columns.names), model))
     cloudpickle.register_pickle_by_value(sys.modules[type(model).__module__])
     cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -61,7 +61,11 @@ class JavaUnusable(UserError):
 
 class SparkUnavailable(UserError):
     def __init__(self, reason: str, *, next: str) -> None:
-        super().__init__(f"Spark cannot be used: {reason}", expected="a running Spark Connect server", next=next)
+        super().__init__(
+            f"Spark cannot be used: {reason}",
+            expected="Spark with Delta: one that starts here, or a Spark Connect server at SPARK_REMOTE",
+            next=next,
+        )
 
 
 class TrackingUnavailable(UserError):

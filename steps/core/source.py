@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ def resolve(source: config.Source, instead: str = "") -> config.Source:
         source = source.model_copy(update={"uri": instead})
     if source.uri.startswith(SKLEARN):
         return source
-    path = lake.absolute(source.uri)
-    if not glob.glob(path) and not os.path.exists(path):
-        raise SourceUnreadable(path, "there is no such file or folder")
+    path = next(filter(_is_there, _candidates(source.uri)), None)
+    if path is None:
+        raise SourceUnreadable(lake.absolute(source.uri), "there is no such file or folder")
     return source.model_copy(update={"uri": path, "format": source.format or _format(path)})
 
 
@@ -62,12 +63,12 @@ def read(source: config.Source, spark: SparkSession) -> DataFrame:
 
 
 def unreadable(source: config.Source, error: PySparkException) -> SourceUnreadable:
-    """What Spark said about a source that it could not read, in a line."""
-    said = (error.getMessage() or str(error)).split("JVM stacktrace")[0]
-    cause = next((part for part in reversed(said.splitlines()) if part.strip()), said)
+    """What Spark said about a source that it could not read, in a line: of its chain of causes, the first one."""
+    causes = re.findall(r"^(?:Caused by: [\w.]+: )?(\[[A-Z_.]+\] .*)", str(error), re.MULTILINE)
+    cause = causes[-1] if causes else str(error).split("JVM stacktrace")[0]
     return SourceUnreadable(
         source.uri,
-        f"cannot be read as {source.format}: {cause.strip()[:400]}",
+        f"cannot be read as {source.format}: {' '.join(cause.split())[:400]}",
         next="correct the file, or source.format and source.options (Spark's reader options) in the config",
     )
 
@@ -83,6 +84,15 @@ def _sklearn_table(uri: str) -> pd.DataFrame:
     if "target_names" in loaded:
         table["target"] = pd.Series(loaded.target_names)[loaded.target].to_numpy()
     return table
+
+
+def _candidates(uri: str) -> list[str]:
+    """Where a source may be: a relative path starts beside the tracking store, else in the working directory."""
+    return [lake.absolute(uri), *([] if uri.startswith("file:") else [os.path.abspath(os.path.expanduser(uri))])]
+
+
+def _is_there(path: str) -> bool:
+    return bool(glob.glob(path)) or os.path.exists(path)
 
 
 def _format(path: str) -> Any:
