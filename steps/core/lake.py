@@ -102,7 +102,7 @@ def read(table: TableUri, *, columns: list[str]) -> pa.Table:
             expected=f"the columns {', '.join(columns)}; it has {', '.join(present)}",
             next="pass a table of the same config, or ingest again",
         )
-    if gone := [path for path in opened.file_uris() if not os.path.exists(path)]:
+    if gone := [uri for uri in opened.file_uris() if not os.path.exists(unquote(uri))]:
         reason = f"version {opened.version()} was vacuumed: {len(gone)} of its files are gone"
         raise TableVersionGone(str(table), reason, versions=f"what is left, up to {DeltaTable(table.path).version()}")
     names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
