@@ -35,7 +35,7 @@ def choose(name: str, version: str, alias: str) -> ModelVersion:
     if version != PREVIOUS:
         return registry.resolve(f"models:/{name}@{version}")
     now = registry.aliases(name).get(alias, "")
-    before = registry.previous(registry.history(name, alias), now) if now else ""
+    before = registry.previous(registry.history(name, alias)) if now else ""
     if not before:
         raise PromotionRefused(
             f"{alias} of {name} named nothing before {'version ' + now if now else 'now'}",

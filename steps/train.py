@@ -79,7 +79,8 @@ def learn_schema(
     parts: Parts, settings: config.Config, *, split_settings: SplitSettings, table_uri: str
 ) -> scorer.Schema:
     """What the train part says of the features and the classes. TableUnfit when there is nothing to learn."""
-    labels = sorted(parts.train[settings.target].unique().tolist())
+    label_type = {"long": int, "boolean": bool, "string": str}[settings.columns[settings.target].type]
+    labels = sorted({label_type(label) for label in parts.train[settings.target]})
     empty = [name for name, rows in asdict(parts).items() if rows.empty]
     if empty or len(labels) < 2:
         mistakes = [f"its {name} part has no labelled row" for name in empty]
@@ -168,7 +169,8 @@ def _register(
             python_model=scorer.__file__,
             artifacts={key: str(path) for key, path in files.items()},
             signature=signature,
-            input_example=example,
+            # whole numbers as the signature has them
+            input_example=example.astype({each.name: "float64" for each in schema.features if each.type == "long"}),
             pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "xgboost", "pandas", "numpy")],
             registered_model_name=name,
         )

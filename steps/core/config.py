@@ -22,6 +22,15 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Metric = Literal["accuracy", "f1_macro", "precision_macro", "recall_macro", "log_loss", "roc_auc"]
 
+ALLOWED_TYPES: dict[str, tuple[type, ...]] = {
+    "double": (int, float),
+    "long": (int,),
+    "boolean": (bool,),
+    "string": (str,),
+    "date": (),
+    "timestamp": (),
+}
+
 
 class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -48,8 +57,11 @@ class Column(Strict):
     def _rules_fit_the_type(self) -> "Column":
         if self.type not in ("double", "long") and (self.min is not None or self.max is not None):
             raise ValueError(f"min and max are for columns of type double or long, not {self.type}")
-        if self.type in ("date", "timestamp") and self.allowed is not None:
-            raise ValueError(f"allowed is not for columns of type {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        wrong = [value for value in self.allowed or () if type(value) not in ALLOWED_TYPES[self.type]]
+        if wrong:
+            raise ValueError(f"allowed: {wrong[0]!r} is not of type {self.type} (YAML reads no, yes and 1 unquoted)")
         return self
 
 
@@ -188,7 +200,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """SafeLoader, but a key that is given twice is a mistake instead of the last one winning in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in own]
         if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
             raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
         return super().construct_mapping(node, deep)

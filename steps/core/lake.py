@@ -12,6 +12,7 @@ import mlflow
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from sqlalchemy.engine import make_url
 
 from steps.core.errors import LakeUndefined, TableNotFound, TableUnfit, TableVersionGone
 
@@ -38,8 +39,13 @@ def home() -> Path:
     """
     uri = mlflow.get_tracking_uri()
     if uri.startswith("sqlite:"):
-        return Path(unquote(urlparse(uri).path).removeprefix("/")).resolve().parent
+        return Path(sqlite_path(uri)).resolve().parent
     return Path.cwd()
+
+
+def sqlite_path(uri: str) -> str:
+    """The file that a `sqlite:///<path>` URI means to MLflow."""
+    return make_url(uri).database or ""
 
 
 def root(given: str) -> str:
@@ -66,6 +72,9 @@ def table_uri(text: str) -> TableUri:
 
 
 def exists(table: TableUri) -> bool:
+    """Whether there is a table; TableNotFound when something else than a folder is in its place."""
+    if os.path.exists(table.path) and not os.path.isdir(table.path):
+        raise TableNotFound(table.path, next="move that file away, or choose another lake")
     return DeltaTable.is_deltatable(table.path)
 
 
@@ -102,12 +111,17 @@ def read(table: TableUri, *, columns: list[str]) -> pa.Table:
             expected=f"the columns {', '.join(columns)}; it has {', '.join(present)}",
             next="pass a table of the same config, or ingest again",
         )
-    if gone := [uri for uri in opened.file_uris() if not os.path.exists(unquote(uri))]:
-        reason = f"version {opened.version()} was vacuumed: {len(gone)} of its files are gone"
-        raise TableVersionGone(str(table), reason, versions=f"what is left, up to {DeltaTable(table.path).version()}")
     names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
-    # Not to_pyarrow_table(): its scanner's threads abort one process in three at exit (docs/decisions.md).
-    rows = pa.table(QueryBuilder().register("rows", opened).execute(f"SELECT {names} FROM rows").read_all())
+    try:
+        # Not to_pyarrow_table(): its scanner's threads abort one process in three at exit (docs/decisions.md).
+        rows = pa.table(QueryBuilder().register("rows", opened).execute(f"SELECT {names} FROM rows").read_all())
+    except Exception as err:  # delta-rs has no type of its own for a file that is not there
+        if "not found" not in str(err):
+            raise
+        reason = f"version {opened.version()} was vacuumed: files of it are gone"
+        raise TableVersionGone(
+            str(table), reason, versions=f"what is left, up to {DeltaTable(table.path).version()}"
+        ) from err
     return rows.cast(pa.schema([field.with_type(_plain(field.type)) for field in rows.schema]))
 
 

@@ -131,18 +131,23 @@ def history(name: str, alias: str) -> list[Move]:
     return [Move(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(prefix)]
 
 
-def previous(moves: list[Move], current: str) -> str:
-    """The version that the alias named before it first moved forward to `current`; "" when there is none.
+def previous(moves: list[Move]) -> str:
+    """The version that an alias with these moves goes back to, "" when there is none.
 
-    Going back twice goes back two, not back and forth: moves made by going back do not count.
+    Moves forward stack up and a move back takes one off, so going back twice goes back two, not back and forth.
     """
-    arrived = [move for move in moves if move.to_version == current and move.how != "previous"]
-    return arrived[-1].from_version if arrived else ""
+    passed: list[str] = []
+    for move in moves:
+        if move.how != "previous":
+            passed.append(move.from_version)
+        elif passed:
+            passed.pop()
+    return passed[-1] if passed else ""
 
 
 def check_alias(alias: str) -> None:
     """ParametersInvalid for what MLflow does not take as an alias: `latest`, `v3`, a number, other letters."""
-    if alias == "latest" or not re.fullmatch(r"(?!v?\d+$)[A-Za-z0-9_-]{1,255}", alias):
+    if alias.lower() == "latest" or not re.fullmatch(r"(?![vV]?\d+$)[A-Za-z0-9_-]{1,200}", alias):
         rule = "an alias has letters, digits, _ and -, and is not 'latest', a number or v<number>"
         raise ParametersInvalid("promote", [f"alias={alias!r}: {rule}"], ["alias"])
 

@@ -51,19 +51,19 @@ def parts(rows: pd.DataFrame, settings: SplitSettings) -> np.ndarray:
 
 
 def hashes(rows: pd.DataFrame, columns: Sequence[str], *, seed: int) -> np.ndarray:
-    """A uint64 for the content of each row, (n,): SipHash by pandas of canonical values, keyed by the seed.
+    """A uint64 for the content of each row, (n,): pandas' hash of canonical values, mixed with the seed.
 
     A golden value in tests/test_split.py holds this to the same answer from version to version.
     """
     canonical = pd.DataFrame({str(i): _canonical(rows[name]) for i, name in enumerate(columns)})
-    key = f"{seed:016d}"  # pandas takes 16 bytes
-    hashed: np.ndarray = pd.util.hash_pandas_object(canonical, index=False, hash_key=key).to_numpy(dtype=np.uint64)
+    content = pd.util.hash_pandas_object(canonical, index=False).to_numpy(dtype=np.uint64)
+    hashed: np.ndarray = pd.util.hash_array(content ^ pd.util.hash_array(np.array([seed], dtype=np.uint64)))
     return hashed
 
 
 def _canonical(values: pd.Series) -> pd.Series:
     """One representation for equal values: numbers as doubles without -0.0, everything else as text, missing as one."""
-    if pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
-        numbers = values.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan) + 0.0
-        return pd.Series(np.where(np.isnan(numbers), np.nan, numbers))
+    if pd.api.types.infer_dtype(values, skipna=True) in ("integer", "floating", "boolean", "mixed-integer-float"):
+        numbers = pd.to_numeric(values.astype("object").where(values.notna(), np.nan)).astype("float64") + 0.0
+        return pd.Series(numbers.to_numpy())
     return pd.Series([None if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)])

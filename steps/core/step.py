@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 import mlflow
 import requests
@@ -107,7 +107,7 @@ def _check_tracking() -> None:
         except requests.RequestException as err:
             raise TrackingUnavailable(_without_password(uri), "it does not answer") from err
     elif uri.startswith("sqlite:///"):
-        path = unquote(urlparse(uri).path).removeprefix("/")
+        path = lake.sqlite_path(uri)
         if "MLFLOW_RUN_ID" in os.environ and not os.path.exists(path):
             raise TrackingUnavailable(uri, f"{path} is relative, and not in {os.getcwd()}, where the project runs")
     else:

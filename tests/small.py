@@ -1,0 +1,97 @@
+"""Small real things that several test files need: a config, a table of flowers, a trained model, a tracking store."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import mlflow
+import numpy as np
+import pandas as pd
+import xgboost
+from hypothesis import settings
+from mlflow.pyfunc import PyFuncModel
+
+from steps import train
+from steps.core import config, registry, scorer, split
+
+xgboost.set_config(nthread=1)  # threads that wait for a core that others use take a hundred times as long
+QUICK = settings(deadline=None, max_examples=60)  # the machine may be shared: no time limit for one example
+TABLE = "/lake/flowers@v3"
+FLOWERS: dict[str, Any] = {
+    "name": "flowers",
+    "source": {"uri": "flowers.csv"},
+    "columns": {
+        "petal_length": {"type": "double"},
+        "petals": {"type": "long"},
+        "wild": {"type": "boolean"},
+        "color": {"type": "string"},
+        "species": {"type": "string"},
+    },
+    "target": "species",
+    "model": {"name": "flowers_model", "rounds": 30, "max_depth": 3, "early_stopping_rounds": 5},
+}
+
+
+def flowers_config(**changes: Any) -> config.Config:
+    return config.Config.model_validate({**FLOWERS, **changes})
+
+
+def flowers(rows: int = 400, *, seed: int = 1) -> pd.DataFrame:
+    """Flowers whose species follows from length and color, mostly; some features are missing."""
+    random = np.random.default_rng(seed)
+    length = random.normal(4, 2, rows)
+    color = random.choice(["blue", "red", "white"], rows)
+    score = length + 3 * (color == "red") + random.normal(0, 0.3, rows)
+    species = np.select([score < 3.5, score < 6], ["setosa", "versicolor"], "virginica")
+    return pd.DataFrame(
+        {
+            "petal_length": np.where(random.random(rows) < 0.1, np.nan, length),
+            "petals": random.integers(3, 9, rows),
+            "wild": random.random(rows) < 0.5,
+            "color": pd.Series(color, dtype=object).mask(random.random(rows) < 0.1, None),
+            "species": species.astype(object),
+        }
+    )
+
+
+def flower_parts(settings: config.Config | None = None) -> split.Parts:
+    return split.split(flowers(), split.settings_of(settings or flowers_config()))
+
+
+def model_of(booster: xgboost.Booster, schema: scorer.Schema) -> scorer.Scorer:
+    made = scorer.Scorer()
+    made.booster, made.schema = booster, schema
+    return made
+
+
+def fit(settings: config.Config, parts: split.Parts) -> scorer.Scorer:
+    schema = train.learn_schema(parts, settings, split_settings=split.settings_of(settings), table_uri=TABLE)
+    return model_of(train.fit_booster(parts, schema, model=settings.model).booster, schema)
+
+
+@cache
+def flowers_model() -> scorer.Scorer:
+    return fit(flowers_config(), flower_parts())
+
+
+def loaded(model: scorer.Scorer, uri: str = "models:/flowers_model/1") -> registry.LoadedModel:
+    """`model` as if it came from the registry; the pure functions do not ask for its enforced form."""
+    return registry.LoadedModel(uri=uri, enforced=cast(PyFuncModel, None), scorer=model)
+
+
+@contextlib.contextmanager
+def tracked(uri: str) -> Iterator[str]:
+    """MLflow on `uri`, and as it was afterwards."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield uri
+    finally:
+        mlflow.set_tracking_uri(cast(str, before))  # None means MLflow's default again
+
+
+def sqlite(folder: Path) -> str:
+    return f"sqlite:///{folder}/mlflow.db"

@@ -1,0 +1,182 @@
+"""The config: what a YAML file may say, and every mistake in it at once, with the key and the nearest right name."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small import FLOWERS, flowers_config
+
+from steps.core import config
+from steps.core.errors import ConfigInvalid, ConfigNotFound
+
+
+def write(folder: Path, text: str, name: str = "flowers.yaml") -> None:
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def load(folder: Path, **changes: Any) -> config.Config:
+    """The flowers' config with changes, through a file: None takes a key away."""
+    keys = {name: value for name, value in {**FLOWERS, **changes}.items() if value is not None}
+    write(folder, yaml.safe_dump(keys, sort_keys=False))
+    return config.load("flowers.yaml", home=folder)
+
+
+def columns(**changes: Any) -> dict[str, Any]:
+    return {**FLOWERS["columns"], **changes}
+
+
+def test_the_shipped_config_says_what_its_comments_promise() -> None:
+    iris = config.load("configs/iris.yaml", home=Path("/"))
+    assert iris.name == "iris"
+    assert iris.features == ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+    assert iris.columns["petal_width"].source == "petal width (cm)"
+    assert iris.columns["species"].allowed == ("setosa", "versicolor", "virginica")
+    assert iris.model == config.Model(
+        name="iris_xgboost_classifier", rounds=200, max_depth=4, learning_rate=0.1, early_stopping_rounds=20, seed=7
+    )
+    assert iris.gate == config.Gate(metric="f1_macro", at_least=0.85, over_baseline=0.05, below_champion=0.01)
+
+
+def test_what_is_left_out_has_its_documented_default(tmp_path: Path) -> None:
+    loaded = load(tmp_path, model={"name": "m"})
+    assert (loaded.split.test, loaded.split.validation, loaded.split.group) == (0.2, 0.1, None)
+    assert (loaded.gate.metric, loaded.gate.at_least, loaded.key) == ("f1_macro", None, ())
+    assert (loaded.model.rounds, loaded.model.seed) == (200, 0)
+
+
+def test_a_relative_path_starts_where_the_command_was_given_then_in_the_project(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    write(tmp_path, yaml.safe_dump({**FLOWERS, "name": "mine"}), "configs/iris.yaml")
+    assert config.load("configs/iris.yaml", home=tmp_path).name == "mine"
+    assert config.load("configs/iris.yaml", home=tmp_path / "configs").name == "iris"
+
+
+def test_an_absolute_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    load(tmp_path)
+    assert config.load(str(tmp_path / "flowers.yaml"), home=Path("/")).name == "flowers"
+
+
+@pytest.mark.parametrize("path", ["nope.yaml", "", "."])
+def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path: str, tmp_path: Path) -> None:
+    wanted = f"config {path!r} is not a file\n.*looked for in {tmp_path} and {config.PROJECT}\n"
+    with pytest.raises(ConfigNotFound, match=wanted):
+        config.load(path, home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modle": {}}, "modle is not a key (did you mean 'model'?)"),
+        ({"gate": {"at_last": 0.5}}, "gate.at_last is not a key (did you mean 'at_least'?)"),
+        ({"columns": columns(petals={"typ": "long"})}, "columns.petals.typ is not a key (did you mean 'type'?)"),
+        ({"columns": columns(petals={"typ": "long"})}, "columns.petals.type is missing"),
+        (  # a column may be called like a key of the config: below it are the keys of a column
+            {"columns": columns(source={"type": "long", "sourc": "a"})},
+            "columns.source.sourc is not a key (did you mean 'source'?)",
+        ),
+        ({"target": None}, "target is missing"),
+        ({"target": "specis"}, "target: 'specis' is not under columns (did you mean 'species'?)"),
+        ({"key": ["petal"]}, "key: 'petal' is not under columns (did you mean 'petals'?)"),
+        ({"split": {"group": "colour"}}, "split.group: 'colour' is not under columns (did you mean 'color'?)"),
+        ({"target": "petal_length"}, "target: 'petal_length' is double; a class is string, long or boolean"),
+        ({"split": {"test": 1}}, "split.test: 1 given, input should be less than 1"),
+        ({"split": {"test": 0.6, "validation": 0.4}}, "split: test 0.6 and validation 0.4 leave nothing to train on"),
+        ({"model": {"name": "m", "rounds": 0}}, "model.rounds: 0 given, input should be greater than or equal to 1"),
+        ({"model": {"name": "team/iris"}}, "model.name: 'team/iris' given, string should match pattern"),
+        ({"model": {"name": "iris@home"}}, "model.name: 'iris@home' given, string should match pattern"),
+        ({"model": {"name": "iris:2"}}, "model.name: 'iris:2' given, string should match pattern"),
+        ({"gate": {"metric": "f1"}}, "gate.metric: 'f1' given, input should be 'accuracy', 'f1_macro'"),
+        ({"gate": {"below_champion": -0.1}}, "gate.below_champion: -0.1 given"),
+        ({"gate": {"at_least": float("nan")}}, "gate.at_least: nan given, input should be a finite number"),
+        ({"name": "my-flowers"}, "name: 'my-flowers' given, string should match pattern"),
+        ({"task": "regression"}, "task: 'regression' given, input should be 'classification'"),
+        ({"source": {"uri": "a", "format": "xls"}}, "source.format: 'xls' given, input should be 'csv', 'json'"),
+        ({"columns": {"species": {"type": "string"}}}, "columns: "),
+        ({"columns": columns(**{"petal width": {"type": "double"}})}, "columns.petal width: "),
+        ({"columns": columns(Color={"type": "string"})}, "columns: two columns differ only by case"),
+        ({"columns": columns(Prediction={"type": "double"})}, "Prediction: the predictions table has columns of these"),
+        ({"columns": columns(color={"type": "string", "min": 0})}, "columns.color: min and max are for columns of"),
+        ({"columns": columns(day={"type": "date"})}, "columns: day cannot be a feature; say `feature: false`"),
+        pytest.param(
+            {"columns": columns(day={"type": "date", "feature": False, "allowed": ["2020-01-01"]})},
+            "columns.day: allowed is not for columns of type date",
+            marks=pytest.mark.xfail(strict=True, reason="says that '2020-01-01' is not of type date, and unquoted 1s"),
+        ),
+        (
+            {"columns": {"a": {"type": "long", "feature": False}, "species": {"type": "string"}}},
+            "columns: none is left as a feature",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_key(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match=re.escape(message)):
+        load(tmp_path, **changes)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="flowers.yaml") as caught:
+        load(tmp_path, target=None, modle={}, gate={"metric": "f1"}, split={"test": 2})
+    assert re.findall(r"    - ([\w.]+)", str(caught.value)) == ["target", "split.test", "gate.metric", "modle"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [", "is not YAML: "),
+        ("name: flowers\nname: iris\n", "is not YAML: name given twice"),
+        ("columns: {a: {type: long}, a: {type: double}}", "is not YAML: a given twice"),
+        ("", "holds NoneType, not a mapping of keys"),
+        ("- name", "holds list, not a mapping of keys"),
+        ("name: !!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
+        ("{[a]: 1}", "is not YAML: "),
+    ],
+)
+def test_a_file_that_is_no_mapping_of_keys_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    write(tmp_path, text)
+    with pytest.raises(ConfigInvalid, match=message):
+        config.load("flowers.yaml", home=tmp_path)
+
+
+def test_a_file_of_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "flowers.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(ConfigInvalid, match="is not YAML: 'utf-8' codec"):
+        config.load("flowers.yaml", home=tmp_path)
+
+
+def test_features_are_all_columns_but_target_key_group_and_those_that_say_no(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        columns=columns(id={"type": "long"}, day={"type": "date", "feature": False}, field={"type": "string"}),
+        key=["id"],
+        split={"group": "field"},
+    )
+    assert loaded.features == ["petal_length", "petals", "wild", "color"]
+    assert loaded.training_columns == ["petal_length", "petals", "wild", "color", "species", "field"]
+
+
+def test_a_config_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValueError, match="Instance is frozen"):
+        flowers_config().name = "other"  # type: ignore[misc]
+
+
+def test_a_merge_key_joins_two_mappings_as_yaml_says(tmp_path: Path) -> None:
+    text = yaml.safe_dump(FLOWERS, sort_keys=False)
+    write(tmp_path, text.replace("  petals:\n    type: long", "  petals: &whole {type: long}\n  sepals: {<<: *whole}"))
+    assert config.load("flowers.yaml", home=tmp_path).columns["sepals"].type == "long"
+
+
+@pytest.mark.parametrize(
+    "column", ["{type: string, allowed: [NO, SE]}", "{type: long, allowed: [a]}", "{type: string, allowed: [1, 2]}"]
+)
+def test_an_allowed_value_of_another_type_than_its_column_is_refused(column: str, tmp_path: Path) -> None:
+    text = yaml.safe_dump(FLOWERS, sort_keys=False)
+    write(tmp_path, text.replace("columns:\n", f"columns:\n  country: {column}\n"))
+    with pytest.raises(ConfigInvalid, match="columns.country"):
+        config.load("flowers.yaml", home=tmp_path)
+
+
+def test_a_minimum_above_the_maximum_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match=r"columns\.petals"):
+        load(tmp_path, columns=columns(petals={"type": "long", "min": 5, "max": 1}))

@@ -1,0 +1,74 @@
+"""What every message to a user holds: what was given, what was expected, what to do next."""
+
+import re
+
+import pytest
+
+from steps.core import errors
+from steps.core.errors import UserError
+
+EXAMPLES: list[UserError] = [
+    errors.ParametersInvalid("train", ["'ruonds' is not one of them"], ["rounds"]),
+    errors.ConfigNotFound("my.yaml", ["/here", "/there"]),
+    errors.ConfigInvalid("my.yaml", ["target is missing"]),
+    errors.JavaUnusable("there is no Java on PATH"),
+    errors.SparkUnavailable("it does not answer", next="start the server"),
+    errors.TrackingUnavailable("http://localhost:1", "it does not answer"),
+    errors.LakeUndefined("tracking is on a server, and no lake is given"),
+    errors.SourceUnreadable("a.csv", "there is no such file or folder"),
+    errors.ContractBroken("a.csv", ["it has no rows"]),
+    errors.TableNotFound("/lake/iris"),
+    errors.TableVersionGone("/lake/iris@v9", "there is no such version yet", versions="0 to 2"),
+    errors.TableUnfit("/lake/iris@v9", ["has no column 'x'"], expected="the columns x", next="ingest again"),
+    errors.ModelNotFound("models:/iris/9 does not exist", known=[]),
+    errors.PromotionRefused("the verdict is: fail", expected="a version that passed", next="run evaluate"),
+    errors.NothingToInferWith("models:/iris/1", "fail", "f1_macro 0.1 is not at least 0.8"),
+]
+
+
+def family(cls: type[UserError] = UserError) -> set[type[UserError]]:
+    return {cls}.union(*(family(child) for child in cls.__subclasses__()))
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_a_message_says_in_three_lines_what_was_given_what_was_expected_and_what_comes_next(error: UserError) -> None:
+    given, expected, following = str(error).split("\n")
+    assert re.fullmatch(rf"{type(error).__name__}: \S.*", given)
+    assert re.fullmatch(r"  expected  \S.*", expected)
+    assert re.fullmatch(r"  next      \S.*", following)
+
+
+def test_every_error_of_the_family_has_an_example_here() -> None:
+    assert {type(example) for example in EXAMPLES} == family() - {UserError, errors.StepFailed}
+
+
+def test_the_family_is_drawn_whole_at_the_top_of_the_module() -> None:
+    drawn = set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", str(errors.__doc__)))
+    assert drawn == {cls.__name__ for cls in family()}
+
+
+def test_a_failed_step_carries_its_own_message_and_the_command_that_runs_it_again() -> None:
+    message = str(errors.TableNotFound("/lake/iris"))
+    lines = str(errors.StepFailed("train", message, "mlflow run . -e train")).split("\n")
+    assert lines == ["train failed", *message.split("\n"), "  again     mlflow run . -e train"]
+
+
+def test_one_mistake_stays_on_its_line_and_several_have_one_each() -> None:
+    assert errors.listed("config a.yaml", ["x is missing"]) == "config a.yaml: x is missing"
+    assert errors.listed("config a.yaml", iter(["x", "y"])).split("\n") == ["config a.yaml:", "    - x", "    - y"]
+
+
+def test_several_mistakes_keep_the_two_lines_that_follow_them() -> None:
+    lines = str(errors.ConfigInvalid("a.yaml", ["x is missing", "y is missing"])).split("\n")
+    assert [line[:12] for line in lines[-2:]] == ["  expected  ", "  next      "]
+
+
+def test_the_nearest_known_name_is_offered_and_a_far_one_is_not() -> None:
+    assert errors.did_you_mean("ruonds", ["seed", "rounds"]) == " (did you mean 'rounds'?)"
+    assert errors.did_you_mean("banana", ["seed", "rounds"]) == ""
+    assert errors.did_you_mean("banana", []) == ""
+
+
+def test_a_missing_model_is_told_what_models_there_are() -> None:
+    assert "there is models:/a/1, models:/a/2\n" in str(errors.ModelNotFound("x", known=["models:/a/1", "models:/a/2"]))
+    assert "there is no model yet\n" in str(errors.ModelNotFound("x", known=[]))

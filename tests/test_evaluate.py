@@ -1,0 +1,144 @@
+"""A model beside a naive baseline and the champion on the test part, and what the gate says of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics
+from small import fit, flower_parts, flowers, flowers_config, flowers_model, loaded
+
+from steps.core import split
+from steps.core.split import Parts
+from steps.evaluate import contend, evaluate
+
+GOOD = flowers_config(gate={"metric": "f1_macro", "at_least": 0.7, "over_baseline": 0.05, "below_champion": 0.01})
+
+
+def other(part: Parts, **changes: pd.DataFrame) -> Parts:
+    return Parts(**{name: changes.get(name, getattr(part, name)) for name in split.PARTS})
+
+
+def test_the_scores_of_a_model_are_those_of_its_predictions() -> None:
+    test = flower_parts().test
+    candidate, probabilities = contend(loaded(flowers_model()), test, target="species")
+    predicted = flowers_model().predict(None, test)["prediction"]
+    assert probabilities is not None
+    assert candidate.scores["accuracy"] == pytest.approx((predicted == test["species"]).mean())
+    expected = sklearn.metrics.f1_score(test["species"], predicted, average="macro")
+    assert candidate.scores["f1_macro"] == pytest.approx(expected)
+    assert [flowers_model().schema.classes[i] for i in probabilities.argmax(axis=1)] == predicted.tolist()
+
+
+def test_a_good_model_without_a_champion_passes() -> None:
+    made = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=None)
+    assert made.verdict.outcome == "pass"
+    assert set(made.scores) == {"models:/flowers_model/1", "baseline"}
+    assert made.probabilities is not None
+    assert made.probabilities.shape == (len(flower_parts().test), 3)
+
+
+def test_the_baseline_answers_what_is_most_frequent_in_training_not_in_test() -> None:
+    parts = flower_parts()
+    few = other(parts, train=parts.train[parts.train["species"] == "setosa"])
+    made = evaluate(few, loaded(flowers_model()), settings=GOOD, champion=None)
+    assert made.scores["baseline"]["accuracy"] == pytest.approx((parts.test["species"] == "setosa").mean())
+
+
+def test_a_model_that_is_no_better_than_the_baseline_fails() -> None:
+    """It learnt from shuffled labels."""
+    parts, random = flower_parts(), np.random.default_rng(0)
+    shuffled = parts.train.assign(species=random.permutation(parts.train["species"]))
+    weak = fit(flowers_config(), other(parts, train=shuffled))
+    made = evaluate(parts, loaded(weak), settings=GOOD, champion=None)
+    assert made.verdict.outcome == "fail"
+    assert "is not at least 0.7" in made.verdict.reasons[0]
+
+
+def test_a_worse_model_does_not_replace_the_champion() -> None:
+    parts = flower_parts()
+    worse = fit(flowers_config(model={"name": "flowers_model", "rounds": 1, "max_depth": 1}), parts)
+    champion = loaded(flowers_model(), "models:/flowers_model/1")
+    made = evaluate(parts, loaded(worse, "models:/flowers_model/2"), settings=GOOD, champion=champion)
+    assert made.verdict.outcome == "fail"
+    assert list(made.scores) == ["models:/flowers_model/2", "baseline", "models:/flowers_model/1"]
+
+
+def test_the_champion_is_scored_again_on_this_test_part() -> None:
+    """Not on its stored score (E02): the same model under another number has the same one."""
+    champion = loaded(flowers_model(), "models:/flowers_model/9")
+    made = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=champion)
+    assert made.scores["models:/flowers_model/9"] == made.scores["models:/flowers_model/1"]
+    assert made.verdict.outcome == "pass"
+
+
+def test_the_champion_judged_again_is_listed_once() -> None:
+    model = loaded(flowers_model())
+    made = evaluate(flower_parts(), model, settings=GOOD, champion=model)
+    assert list(made.scores) == ["models:/flowers_model/1", "baseline"]
+    assert made.verdict.outcome == "pass"
+
+
+def test_a_class_that_the_model_never_saw_leaves_it_undecided() -> None:
+    parts = flower_parts()
+    strange = parts.test.assign(species=["peony", "rose", *parts.test["species"][2:]])
+    made = evaluate(other(parts, test=strange), loaded(flowers_model()), settings=GOOD, champion=None)
+    assert made.verdict.outcome == "undecided"
+    assert "the test part has species peony, rose, which it never saw" in made.verdict.reasons[0]
+    assert (made.scores, made.probabilities) == ({}, None)
+
+
+def test_a_column_that_the_table_lacks_leaves_it_undecided() -> None:
+    parts = flower_parts()
+    bare = other(parts, test=parts.test.drop(columns=["color", "petals"]))
+    made = evaluate(bare, loaded(flowers_model()), settings=GOOD, champion=None)
+    assert made.verdict.outcome == "undecided"
+    assert "the table has no column petals and the table has no column color" in made.verdict.reasons[0]
+
+
+def test_a_champion_that_does_not_fit_the_table_leaves_it_undecided() -> None:
+    """Rather than let the new version win without a fight."""
+    wider = flowers_config(columns={**flowers_config().model_dump()["columns"], "leaves": {"type": "long"}})
+    champion = fit(wider, split.split(flowers().assign(leaves=3), split.settings_of(wider)))
+    made = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=loaded(champion, "models:/old/1"))
+    assert made.verdict.outcome == "undecided"
+    assert made.verdict.reasons[0] == "models:/old/1 cannot be scored: the table has no column leaves"
+    assert "models:/flowers_model/1" in made.scores
+
+
+def test_one_class_in_the_test_part_leaves_the_auc_undecided() -> None:
+    """E01: nan is never a score."""
+    parts = flower_parts()
+    one = other(parts, test=parts.test[parts.test["species"] == "setosa"])
+    settings = flowers_config(gate={"metric": "roc_auc"})
+    made = evaluate(one, loaded(flowers_model()), settings=settings, champion=None)
+    assert made.verdict.outcome == "undecided"
+    assert "has no roc_auc: the test part does not hold every class" in made.verdict.reasons[0]
+
+
+def test_a_model_with_the_same_split_was_trained_on_no_row_of_the_test_part() -> None:
+    assert contend(loaded(flowers_model()), flower_parts().test, target="species")[0].trained_on == 0
+
+
+@pytest.mark.parametrize(
+    "its_split",
+    [
+        {"test": 0.1},
+        {"group": "petal_length"},
+        {"seed": 8},
+    ],
+    ids=str,
+)
+def test_rows_that_a_champion_with_another_split_was_trained_on_are_counted_and_leave_it_undecided(
+    its_split: dict[str, object],
+) -> None:
+    settings = flowers_config(split=its_split)
+    theirs = split.split(flowers(), split.settings_of(settings))
+    champion = loaded(fit(settings, theirs), "models:/flowers_model/1")
+    ours = flower_parts().test
+    seen = {tuple(row) for part in (theirs.train, theirs.validation) for row in part.astype(str).to_numpy()}
+    overlap = sum(tuple(row) in seen for row in ours.astype(str).to_numpy())
+    assert overlap > 0
+    assert contend(champion, ours, target="species")[0].trained_on == overlap
+    challenger = loaded(flowers_model(), "models:/flowers_model/2")
+    made = evaluate(flower_parts(), challenger, settings=GOOD, champion=champion)
+    assert made.verdict.outcome == "undecided"
+    assert f"models:/flowers_model/1 was trained on {overlap} rows of the test part" in made.verdict.reasons[0]

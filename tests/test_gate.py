@@ -1,0 +1,152 @@
+"""The gate: pass, fail or undecided, and a line for each comparison."""
+
+from typing import get_args
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from small import QUICK
+
+from steps.core.config import Gate, Metric
+from steps.core.gate import Candidate, Verdict, judge
+from steps.core.metrics import SMALLER_IS_BETTER
+
+METRICS = st.sampled_from(get_args(Metric))
+SCORES = st.floats(0, 1)
+GATES = st.builds(
+    Gate,
+    metric=METRICS,
+    at_least=st.none() | SCORES,
+    over_baseline=st.floats(-0.5, 0.5),
+    below_champion=st.floats(0, 0.5),
+)
+
+
+def candidate(name: str, score: float | None = None, *, metric: str = "f1_macro", **changes: object) -> Candidate:
+    return Candidate(name=name, scores={} if score is None else {metric: score}, **changes)  # type: ignore[arg-type]
+
+
+def verdict(gate: Gate, model: float | None, baseline: float | None, champion: float | None = None) -> Verdict:
+    return judge(
+        gate,
+        model=candidate("model", model, metric=gate.metric),
+        baseline=candidate("baseline", baseline, metric=gate.metric),
+        champion=None if champion is None else candidate("champion", champion, metric=gate.metric),
+    )
+
+
+@pytest.mark.parametrize(
+    ("gate", "model", "champion", "outcome"),
+    [
+        (Gate(at_least=0.85), 0.85, None, "pass"),
+        (Gate(at_least=0.85), 0.8499, None, "fail"),
+        (Gate(over_baseline=0.1), 0.4, None, "pass"),  # the baseline has 0.3: a binary 0.4 - 0.3 is below 0.1
+        (Gate(over_baseline=0.1), 0.399, None, "fail"),
+        (Gate(over_baseline=-0.1), 0.2, None, "pass"),
+        (Gate(), 0.3, None, "pass"),
+        (Gate(), 0.29, None, "fail"),
+        (Gate(below_champion=0.01), 0.89, 0.9, "pass"),
+        (Gate(below_champion=0.01), 0.88, 0.9, "fail"),
+        (Gate(), 0.9, 0.9, "pass"),
+        (Gate(), 0.8999, 0.9, "fail"),
+        (Gate(at_least=0.95), 0.9, 0.1, "fail"),
+    ],
+)
+def test_a_version_passes_when_it_is_good_enough_in_every_way(
+    gate: Gate, model: float, champion: float | None, outcome: str
+) -> None:
+    assert verdict(gate, model, 0.3, champion).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("gate", "model", "champion", "outcome"),
+    [
+        (Gate(metric="log_loss", at_least=0.5), 0.5, None, "pass"),
+        (Gate(metric="log_loss", at_least=0.5), 0.6, None, "fail"),
+        (Gate(metric="log_loss", over_baseline=0.2), 0.8, None, "pass"),  # the baseline has 1
+        (Gate(metric="log_loss", over_baseline=0.2), 0.81, None, "fail"),
+        (Gate(metric="log_loss", below_champion=0.1), 0.5, 0.4, "pass"),
+        (Gate(metric="log_loss", below_champion=0.1), 0.51, 0.4, "fail"),
+    ],
+)
+def test_a_smaller_log_loss_is_the_better_one(gate: Gate, model: float, champion: float | None, outcome: str) -> None:
+    assert verdict(gate, model, 1.0, champion).outcome == outcome
+
+
+@QUICK
+@given(GATES, SCORES, SCORES, SCORES, st.none() | SCORES)
+def test_a_better_score_never_turns_a_pass_into_a_fail(
+    gate: Gate, one: float, other: float, baseline: float, champion: float | None
+) -> None:
+    worse, better = sorted([one, other], reverse=gate.metric in SMALLER_IS_BETTER)
+    if verdict(gate, worse, baseline, champion).outcome == "pass":
+        assert verdict(gate, better, baseline, champion).outcome == "pass"
+
+
+@QUICK
+@given(GATES, SCORES, SCORES, SCORES, SCORES)
+def test_a_better_rival_never_turns_a_fail_into_a_pass(
+    gate: Gate, model: float, baseline: float, one: float, other: float
+) -> None:
+    worse, better = sorted([one, other], reverse=gate.metric in SMALLER_IS_BETTER)
+    if verdict(gate, model, baseline, worse).outcome == "fail":
+        assert verdict(gate, model, baseline, better).outcome == "fail"
+    if verdict(gate, model, worse).outcome == "fail":
+        assert verdict(gate, model, better).outcome == "fail"
+
+
+@QUICK
+@given(GATES, SCORES, SCORES, SCORES)
+def test_a_champion_can_only_make_it_harder(gate: Gate, model: float, baseline: float, champion: float) -> None:
+    if verdict(gate, model, baseline).outcome == "fail":
+        assert verdict(gate, model, baseline, champion).outcome == "fail"
+
+
+@QUICK
+@given(GATES, st.lists(st.none() | SCORES, min_size=3, max_size=3))
+def test_a_metric_that_is_missing_anywhere_leaves_it_undecided(gate: Gate, scores: list[float | None]) -> None:
+    assume(None in scores)
+    made = judge(
+        gate,
+        model=candidate("model", scores[0], metric=gate.metric),
+        baseline=candidate("baseline", scores[1], metric=gate.metric),
+        champion=candidate("champion", scores[2], metric=gate.metric),
+    )
+    names = [name for name, score in zip(("model", "baseline", "champion"), scores, strict=True) if score is None]
+    assert made.outcome == "undecided"
+    assert [reason.split()[0] for reason in made.reasons] == names
+    assert all(gate.metric in reason for reason in made.reasons)
+
+
+@pytest.mark.parametrize("who", ["model", "champion"])
+def test_rows_of_the_test_part_that_a_rival_was_trained_on_leave_it_undecided(who: str) -> None:
+    """However good its score, as it says nothing."""
+    rivals = {name: candidate(name, 1.0, trained_on=9 if name == who else 0) for name in ("model", "champion")}
+    made = judge(Gate(), model=rivals["model"], baseline=candidate("baseline", 0.3), champion=rivals["champion"])
+    assert made.outcome == "undecided"
+    assert made.reasons == [f"{who} was trained on 9 rows of the test part (another split)"]
+
+
+def test_a_champion_that_cannot_be_scored_leaves_it_undecided_with_its_own_reason() -> None:
+    champion = candidate("champion", unfit="the table has no column x")
+    made = judge(Gate(), model=candidate("model", 0.9), baseline=candidate("baseline", 0.3), champion=champion)
+    assert made == Verdict(outcome="undecided", reasons=["champion cannot be scored: the table has no column x"])
+
+
+def test_the_champion_itself_is_not_held_against_itself() -> None:
+    model = candidate("models:/iris/3", 0.9)
+    made = judge(Gate(at_least=0.8), model=model, baseline=candidate("baseline", 0.3), champion=model)
+    assert (made.outcome, len(made.reasons)) == ("pass", 2)
+
+
+def test_there_is_a_reason_for_every_comparison_good_or_bad() -> None:
+    gate = Gate(at_least=0.85, over_baseline=0.05, below_champion=0.01)
+    assert verdict(gate, 0.8, 0.3, 0.9).reasons == [
+        "f1_macro 0.8000 is not at least 0.85",
+        "f1_macro 0.8000 against 0.3000 of baseline: needs to be 0.05 better, is +0.5000",
+        "f1_macro 0.8000 against 0.9000 of champion: may be 0.01 worse, is -0.1000",
+    ]
+
+
+def test_a_limit_on_log_loss_is_told_as_at_most() -> None:
+    assert verdict(Gate(metric="log_loss", at_least=0.5), 0.4, 1.0).reasons[0] == "log_loss 0.4000 is at most 0.5"

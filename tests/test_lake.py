@@ -1,0 +1,294 @@
+"""Tables by URI and version, read from Delta tables that delta-rs wrote: a second implementation, without a JVM."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from small import sqlite, tracked
+from sqlalchemy import make_url
+
+from steps.core import lake
+from steps.core.errors import LakeUndefined, TableNotFound, TableUnfit, TableVersionGone
+from steps.core.lake import TableUri
+
+ROWS = pa.table({"length": [1.5, 2.5], "color": ["red", None], "petals": [3, None]})
+
+
+@pytest.fixture(autouse=True)
+def _store(tmp_path: Path) -> Iterator[None]:
+    with tracked(sqlite(tmp_path)):
+        yield
+
+
+def write(path: Path, *versions: pa.Table) -> TableUri:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for rows in versions or (ROWS,):
+        write_deltalake(str(path), rows, mode="overwrite")
+    return TableUri(str(path))
+
+
+def numbered(*values: int) -> pa.Table:
+    return pa.table({"number": list(values)})
+
+
+def vacuum(table: TableUri) -> None:
+    DeltaTable(table.path).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+
+
+class TestUris:
+    @pytest.mark.parametrize(
+        ("text", "path", "version"),
+        [
+            ("/lake/iris", "/lake/iris", None),
+            ("/lake/iris@v3", "/lake/iris", 3),
+            ("/lake/iris@v0", "/lake/iris", 0),
+            ("/lake/iris@v3/", "/lake/iris", 3),
+            ("/lake/iris//", "/lake/iris", None),
+            ("/lake/iris@v3/part", "/lake/iris@v3/part", None),
+            ("/lake/iris@v3@v4", "/lake/iris@v3", 4),
+            ("/lake/iris@v", "/lake/iris@v", None),
+            ("/lake/iris@vx", "/lake/iris@vx", None),
+            ("/lake/../data//iris@v2", "/data/iris", 2),
+            ("/my lake é/iris@v1", "/my lake é/iris", 1),
+            ("file:///my%20lake/iris@v2", "/my lake/iris", 2),
+        ],
+    )
+    def test_a_version_is_what_follows_at_v_at_the_end(self, text: str, path: str, version: int | None) -> None:
+        assert lake.table_uri(text) == TableUri(path, version)
+
+    def test_a_pinned_uri_reads_back_as_itself(self) -> None:
+        for table in (TableUri("/my lake/iris", 12), TableUri("/lake/iris")):
+            assert lake.table_uri(str(table)) == table
+
+    def test_the_name_is_the_last_part(self) -> None:
+        assert TableUri("/lake/iris", 3).name == "iris"
+
+    def test_a_relative_path_starts_beside_the_tracking_store(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir("/")
+        assert lake.table_uri("data/iris@v1") == TableUri(f"{tmp_path}/data/iris", 1)
+
+    def test_a_tilde_is_the_home_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", "/users/me")
+        assert lake.absolute("~/lake") == "/users/me/lake"
+
+    @pytest.mark.parametrize("uri", ["s3://bucket/lake", "s3a://bucket", "http://host/lake", "dbfs:/lake"])
+    def test_what_is_not_a_folder_is_refused(self, uri: str) -> None:
+        with pytest.raises(LakeUndefined, match=f"{uri} is not in a folder: {uri.partition(':')[0]}: is not supported"):
+            lake.absolute(uri)
+
+
+class TestRoot:
+    def test_what_is_given_goes_before_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LAKE_URI", "/from/environment")
+        assert lake.root("/given") == "/given"
+        assert lake.root("") == "/from/environment"
+
+    def test_by_default_it_is_the_folder_lake_beside_the_tracking_store(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("LAKE_URI", raising=False)
+        assert lake.root("") == f"{tmp_path}/lake"
+
+    def test_with_a_tracking_server_it_has_to_be_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("LAKE_URI", raising=False)
+        with tracked("http://localhost:5000"):
+            with pytest.raises(LakeUndefined, match="tracking is on a server.*\n.*\n.*-P lake=FOLDER or set LAKE_URI"):
+                lake.root("")
+            assert lake.root("/given") == "/given"
+
+    def test_with_a_tracking_server_home_is_the_working_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with tracked("http://localhost:5000"):
+            assert lake.home() == tmp_path
+
+    def test_a_relative_store_is_in_the_working_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with tracked("sqlite:///mlflow.db"):
+            assert lake.home() == tmp_path
+
+    @pytest.mark.parametrize(
+        "folder",
+        [
+            "my project é",
+            "a+b",
+            "c#",
+            *(name for name in ("my%20project", "50%25")),
+        ],
+    )
+    def test_home_is_where_sqlalchemy_puts_the_database(self, folder: str) -> None:
+        uri = f"sqlite:////users/me/{folder}/mlflow.db"
+        with tracked(uri):
+            assert str(lake.home() / "mlflow.db") == make_url(uri).database
+
+
+class TestVersions:
+    def test_an_unpinned_table_is_pinned_to_its_newest_version(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t", numbered(1), numbered(2), numbered(3))
+        assert lake.pin(table) == TableUri(table.path, 2)
+
+    def test_a_pinned_table_stays_at_its_version(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t", numbered(1), numbered(2))
+        assert lake.pin(TableUri(table.path, 0)) == TableUri(table.path, 0)
+
+    def test_each_version_has_its_own_rows(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t", numbered(1), numbered(2, 3))
+        for version, rows in ((0, [1]), (1, [2, 3])):
+            pinned = TableUri(table.path, version)
+            assert lake.read(pinned, columns=["number"]).column(0).to_pylist() == rows
+            assert lake.count(pinned) == len(rows)
+
+    @pytest.mark.parametrize("made", ["nothing", "folder", "file"])
+    def test_what_is_not_a_delta_table_is_told(self, made: str, tmp_path: Path) -> None:
+        path = tmp_path / "iris"
+        if made == "folder":
+            path.mkdir()
+        if made == "file":
+            path.write_text("length\n1\n")
+        with pytest.raises(TableNotFound, match="iris@v1 is not a Delta table\n.*<lake>/<name>@v<N>\n.*-e ingest"):
+            lake.pin(TableUri(str(path), 1))
+
+    def test_a_table_is_there_once_it_has_a_version(self, tmp_path: Path) -> None:
+        assert not lake.exists(TableUri(str(tmp_path / "nothing")))
+        assert not lake.exists(TableUri(str(tmp_path)))
+        assert lake.exists(write(tmp_path / "t"))
+
+    def test_a_file_in_a_tables_place_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "iris").write_text("length")
+        with pytest.raises(TableNotFound, match="iris is not a Delta table\n.*\n  next      move that file away"):
+            lake.exists(TableUri(str(tmp_path / "iris")))
+
+    def test_a_version_that_is_not_there_yet_is_told_with_those_that_are(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t", numbered(1), numbered(2))
+        with pytest.raises(TableVersionGone, match="t@v2: there is no such version yet\n.*a version from 0 to 1\n"):
+            lake.pin(TableUri(table.path, 2))
+
+    def test_a_version_whose_log_entry_is_gone_is_told(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t", numbered(1), numbered(2), numbered(3))
+        DeltaTable(table.path).create_checkpoint()
+        for version in (0, 1):
+            os.remove(tmp_path / "t" / "_delta_log" / f"{version:020d}.json")
+        with pytest.raises(TableVersionGone, match="t@v0: its log entry is no longer kept\n.*a version from 2 to 2\n"):
+            lake.pin(TableUri(table.path, 0))
+        assert lake.read(lake.pin(table), columns=["number"]).num_rows == 1
+
+    def test_a_vacuumed_version_is_told_as_such(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t", numbered(1), numbered(2))
+        vacuum(table)
+        with pytest.raises(TableVersionGone, match="t@v0: version 0 was vacuumed: "):
+            lake.read(TableUri(table.path, 0), columns=["number"])
+
+    def test_a_vacuum_leaves_the_newest_version(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t", numbered(1), numbered(2))
+        vacuum(table)
+        assert lake.read(lake.pin(table), columns=["number"]).to_pydict() == {"number": [2]}
+
+    def test_files_that_someone_deleted_are_told_too(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t")
+        for file in (tmp_path / "t").glob("*.parquet"):
+            file.unlink()
+        with pytest.raises(TableVersionGone, match="version 0 was vacuumed: "):
+            lake.read(lake.pin(table), columns=["length"])
+
+
+class TestReading:
+    def test_rows_and_types_are_those_that_were_written(self, tmp_path: Path) -> None:
+        table = lake.pin(write(tmp_path / "t"))
+        assert lake.read(table, columns=["length", "color", "petals"]).equals(ROWS)
+        assert lake.schema(table).equals(ROWS.schema)
+        assert lake.count(table) == 2
+
+    def test_columns_come_in_the_order_that_was_asked_for(self, tmp_path: Path) -> None:
+        table = lake.pin(write(tmp_path / "t"))
+        assert lake.read(table, columns=["petals", "length"]).column_names == ["petals", "length"]
+
+    def test_names_that_need_quoting_are_read(self, tmp_path: Path) -> None:
+        rows = pa.table({'a "quoted" name': [1], "user.age": [2], "user;age": [3], "Größe": [4], "Upper": [5]})
+        table = lake.pin(write(tmp_path / "t", rows))
+        assert lake.read(table, columns=rows.column_names).equals(rows)
+
+    def test_a_missing_column_is_told_with_those_that_there_are(self, tmp_path: Path) -> None:
+        table = lake.pin(write(tmp_path / "t"))
+        with pytest.raises(TableUnfit, match="t@v0:\n    - has no column 'Color'\n    - has no column 'x'\n") as caught:
+            lake.read(table, columns=["Color", "length", "x"])
+        assert "it has length, color, petals\n" in str(caught.value)
+
+    def test_a_table_without_rows_is_read(self, tmp_path: Path) -> None:
+        table = lake.pin(write(tmp_path / "t", ROWS.slice(0, 0)))
+        assert (lake.count(table), lake.size_bytes(table)) == (0, 0)
+        assert lake.read(table, columns=["length"]).num_rows == 0
+
+    @pytest.mark.parametrize("folder", ["t", "my lake"])
+    def test_a_partitioned_table_is_read(self, folder: str, tmp_path: Path) -> None:
+        """On disk its folders are called `kind=a%20b`, and its log says `kind=a%2520b`."""
+        rows = pa.table({"kind": ["a b", "é", "x/y", "100%"], "number": [1, 2, 3, 4]})
+        (tmp_path / folder).mkdir()
+        write_deltalake(str(tmp_path / folder), rows, partition_by=["kind"])
+        read = lake.read(TableUri(str(tmp_path / folder)), columns=["kind", "number"])
+        assert sorted(read.to_pylist(), key=lambda row: row["number"]) == rows.to_pylist()
+
+    def test_its_size_is_that_of_the_files_of_this_version(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t")
+        first = {file: file.stat().st_size for file in (tmp_path / "t").glob("*.parquet")}
+        write_deltalake(table.path, ROWS, mode="append")
+        assert lake.size_bytes(TableUri(table.path, 0)) == sum(first.values())
+        assert lake.size_bytes(TableUri(table.path, 1)) == 2 * sum(first.values())
+
+    @pytest.mark.parametrize(
+        "folder",
+        [
+            "my lake",
+            "é",
+            "c#",
+            "q?x",
+            "data [2026]",
+            *(
+                pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="deltalake decodes % in a path"))
+                for name in ("a%20b", "50%25")
+            ),
+        ],
+    )
+    def test_a_lake_in_a_folder_of_any_name_is_read(self, folder: str, tmp_path: Path) -> None:
+        """D02. Spark writes to any of them; what cannot be read should be refused before anything is written."""
+        write(tmp_path / "plain" / "t")
+        (tmp_path / "plain").rename(tmp_path / folder)
+        table = lake.pin(TableUri(f"{tmp_path}/{folder}/t"))
+        assert lake.read(table, columns=["length", "color", "petals"]).equals(ROWS)
+
+    def test_a_vacuumed_version_in_a_folder_with_blanks_is_told_as_such(self, tmp_path: Path) -> None:
+        write(tmp_path / "plain" / "t", numbered(1), numbered(2))
+        (tmp_path / "plain").rename(tmp_path / "my lake")
+        table = TableUri(f"{tmp_path}/my lake/t")
+        vacuum(table)
+        assert lake.read(TableUri(table.path, 1), columns=["number"]).num_rows == 1
+        with pytest.raises(TableVersionGone, match="my lake/t@v0: version 0 was vacuumed: "):
+            lake.read(TableUri(table.path, 0), columns=["number"])
+
+
+class TestLastCommit:
+    def write(self, path: Path, metadata: str) -> TableUri:
+        properties = CommitProperties(custom_metadata={"userMetadata": metadata})
+        write_deltalake(str(path), ROWS, commit_properties=properties, mode="append")
+        return TableUri(str(path))
+
+    def test_what_the_newest_commit_carries_is_read_back(self, tmp_path: Path) -> None:
+        self.write(tmp_path, '{"step": "old"}')
+        table = self.write(tmp_path, json.dumps({"step": "ingest", "fingerprint": "a|b"}))
+        assert lake.last_commit(table) == {"step": "ingest", "fingerprint": "a|b"}
+
+    @pytest.mark.parametrize("metadata", ["", "a note of someone's", "[1]", "3"])
+    def test_what_is_not_ours_is_nothing(self, metadata: str, tmp_path: Path) -> None:
+        assert lake.last_commit(self.write(tmp_path, metadata)) == {}
+
+    def test_a_later_commit_of_someone_else_hides_ours(self, tmp_path: Path) -> None:
+        """So the next ingest or infer writes again, rather than trust a table that another hand changed."""
+        self.write(tmp_path, '{"step": "ingest"}')
+        write_deltalake(str(tmp_path), ROWS, mode="append")
+        assert lake.last_commit(TableUri(str(tmp_path))) == {}

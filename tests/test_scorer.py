@@ -1,0 +1,181 @@
+"""The model as it is logged: what it answers depends on the row's values by name, and on nothing else."""
+
+import ast
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.pyfunc.model import PythonModelContext
+from small import QUICK, flowers, flowers_model
+
+from steps.core import scorer
+from steps.core.scorer import Feature, Schema, design_matrix, unseen
+
+FEATURES = ["petal_length", "petals", "wild", "color"]
+TEXT = st.text(max_size=5)
+LABELS = st.one_of(
+    st.lists(TEXT, min_size=2, max_size=4, unique=True),
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=4, unique=True),
+    st.just([False, True]),
+)
+SCHEMAS = st.builds(
+    Schema,
+    features=st.lists(
+        st.builds(Feature, name=TEXT, type=st.sampled_from(["double", "long", "boolean"]))
+        | st.builds(Feature, name=TEXT, type=st.just("string"), levels=st.lists(TEXT, max_size=3).map(tuple)),
+        max_size=4,
+    ).map(tuple),
+    target=TEXT,
+    classes=LABELS.map(tuple),
+    split=st.fixed_dictionaries({"seed": st.integers(0, 9), "columns": st.lists(TEXT, max_size=2)}),
+    table_uri=TEXT,
+)
+
+
+def rows(count: int = 50, seed: int = 5) -> pd.DataFrame:
+    return flowers(count, seed=seed)[FEATURES]
+
+
+def predict(given_: pd.DataFrame) -> pd.DataFrame:
+    return flowers_model().predict(None, given_)
+
+
+def test_probabilities_are_those_of_the_booster_alone() -> None:
+    """By XGBoost's own reading of a pandas frame with categories, instead of ours."""
+    levels = pd.CategoricalDtype(["blue", "red", "white"])
+    frame = rows().assign(color=rows()["color"].astype(levels), wild=rows()["wild"].astype(int))
+    expected = flowers_model().booster.predict(xgboost.DMatrix(frame, enable_categorical=True))
+    np.testing.assert_allclose(flowers_model().probabilities(rows()), expected, rtol=1e-6)
+
+
+def test_the_prediction_is_the_most_probable_of_the_targets_own_labels() -> None:
+    made = predict(rows())
+    for _, row in made.iterrows():
+        assert set(row["probabilities"]) == {"setosa", "versicolor", "virginica"}
+        assert row["probabilities"][row["prediction"]] == row["probability"] == max(row["probabilities"].values())
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-12)
+    assert set(made["prediction"]) == {"setosa", "versicolor", "virginica"}
+
+
+def test_the_model_has_learnt_something() -> None:
+    fresh = flowers(500, seed=99)
+    assert (predict(fresh)["prediction"] == fresh["species"]).mean() > 0.75
+
+
+@QUICK
+@given(st.permutations([*FEATURES, "species", "extra"]))
+def test_the_order_of_columns_and_further_columns_do_not_matter(order: list[str]) -> None:
+    wider = flowers(20).assign(extra="x")
+    pd.testing.assert_frame_equal(predict(wider[order]), predict(flowers(20)[FEATURES]))
+
+
+def test_a_batch_is_its_rows_one_by_one() -> None:
+    batch = rows(30)
+    alone = pd.concat([predict(batch.iloc[[i]]) for i in range(len(batch))])
+    pd.testing.assert_frame_equal(predict(batch), alone)
+
+
+@QUICK
+@given(st.text().filter(lambda text: text not in ("blue", "red", "white")))
+def test_a_text_that_training_did_not_have_is_as_good_as_missing(text: str) -> None:
+    pd.testing.assert_frame_equal(predict(rows(9).assign(color=text)), predict(rows(9).assign(color=None)))
+
+
+def test_a_text_that_is_not_in_this_batch_keeps_its_code() -> None:
+    """F02: codes taken from the batch would make the only color of a batch the first one."""
+    white = rows().assign(color="white")
+    assert design_matrix(white, flowers_model().schema.features)[:, 3].tolist() == [2.0] * len(white)
+
+
+def test_missing_values_of_every_kind_are_one() -> None:
+    features = flowers_model().schema.features
+    given_ = pd.DataFrame({name: pd.Series([None, np.nan, pd.NA], dtype=object) for name in FEATURES})
+    assert np.isnan(design_matrix(given_, features)).all()
+    assert len({json.dumps(row) for row in predict(given_)["probabilities"]}) == 1
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64", "float64", "Int64", "Float64", "object"])
+def test_a_number_is_the_same_in_any_type(kind: str) -> None:
+    given_ = pd.DataFrame({"petals": pd.Series([3, 8], dtype=kind)})
+    assert design_matrix(given_, (Feature(name="petals", type="long"),)).tolist() == [[3.0], [8.0]]
+
+
+@pytest.mark.parametrize("kind", ["bool", "boolean", "object", "float64"])
+def test_a_boolean_is_the_same_in_any_type(kind: str) -> None:
+    """Arrow gives pandas booleans, or objects where one is missing; REST gives booleans or numbers."""
+    given_ = pd.DataFrame({"wild": pd.Series([True, False], dtype="bool").astype(kind)})
+    assert design_matrix(given_, (Feature(name="wild", type="boolean"),)).tolist() == [[1.0], [0.0]]
+
+
+def test_a_missing_whole_number_and_a_missing_boolean_are_missing() -> None:
+    given_ = pd.DataFrame({"petals": [3.0, np.nan], "wild": pd.Series([True, None], dtype=object)})
+    features = (Feature(name="petals", type="long"), Feature(name="wild", type="boolean"))
+    np.testing.assert_array_equal(design_matrix(given_, features), [[3, 1], [np.nan, np.nan]])
+
+
+def test_all_missing_columns_are_told_at_once() -> None:
+    with pytest.raises(KeyError, match="the columns petals, color are missing"):
+        predict(rows().drop(columns=["petals", "color"]))
+
+
+def test_no_rows_are_no_predictions() -> None:
+    made = predict(rows().head(0))
+    assert made.columns.tolist() == ["prediction", "probability", "probabilities"]
+    assert made.empty
+
+
+def test_predictions_keep_the_index_of_their_rows() -> None:
+    given_ = rows(4).set_axis([7, 7, "a", None])
+    assert predict(given_).index.tolist() == given_.index.tolist()
+
+
+def test_rows_are_not_changed_by_scoring_them() -> None:
+    given_ = rows()
+    predict(given_)
+    pd.testing.assert_frame_equal(given_, rows())
+
+
+def test_values_that_were_not_seen_in_training_are_counted_without_the_missing_ones() -> None:
+    given_ = pd.DataFrame({"color": ["red", "green", None, "Red", "green"], "petals": [1, 2, 3, 4, 5]})
+    features = (Feature(name="color", type="string", levels=("red",)), Feature(name="petals", type="long"))
+    assert unseen(given_, features) == {"color": 3}
+    assert unseen(given_.assign(color="red"), features) == {}
+
+
+@pytest.mark.xfail(strict=True, raises=xgboost.core.XGBoostError, reason="beyond float32 a double becomes infinite")
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+def test_a_double_beyond_the_range_of_float32_is_scored() -> None:
+    """The contract takes any finite double; XGBoost refuses infinity with a trace of its own."""
+    largest = predict(rows(1).assign(petal_length=np.finfo(np.float32).max))
+    pd.testing.assert_frame_equal(predict(rows(1).assign(petal_length=1e300)), largest)
+
+
+@QUICK
+@given(SCHEMAS)
+def test_a_schema_reads_back_as_itself(schema: Schema) -> None:
+    assert Schema.loads(schema.dumps()) == schema
+    assert [type(label) for label in Schema.loads(schema.dumps()).classes] == [type(label) for label in schema.classes]
+
+
+def test_a_loaded_model_answers_as_the_one_that_was_saved(tmp_path: Path) -> None:
+    files = {"booster": tmp_path / "booster.ubj", "schema": tmp_path / "schema.json"}
+    flowers_model().booster.save_model(files["booster"])
+    files["schema"].write_text(flowers_model().schema.dumps(), encoding="utf-8")
+    read = scorer.Scorer()
+    read.load_context(PythonModelContext({name: str(path) for name, path in files.items()}, {}))
+    pd.testing.assert_frame_equal(read.predict(None, rows()), predict(rows()))
+
+
+def test_the_file_imports_only_what_the_logged_model_requires() -> None:
+    """It travels with the model, to where the project is not."""
+    tree = ast.parse(Path(scorer.__file__).read_text(encoding="utf-8"))
+    imports = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imports += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    packages = {name.partition(".")[0] for name in imports}
+    assert packages - set(sys.stdlib_module_names) <= {"mlflow", "numpy", "pandas", "xgboost"}

@@ -1,0 +1,187 @@
+"""Where a source is and what format it has, before Spark reads it."""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from small import sqlite, tracked
+
+from steps.core import config, source
+from steps.core.errors import SourceUnreadable
+
+
+@pytest.fixture(autouse=True)
+def _store(tmp_path: Path) -> Iterator[None]:
+    with tracked(sqlite(tmp_path)):
+        yield
+
+
+def folder(path: Path, *names: str, text: bytes = b"x\n1\n") -> str:
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(text)
+    return str(path)
+
+
+def resolve(uri: str, instead: str = "", **changes: object) -> config.Source:
+    return source.resolve(config.Source.model_validate({"uri": uri, **changes}), instead)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.csv", "csv"),
+        ("A.CSV", "csv"),
+        ("a.json", "json"),
+        ("a.jsonl", "json"),
+        ("a.ndjson", "json"),
+        ("a.parquet", "parquet"),
+        ("data 1.2.csv", "csv"),
+    ],
+)
+def test_the_format_follows_from_the_files_name(name: str, kind: str, tmp_path: Path) -> None:
+    folder(tmp_path, name)
+    assert resolve(str(tmp_path / name)) == config.Source(uri=str(tmp_path / name), format=kind)
+
+
+def test_a_folder_has_the_format_of_its_files_however_deep(tmp_path: Path) -> None:
+    assert resolve(folder(tmp_path / "in", "day=1/a.parquet", "day=2/b.parquet")).format == "parquet"
+
+
+def test_what_spark_passes_over_says_nothing_of_the_format(tmp_path: Path) -> None:
+    assert resolve(folder(tmp_path / "in", "a.parquet", "_SUCCESS", "._SUCCESS.crc", "_notes.csv")).format == "parquet"
+
+
+def test_a_glob_has_the_format_of_what_it_matches(tmp_path: Path) -> None:
+    folder(tmp_path, "a1.csv", "a2.csv", "b.json")
+    assert resolve(f"{tmp_path}/a*.csv").format == "csv"
+
+
+def test_a_folder_with_a_delta_log_is_delta(tmp_path: Path) -> None:
+    write_deltalake(str(tmp_path / "t"), pa.table({"x": [1]}))
+    assert resolve(str(tmp_path / "t")).format == "delta"
+
+
+def test_a_format_that_is_said_goes_before_the_name(tmp_path: Path) -> None:
+    folder(tmp_path, "a.txt")
+    assert resolve(str(tmp_path / "a.txt"), format="csv").format == "csv"
+
+
+def test_a_relative_path_starts_beside_the_tracking_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path, "data/a.csv")
+    monkeypatch.chdir("/")
+    assert resolve("data/a.csv").uri == f"{tmp_path}/data/a.csv"
+
+
+@pytest.mark.parametrize("name", ["my data é.csv", "a [1].csv", "50%.csv", "c#.csv"])
+def test_a_file_of_any_name_is_found(name: str, tmp_path: Path) -> None:
+    folder(tmp_path, name)
+    assert resolve(str(tmp_path / name)).uri == str(tmp_path / name)
+
+
+def test_a_parameter_goes_before_the_config_and_keeps_its_options(tmp_path: Path) -> None:
+    folder(tmp_path, "a.csv")
+    made = resolve("sklearn:iris", instead=str(tmp_path / "a.csv"), options={"sep": ";"})
+    assert made == config.Source(uri=str(tmp_path / "a.csv"), format="csv", options={"sep": ";"})
+
+
+def test_a_data_set_of_scikit_learn_is_left_as_it_is() -> None:
+    made = resolve("sklearn:wine")
+    assert (made.uri, made.format, source.size_bytes(made)) == ("sklearn:wine", None, 0)
+
+
+@pytest.mark.parametrize("name", ["nope.csv", "nope/", "*.csv"])
+def test_a_source_that_is_not_there_is_told(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceUnreadable, match=r"there is no such file or folder\n.*\n.*-P source=URI"):
+        resolve(f"{tmp_path}/{name}")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.csv", "b.json"], r"\.csv, \.json"),
+        (["a.txt"], r"\.txt"),
+        (["a.csv.gz"], r"\.gz"),
+        (["a.csv.gzip"], r"\.gzip"),
+        pytest.param(
+            ["part-00000"],
+            "no ending",
+            marks=pytest.mark.xfail(strict=True, reason="says `no files` where a file has no ending"),
+        ),
+        ([], "no files"),
+        (["_SUCCESS"], "no files"),
+    ],
+)
+def test_a_format_that_does_not_follow_is_asked_for(names: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    message = rf"its format does not follow from its files' names \({said}\)\n.*\n.*say source.format"
+    with pytest.raises(SourceUnreadable, match=message):
+        resolve(folder(tmp_path / "in", *names))
+
+
+def test_the_size_is_that_of_the_data_files(tmp_path: Path) -> None:
+    uri = folder(tmp_path / "in", "a.csv", "deep/b.csv", text=b"12345")
+    folder(tmp_path / "in", "_SUCCESS", ".hidden", "_delta_log/0.json", text=b"not data")
+    assert source.size_bytes(config.Source(uri=uri)) == 10
+    assert source.size_bytes(config.Source(uri=f"{tmp_path}/in/*.csv")) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "document"),
+    [
+        (b'[{"a": 1}]', True),
+        (b'\xef\xbb\xbf\r\n\t [\n {"a": 1}\n]', True),
+        (b'{"a": 1}\n{"a": 2}\n', False),
+        (b'{"a": [1]}', False),
+        (b"", False),
+    ],
+)
+def test_an_array_is_told_from_an_object_a_line(text: bytes, document: bool, tmp_path: Path) -> None:
+    folder(tmp_path, "a.json", text=text)
+    assert source._is_one_document(str(tmp_path / "a.json")) is document
+    assert source._is_one_document(str(tmp_path)) is document
+
+
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="_is_one_document takes the first file of none")
+def test_a_folder_without_files_is_told_also_when_its_format_is_said(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(SourceUnreadable, match="no files"):
+        source._is_one_document(resolve(str(tmp_path / "in"), format="json").uri)
+
+
+@pytest.mark.xfail(strict=True, reason="only the first file is looked at, in the order of the file system")
+def test_arrays_and_lines_in_one_folder_are_not_both_read_as_one_of_them(tmp_path: Path) -> None:
+    folder(tmp_path / "in", "a.json", text=b'[{"x": 1}]')
+    folder(tmp_path / "in", "b.json", text=b'{"x": 2}\n{"x": 3}\n')
+    with pytest.raises(SourceUnreadable, match="arrays"):
+        source._is_one_document(str(tmp_path / "in"))
+
+
+@pytest.mark.xfail(strict=True, reason="the first bytes are looked at as they are, which are gzip's")
+def test_an_array_is_found_in_a_compressed_file(tmp_path: Path) -> None:
+    folder(tmp_path, "a.json.gz", text=gzip.compress(b'[{"x": 1}]'))
+    assert source._is_one_document(str(tmp_path / "a.json.gz"))
+
+
+@pytest.mark.xfail(strict=True, reason="lake.absolute raises LakeUndefined, which speaks of -P lake=FOLDER")
+@pytest.mark.parametrize("uri", ["s3://bucket/a.csv", "https://host/a.csv", "sklean:iris"])
+def test_a_source_of_an_unknown_kind_is_a_mistake_in_the_source(uri: str) -> None:
+    with pytest.raises(SourceUnreadable, match=uri):
+        resolve(uri)
+
+
+def test_tables_of_scikit_learn_carry_their_labels_as_text() -> None:
+    from sklearn.datasets import load_iris
+
+    table = source._sklearn_table("sklearn:iris")
+    reference = load_iris()
+    assert table["target"].tolist() == [reference.target_names[code] for code in reference.target]
+    assert table.columns.tolist() == [*reference.feature_names, "target"]
+
+
+def test_a_data_set_that_scikit_learn_does_not_have_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(SourceUnreadable, match="no data set 'irs'; there are iris, wine, breast_cancer and diabetes"):
+        source._sklearn_table("sklearn:irs")
