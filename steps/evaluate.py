@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.logs_table(table, context="evaluate")
 
         rows = lake.read(table, columns=settings.training_columns).to_pandas()
-        parts = split.split(rows[rows[settings.target].notna()], split.settings_of(settings))
+        parts = split.split(split.labelled(rows, settings), split.settings_of(settings))
         if parts.test.empty:
             raise TableUnfit(
                 str(table),

@@ -29,7 +29,7 @@ from mlflow.types.schema import Schema as MlflowSchema
 from steps.core import config, lake, pictures, registry, scorer, step
 from steps.core.errors import TableUnfit
 from steps.core.parameters import Hyperparameters, parameters
-from steps.core.split import Parts, SplitSettings, settings_of, split
+from steps.core.split import Parts, SplitSettings, labelled, settings_of, split
 
 METRIC = "mlogloss"  # XGBoost's multi-class log loss, nats per row
 
@@ -187,12 +187,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.logs_table(table, context="train")
 
         rows = lake.read(table, columns=settings.training_columns).to_pandas()
-        labelled = rows[rows[settings.target].notna()]
+        with_label = labelled(rows, settings)
         split_settings = settings_of(settings)
-        parts = split(labelled, split_settings)
+        parts = split(with_label, split_settings)
         schema = learn_schema(parts, settings, split_settings=split_settings, table_uri=str(table))
         counts = {f"{part}_rows": len(part_rows) for part, part_rows in asdict(parts).items()}
-        mlflow.log_metrics({**counts, "unlabelled_rows": len(rows) - len(labelled)})
+        mlflow.log_metrics({**counts, "unlabelled_rows": len(rows) - len(with_label)})
 
         fit = fit_booster(parts, schema, model=model)
 

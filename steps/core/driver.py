@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import ExecutionException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENTRY_POINT
 
-from steps.core import step
+from steps.core import lake, step
 from steps.core.config import PROJECT
 from steps.core.errors import StepFailed
 
@@ -131,7 +131,7 @@ class Workflow:
     def _command(self, name: str, given: dict[str, str]) -> str:
         source = self._run.source_name
         if urlparse(source).scheme in ("", "file"):
-            project = ["." if Path.cwd() == PROJECT else str(PROJECT)]
+            project = ["." if lake.home() == PROJECT else str(PROJECT)]
         else:
             project = [source, *(["-v", self._run.git_commit] if self._run.git_commit else [])]
         parameters = [word for key, value in given.items() for word in ("-P", f"{key}={value}")]

@@ -63,9 +63,10 @@ def read(source: config.Source, spark: SparkSession) -> DataFrame:
 
 
 def unreadable(source: config.Source, error: PySparkException) -> SourceUnreadable:
-    """What Spark said about a source that it could not read, in a line: of its chain of causes, the first one."""
-    causes = re.findall(r"^(?:Caused by: [\w.]+: )?(\[[A-Z_.]+\] .*)", str(error), re.MULTILINE)
-    cause = causes[-1] if causes else str(error).split("JVM stacktrace")[0]
+    """What Spark said about a source that it could not read, in a line: what failed, and the first of its causes."""
+    said = str(error).split("JVM stacktrace")[0]
+    causes = re.findall(r"^Caused by: [\w.$]+: (.+)$", str(error), re.MULTILINE)
+    cause = " ".join([said, *causes[-1:]])
     return SourceUnreadable(
         source.uri,
         f"cannot be read as {source.format}: {' '.join(cause.split())[:400]}",

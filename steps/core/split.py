@@ -36,6 +36,13 @@ def settings_of(config: Config) -> SplitSettings:
     )
 
 
+def labelled(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The rows that have a label, with labels of the target's own type: beside missing ones Arrow's become others."""
+    kind = {"long": "int64", "boolean": "bool", "string": "object"}[config.columns[config.target].type]
+    kept = rows[rows[config.target].notna()]
+    return kept.assign(**{config.target: kept[config.target].astype(kind)})
+
+
 def split(rows: pd.DataFrame, settings: SplitSettings) -> Parts:
     """`rows` in their three parts, each in an order that follows from content alone."""
     part = parts(rows, settings)
