@@ -1,0 +1,161 @@
+"""A folder where a user stands: the commands given there, as processes of their own, and what they left behind."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+from deltalake import DeltaTable, QueryBuilder
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+PROJECT = Path(__file__).resolve().parents[1]
+CASES = Path(__file__).with_name("cases")
+BIN = Path(sys.executable).parent
+STANDING = "TEST_STANDS_IN"  # environment variable that marks every process started from a place
+PREFIXES = ("MLFLOW_", "SPARK_", "PYSPARK_", "WORKFLOW_", "GIT_", "LAKE_URI", "PYTHONPATH", STANDING)
+
+FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+COLUMNS: dict[str, dict[str, Any]] = {  # of Iris where a file has them under the config's names
+    **{name: {"type": "double", "min": 0} for name in FEATURES},
+    "species": {"type": "string", "allowed": ["setosa", "versicolor", "virginica"]},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A command that has ended. `text` is what a terminal would show: its output and its errors."""
+
+    exit_code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+@dataclass(frozen=True)
+class Place:
+    """`folder` is where the user stands; `extra` are environment variables that the user has set."""
+
+    folder: Path
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's own, without anything that steers MLflow, Spark or the project; and `extra`."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
+        clean["PATH"] = os.pathsep.join([str(BIN), clean["PATH"]])
+        return {**clean, STANDING: str(self.folder), **self.extra}
+
+    def run(self, *command: str | Path) -> Ended:
+        began = time.monotonic()
+        ended = subprocess.run(
+            [str(word) for word in command],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        seconds = time.monotonic() - began
+        return Ended(exit_code=ended.returncode, out=ended.stdout, err=ended.stderr, seconds=seconds)
+
+    def mlflow_run(self, entry_point: str, /, *, project: str | Path = PROJECT, **parameters: object) -> Ended:
+        given = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+        return self.run(BIN / "mlflow", "run", project, "-e", entry_point, *given, "--env-manager", "local")
+
+    def step(self, name: str, /, **parameters: object) -> Ended:
+        """The command of an entry point, without MLflow's own around it."""
+        given = [f"--{key}={value}" for key, value in parameters.items()]
+        there = Place(self.folder, {"PYTHONPATH": str(PROJECT), **self.extra})
+        return there.run(sys.executable, "-m", f"steps.{name}", *given)
+
+    def workflow(self, **parameters: object) -> Ended:
+        """The command of the entry point `main`, without MLflow's own around it."""
+        return self.run(sys.executable, PROJECT / "main.py", *[f"--{key}={value}" for key, value in parameters.items()])
+
+    def config(self, **changes: Any) -> Path:
+        """A config file here: configs/iris.yaml with `changes`, which are merged key by key, but for the columns."""
+        settings = yaml.safe_load((PROJECT / "configs" / "iris.yaml").read_text(encoding="utf-8"))
+        for key, value in changes.items():
+            merge = isinstance(value, dict) and key != "columns"
+            settings[key] = {**settings.get(key, {}), **value} if merge else value
+        path = self.folder / f"config-{len(list(self.folder.glob('config-*.yaml')))}.yaml"
+        path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return path
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def runs(self) -> list[Run]:
+        """All runs, the newest first."""
+        return list(self.client.search_runs(["0"], order_by=["attributes.start_time DESC"]))
+
+    def lake(self, name: str) -> str:
+        return str(self.folder / "lake" / name)
+
+    def processes(self) -> dict[int, str]:
+        """The processes that were started from here and live, with their command lines."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+                continue
+            try:
+                environment = (entry / "environ").read_bytes().split(b"\0")
+                alive = " Z " not in (entry / "stat").read_text().rpartition(")")[2][:4]
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:  # it has ended, or is not ours to see
+                continue
+            if alive and f"{STANDING}={self.folder}".encode() in environment:
+                found[int(entry.name)] = command
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A workflow that has ended well: where, what it printed, and the project's `git status` before and after."""
+
+    place: Place
+    ended: Ended
+    git_status: tuple[str, str]
+
+
+def rows_of(path: str, version: int | None = None) -> pa.Table:
+    """A Delta table as deltalake alone reads it. Not to_pyarrow_table(): its threads may abort this process."""
+    table = DeltaTable(path, version=version)
+    return pa.table(QueryBuilder().register("stored", table).execute("SELECT * FROM stored").read_all())
+
+
+def datasets_of(run: Run) -> list[tuple[str, str, str]]:
+    """Name, digest and context of each dataset that a run has as its input."""
+    assert run.inputs is not None
+    return [
+        (given.dataset.name, given.dataset.digest, ", ".join(tag.value for tag in given.tags))
+        for given in run.inputs.dataset_inputs
+    ]
+
+
+def version_of(path: str) -> int:
+    return DeltaTable(path).version()
+
+
+def without_java(folder: Path) -> str:
+    """A PATH, made in `folder`, with this Python and git on it but no java."""
+    folder.mkdir()
+    for name in ("bash", "sh", "git", "uname", "dirname", "env"):
+        if found := shutil.which(name):
+            (folder / name).symlink_to(found)
+    return os.pathsep.join([str(BIN), str(folder)])

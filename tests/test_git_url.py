@@ -1,0 +1,78 @@
+"""`mlflow run <git URL>`: the project in a temporary clone, everything that it makes where the user stands."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from place import PROJECT, Place
+
+pytestmark = pytest.mark.spark
+
+MODEL = "iris_xgboost_classifier"
+
+
+def git(*words: str | Path, cwd: Path) -> str:
+    command = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *map(str, words)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A bare repository whose newest commit is this project's working tree, committed or not."""
+    tree, bare = tmp_path / "tree", tmp_path / "served" / "project"
+    names = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT).rstrip("\0").split("\0")
+    for name in names:
+        if (PROJECT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, tree / name)
+    git("init", "--quiet", "--initial-branch=main", cwd=tree)
+    git("add", "--all", cwd=tree)
+    git("commit", "--quiet", "--message=working tree", cwd=tree)
+    git("clone", "--quiet", "--bare", tree, bare, cwd=tmp_path)
+    return bare
+
+
+@pytest.fixture
+def url(repository: Path) -> Iterator[str]:
+    """Where a git daemon on a free port of the loopback interface serves the repository."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["--listen=127.0.0.1", f"--port={port}", "--reuseaddr", f"--base-path={repository.parent}", "--export-all"]
+    program = Path(git("--exec-path", cwd=repository)) / "git-daemon"  # `git daemon` would be its parent, in the way
+    daemon = subprocess.Popen([program, *where, str(repository.parent)])
+    try:
+        for _ in range(100):
+            with socket.socket() as attempt:
+                if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"git://127.0.0.1:{port}/project"
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def test_a_workflow_from_a_git_url_leaves_its_results_where_the_user_stands(
+    tmp_path: Path, repository: Path, url: str
+) -> None:
+    folder = tmp_path / "stand"
+    folder.mkdir()
+    place = Place(folder)
+    ended = place.mlflow_run("main", project=url)
+    assert ended.exit_code == 0, ended.text
+    assert {entry.name for entry in folder.iterdir()} == {"mlflow.db", "mlruns", "lake"}
+    assert {entry.name for entry in (folder / "lake").iterdir()} == {"iris", "iris_predictions"}
+    version = place.client.get_model_version(MODEL, "1")
+    assert version.tags["git_commit"] == git("rev-parse", "HEAD", cwd=repository)
+    assert version.tags["table_uri"] == place.lake("iris@v0")
+    assert {run.info.status for run in place.runs()} == {"FINISHED"}
+    assert git("status", "--porcelain", cwd=tmp_path / "tree") == ""

@@ -1,0 +1,224 @@
+"""Each entry point alone, on what others left; the gate; aliases and their history."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+from place import Ended, Finished, Place, datasets_of, rows_of, version_of
+
+pytestmark = pytest.mark.spark
+
+MODEL = "iris_xgboost_classifier"
+
+
+def aliases(place: Place, model: str = MODEL) -> dict[str, str]:
+    found = place.client.get_registered_model(model).aliases
+    return {alias: str(number) for alias, number in found.items()}
+
+
+def newest(place: Place, step: str) -> Run:
+    return next(run for run in place.runs() if run.info.run_name == step)
+
+
+def done(ended: Ended) -> str:
+    """What the command printed, once it has ended well."""
+    assert ended.exit_code == 0, ended.text
+    return ended.out
+
+
+@pytest.fixture(scope="module")
+def trained(place: Place) -> Place:
+    """Where Iris was ingested and version 1 was trained on it and passed the gate, one step after the other."""
+    done(place.step("ingest"))
+    done(place.step("train"))
+    done(place.step("evaluate"))
+    return place
+
+
+def test_a_version_of_a_table_and_a_hyperparameter_can_be_given_to_train(trained: Place) -> None:
+    ended = trained.mlflow_run("train", table=trained.lake("iris@v0"), max_depth=2)
+    version = done(ended).strip().rpartition("/")[2]
+    assert ended.out == f"train: model = models:/{MODEL}/{version}\n"
+    assert int(version) >= 2
+    params = newest(trained, "train").data.params
+    assert (params["model.max_depth"], params["table.uri"]) == ("2", trained.lake("iris@v0"))
+
+
+def test_an_unpinned_table_is_pinned_and_logged_so(trained: Place) -> None:
+    done(trained.step("train", rounds=5))
+    run = newest(trained, "train")
+    assert run.data.params["table.uri"] == trained.lake("iris@v0")
+    assert datasets_of(run) == [("iris", "v0", "train")]
+
+
+def test_a_relative_table_path_starts_where_the_user_stands(trained: Place) -> None:
+    done(trained.mlflow_run("train", table="lake/iris@v0", rounds=5))
+    assert newest(trained, "train").data.params["table.uri"] == trained.lake("iris@v0")
+
+
+def test_the_same_parameters_make_the_same_booster_and_others_another(trained: Place) -> None:
+    digests = [trained.client.get_model_version(MODEL, "1").tags["booster_sha256"]]
+    for _ in range(2):
+        version = done(trained.step("train", rounds=20, seed=3, max_depth=2)).strip().rpartition("/")[2]
+        digests.append(trained.client.get_model_version(MODEL, version).tags["booster_sha256"])
+    assert digests[0] != digests[1] == digests[2]
+
+
+def test_the_booster_is_the_one_that_main_makes(finished: Finished, trained: Place) -> None:
+    """Another process on another Spark, in another folder: the same rows, the same split, the same trees."""
+    boosters = [each.client.get_model_version(MODEL, "1").tags for each in (finished.place, trained)]
+    assert boosters[0]["booster_sha256"] == boosters[1]["booster_sha256"]
+
+
+def test_evaluate_alone_judges_the_model_that_is_named(trained: Place) -> None:
+    ended = trained.step("evaluate", model=f"models:/{MODEL}/1", table=trained.lake("iris@v0"))
+    assert done(ended) == f"evaluate: verdict = pass\nevaluate: champion = models:/{MODEL}/1\n"
+    assert newest(trained, "evaluate").data.metrics["accuracy"] > 0.9
+
+
+@pytest.fixture(scope="module")
+def model(trained: Place) -> str:
+    """A model of its own for the tests of aliases: versions 1 and 2 passed the gate, 3 was not judged."""
+    name, client = "promoted", trained.client
+    source = str(client.get_model_version(MODEL, "1").source)
+    client.create_registered_model(name)
+    for _ in range(3):
+        client.create_model_version(name, source)
+    for version in ("1", "2"):
+        client.set_model_version_tag(name, version, "verdict", "pass")
+    client.set_registered_model_alias(name, "staging", "2")
+    return name
+
+
+def test_infer_again_changes_nothing_and_another_model_does(trained: Place, model: str) -> None:
+    lake = trained.folder / "predicted"
+    table = trained.lake("iris@v0")
+    first = trained.step("infer", lake=lake, table=table)
+    assert done(first) == f"infer: predictions = {lake}/iris_predictions@v0\n"
+    run_ids = rows_of(f"{lake}/iris_predictions")["run_id"].unique().to_pylist()
+    assert run_ids == [newest(trained, "infer").info.run_id]
+    assert trained.mlflow_run("infer", lake=lake, table=table).out == first.out
+    assert version_of(f"{lake}/iris_predictions") == 0
+    assert newest(trained, "infer").data.metrics == {"rows": 150, "rows_written": 0}
+    assert rows_of(f"{lake}/iris_predictions")["run_id"].unique().to_pylist() == run_ids
+    other = f"models:/{model}/1"
+    assert (
+        done(trained.step("infer", lake=lake, table=table, model=other))
+        == f"infer: predictions = {lake}/iris_predictions@v1\n"
+    )
+    assert rows_of(f"{lake}/iris_predictions")["model_uri"].unique().to_pylist() == [other]
+
+
+@pytest.fixture(scope="module")
+def gated(place: Place) -> Place:
+    """A folder of its own beside the module's, on the same Spark."""
+    folder = place.folder / "gated"
+    folder.mkdir()
+    return Place(folder, place.extra)
+
+
+def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place) -> None:
+    strict = gated.config(gate={"over_baseline": 0.99})
+
+    alone = gated.mlflow_run("main", config=strict)
+
+    assert alone.exit_code == 1
+    assert "Traceback" not in alone.text
+    assert f"NothingToInferWith: the gate's verdict on models:/{MODEL}/1 is fail and there is no champion" in alone.err
+    assert "needs to be 0.99 better" in alone.err
+    assert alone.err.count("NothingToInferWith") == 1
+    assert not Path(gated.lake("iris_predictions")).exists()
+    assert aliases(gated) == {}
+    assert gated.client.get_model_version(MODEL, "1").tags["verdict"] == "fail"
+    assert {run.info.run_name: run.info.status for run in gated.runs()} == {
+        "main": "FAILED",
+        "ingest": "FINISHED",
+        "train": "FINISHED",
+        "evaluate": "FINISHED",
+    }
+
+    done(gated.step("evaluate", model=f"models:/{MODEL}/1"))  # by the default config's gate
+    assert aliases(gated) == {"staging": "1"}
+    with_champion = gated.workflow(config=strict)
+
+    assert with_champion.exit_code == 0, with_champion.text
+    assert f"The verdict on models:/{MODEL}/2 is fail: f1_macro" in with_champion.out
+    assert f"The champion models:/{MODEL}/1 made the predictions." in with_champion.out
+    assert aliases(gated) == {"staging": "1"}
+    predictions = rows_of(gated.lake("iris_predictions"))
+    assert predictions["model_uri"].unique().to_pylist() == [f"models:/{MODEL}/1"]
+    record = newest(gated, "main").data.tags
+    assert (record["output.verdict"], record["output.champion"]) == ("fail", f"models:/{MODEL}/1")
+    assert record["output.model"] == f"models:/{MODEL}/2"
+
+
+def test_an_absolute_limit_fails_a_model_that_cannot_reach_it(trained: Place) -> None:
+    config = trained.config(gate={"metric": "accuracy", "at_least": 1.01})
+    before = aliases(trained)["staging"]
+    version = done(trained.step("train", rounds=5)).strip().rpartition("/")[2]
+    ended = trained.step("evaluate", config=config, model=f"models:/{MODEL}/{version}")
+    assert done(ended) == f"evaluate: verdict = fail\nevaluate: champion = models:/{MODEL}/{before}\n"
+    assert "not at least 1.01" in trained.client.get_model_version(MODEL, version).tags["verdict.reasons"]
+    assert aliases(trained)["staging"] == before
+
+
+def test_promote_refuses_a_version_that_was_not_judged_unless_forced(trained: Place, model: str) -> None:
+    ended = trained.step("promote", name=model, version=3, alias="unjudged")
+    assert ended.exit_code == 1
+    assert f"PromotionRefused: the verdict on models:/{model}/3 is: not judged yet" in ended.err
+    assert "unjudged" not in aliases(trained, model)
+    assert "now names version 3" in done(
+        trained.mlflow_run("promote", name=model, version=3, alias="unjudged", force="true")
+    )
+    assert aliases(trained, model)["unjudged"] == "3"
+
+
+def test_promote_moves_production_back_and_forth_and_keeps_the_history(trained: Place, model: str) -> None:
+    assert "production now names version 1" in done(trained.step("promote", name=model, version=1))
+    assert "production now names version 2" in done(trained.step("promote", name=model))  # what staging names
+    assert "production named already version 2" in done(trained.step("promote", name=model))
+    assert "production now names version 1" in done(trained.step("promote", name=model, version="previous"))
+    assert aliases(trained, model)["production"] == "1"
+    tags = trained.client.get_registered_model(model).tags
+    moves = [json.loads(tags[key]) for key in sorted(tags) if key.startswith("alias_history.production.")]
+    assert [(move["from_version"], move["to_version"], move["how"]) for move in moves] == [
+        ("", "1", "promote"),
+        ("1", "2", "promote"),
+        ("2", "1", "previous"),
+    ]
+    assert {move["who"] for move in moves} == {os.environ.get("USER") or "root"}
+    assert [move["when"] for move in moves] == sorted(move["when"] for move in moves)
+    nothing_before = trained.step("promote", name=model, version="previous")
+    assert nothing_before.exit_code == 1
+    assert f"PromotionRefused: production of {model} named nothing before version 1" in nothing_before.err
+
+
+@pytest.mark.parametrize("alias", ["latest", "v2"])
+def test_an_alias_that_mlflow_cannot_take_is_refused_before_anything(trained: Place, alias: str) -> None:
+    ended = trained.step("promote", name="no_such_model", version=1, alias=alias)
+    assert ended.exit_code == 1
+    assert "ParametersInvalid" in ended.err
+    assert f"alias='{alias}'" in ended.err
+    assert "no_such_model" not in ended.err
+
+
+def test_labels_keep_their_values_from_source_to_predictions(trained: Place) -> None:
+    """Labels 3, 7 and 10, which XGBoost alone would not take."""
+    source = Path(__file__).with_name("cases") / "T01_labels_gap.csv"
+    shutil.copy(source, trained.folder / "gap.csv")
+    config = trained.config(
+        name="gap",
+        source={"uri": "gap.csv"},
+        columns={"x": {"type": "double"}, "y": {"type": "double"}, "label": {"type": "long"}},
+        target="label",
+        model={"name": "gap"},
+    )
+    ended = trained.workflow(config=config)
+    assert ended.exit_code == 0, ended.text
+    predictions = rows_of(trained.lake("gap_predictions"))
+    assert set(predictions["prediction"].to_pylist()) == {3, 7, 10}
+    hits = [row["prediction"] == row["label"] for row in predictions.to_pylist()]
+    assert sum(hits) / len(hits) > 0.95
