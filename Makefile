@@ -1,9 +1,21 @@
 # Thin names over the real commands; the first one also makes the environment.
-.PHONY: run test check bench setup ui
+.PHONY: run run-stack test check bench setup ui up down
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 run: setup
+	@python -m steps.core.store
+	mlflow run . -e main --env-manager local $(ARGS)
+
+# On the stack of compose/, with its local keys where the environment has no others.
+run-stack: export MLFLOW_TRACKING_URI ?= http://localhost:5000
+run-stack: export LAKE_URI ?= s3://delta
+run-stack: export MLFLOW_S3_ENDPOINT_URL ?= http://localhost:9000
+run-stack: export AWS_ACCESS_KEY_ID ?= minioadmin
+run-stack: export AWS_SECRET_ACCESS_KEY ?= minioadmin
+run-stack: setup
+	@python -m steps.core.store
+	@python -m steps.core.spark
 	mlflow run . -e main --env-manager local $(ARGS)
 
 test: setup
@@ -20,6 +32,12 @@ bench: setup
 
 ui: setup
 	mlflow ui
+
+up:
+	docker compose -f compose/compose.yaml up -d --build --wait $(ARGS)
+
+down:
+	docker compose -f compose/compose.yaml --profile '*' down $(ARGS)
 
 setup: .venv/installed
 

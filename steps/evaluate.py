@@ -15,7 +15,7 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from sklearn.metrics import confusion_matrix
 
-from steps.core import config, gate, lake, metrics, pictures, registry, report, split, step
+from steps.core import artifact, config, gate, lake, metrics, pictures, registry, report, reuse, split, step
 from steps.core.errors import TableUnfit
 from steps.core.parameters import parameters
 
@@ -42,10 +42,10 @@ class Evaluation:
 
 def evaluate(
     parts: split.Parts,
-    model: registry.LoadedModel,
+    model: artifact.LoadedModel,
     *,
     settings: config.Config,
-    champion: registry.LoadedModel | None,
+    champion: artifact.LoadedModel | None,
 ) -> Evaluation:
     """Score `model`, the baseline and `champion` on `parts.test` and ask the gate."""
     truth = parts.test[settings.target].to_numpy()
@@ -65,7 +65,7 @@ def evaluate(
 
 
 def contend(
-    model: registry.LoadedModel, test: pd.DataFrame, *, target: str
+    model: artifact.LoadedModel, test: pd.DataFrame, *, target: str
 ) -> tuple[gate.Candidate, np.ndarray | None]:
     """`model` scored on `test`, with its probabilities (n, classes), or the reason why it cannot be."""
     schema = model.scorer.schema
@@ -84,7 +84,7 @@ def contend(
     return gate.Candidate(name=model.uri, scores=scores, trained_on=_trained_on(model, test)), probabilities
 
 
-def _trained_on(model: registry.LoadedModel, test: pd.DataFrame) -> int:
+def _trained_on(model: artifact.LoadedModel, test: pd.DataFrame) -> int:
     """How many rows of `test` the model's own split puts outside its test part; 0 when the settings are the same."""
     own = dict(model.scorer.schema.split)
     settings = split.SplitSettings(**{**own, "columns": tuple(own["columns"])})
@@ -137,14 +137,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     with step.start("evaluate", EvaluateParameters, argv) as (parameters, run):
         settings = config.load(parameters.config, home=lake.home())
         version = registry.resolve(parameters.model or registry.newest_uri(settings.model.name))
-        champion_version = registry.champion(version.name)
         table = lake.pin(lake.table_uri(parameters.table or f"{lake.root(parameters.lake)}/{settings.name}"))
-        model = registry.load(version)
-        champion = registry.load(champion_version) if champion_version else None
-        run.reads(table=table, model=model.uri, champion=champion.uri if champion else "")
+        model = artifact.load(version)
+        run.reads(table=table, model=model.uri)
         run.ran_with(
             table__uri=table, model__uri=model.uri, **{f"gate__{k}": v for k, v in settings.gate.model_dump().items()}
         )
+        inputs = reuse.inputs("evaluate", settings, table=str(table), model=model.uri)
+        run.depends_on(inputs, workflow=settings.name)
         run.logs_table(table, context="evaluate")
 
         rows = lake.read(table, columns=settings.training_columns).to_pandas()
@@ -157,16 +157,19 @@ def main(argv: Sequence[str] | None = None) -> None:
                 next="ingest more rows, or change split in the config",
             )
 
-        evaluation = evaluate(parts, model, settings=settings, champion=champion)
-
         counts = {f"{name}_rows": len(part) for name, part in asdict(parts).items()}
         facts = {
             "table": str(table),
             "rows in the test part": str(counts["test_rows"]),
             "model run": version.run_id or "",
         }
-        _log(evaluation, truth=parts.test[settings.target].to_numpy(), model_uri=model.uri, facts=facts)
-        champion_now = _pass_the_gate(version, evaluation.verdict, run.run_id)
+        with registry.deciding(version.name):  # the champion that is judged against is the one that is replaced
+            champion_version = registry.champion(version.name)
+            champion = artifact.load(champion_version) if champion_version else None
+            run.reads(champion=champion.uri if champion else "")
+            evaluation = evaluate(parts, model, settings=settings, champion=champion)
+            _log(evaluation, truth=parts.test[settings.target].to_numpy(), model_uri=model.uri, facts=facts)
+            champion_now = _pass_the_gate(version, evaluation.verdict, run.run_id)
         mlflow.set_tag(step.REASONS, "; ".join(evaluation.verdict.reasons)[: step.TAG_CHARACTERS])
         run.writes(
             verdict=evaluation.verdict.outcome,

@@ -8,8 +8,8 @@ Fails   TableNotFound, TableVersionGone, TableUnfit (a feature is missing), Mode
         they were
 """
 
-import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.connect import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from steps.core import config, lake, registry, scorer, spark, step
+from steps.core import artifact, commit, config, lake, registry, reuse, scorer, spark, step, storage
 from steps.core.errors import TableUnfit
 from steps.core.parameters import parameters
 
@@ -33,6 +33,27 @@ class InferParameters:
     table: str = ""
     model: str = ""
     lake: str = ""
+
+
+def check_features(table: lake.TableUri, model: scorer.Scorer) -> None:
+    """TableUnfit when the table lacks a column that the model needs."""
+    present = lake.schema(table).names
+    if absent := [feature.name for feature in model.schema.features if feature.name not in present]:
+        raise TableUnfit(
+            str(table),
+            [f"has no column {name!r}, which the model needs" for name in absent],
+            expected=f"the columns that the model was trained on; it has {', '.join(present)}",
+            next="ingest a table with these columns, or pass another model",
+        )
+
+
+def count_unseen(table: lake.TableUri, model: scorer.Scorer) -> Counter[str]:
+    """How many values of each text column the model takes as missing, because they were not seen in training."""
+    text = [feature.name for feature in model.schema.features if feature.levels is not None]
+    counts: Counter[str] = Counter()
+    for batch in lake.batches(table, columns=text) if text else ():
+        counts.update(scorer.unseen(batch.to_pandas(), model.schema.features))
+    return counts
 
 
 def add_predictions(rows: pa.Table, model: scorer.Scorer) -> pa.Table:
@@ -71,7 +92,7 @@ def score(
         for batch in batches:
             yield from add_predictions(pa.Table.from_batches([batch]), model).to_batches()
 
-    stored = session.read.format("delta").option("versionAsOf", table.version).load(table.path)
+    stored = session.read.format("delta").option("versionAsOf", table.version).load(storage.for_spark(table.path))
     return stored.mapInArrow(score_batches, from_arrow_schema(output_schema(columns, model)))
 
 
@@ -84,37 +105,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         predictions = lake.TableUri(f"{lake_uri}/{settings.name}_predictions")
         run.reads(table=table, model=registry.uri_of(version))
         run.ran_with(table__uri=table, model__uri=registry.uri_of(version))
+        inputs = reuse.inputs("infer", settings, lake=lake_uri, table=str(table), model=registry.uri_of(version))
+        run.depends_on(inputs, workflow=settings.name)
         run.logs_table(table, context="infer")
 
         made_of = {"step": "infer", "table": str(table), "model": registry.uri_of(version)}
-        done = lake.exists(predictions) and made_of.items() <= lake.last_commit(predictions).items()
-        if not done:
-            model = registry.load(version).scorer
-            _check_features(table, model)
-            with spark.session(data_bytes=lake.size_bytes(table)) as session:
+        made_of |= {"table_id": lake.table_id(table), "model_source": str(version.source)}  # those at these URIs now
+
+        def write(metadata: str) -> None:
+            model = artifact.load(version).scorer
+            check_features(table, model)
+            mlflow.log_metrics({f"unseen.{name}": rows for name, rows in count_unseen(table, model).items()})
+            with spark.session(lake_uri, table.path, data_bytes=lake.size_bytes(table)) as session:
                 lineage = {
                     "model_uri": F.lit(registry.uri_of(version)),
                     "table_uri": F.lit(str(table)),
                     "run_id": F.lit(run.run_id),
                     "scored_at": F.lit(datetime.now(UTC)),
                 }
-                scored = score(table, model, session).withColumns(lineage)
-                writer = scored.write.format("delta").mode("overwrite").option("overwriteSchema", True)
-                writer.option("userMetadata", json.dumps({**made_of, "run_id": run.run_id})).save(predictions.path)
-        pinned = lake.pin(predictions)
-        mlflow.log_metrics({"rows": lake.count(pinned), "rows_written": 0 if done else lake.count(pinned)})
-        run.writes(predictions=pinned)
+                commit.overwrite(score(table, model, session).withColumns(lineage), predictions, metadata=metadata)
 
-
-def _check_features(table: lake.TableUri, model: scorer.Scorer) -> None:
-    present = lake.schema(table).names
-    if absent := [feature.name for feature in model.schema.features if feature.name not in present]:
-        raise TableUnfit(
-            str(table),
-            [f"has no column {name!r}, which the model needs" for name in absent],
-            expected=f"the columns that the model was trained on; it has {', '.join(present)}",
-            next="ingest a table with these columns, or pass another model",
-        )
+        made_by = {"run_id": run.run_id, "git_commit": run.git_commit}
+        committed = commit.once(predictions, made_of=made_of, made_by=made_by, write=write)
+        rows = lake.count(committed.table)
+        mlflow.log_metrics({"rows": rows, "rows_written": rows if committed.written else 0})
+        run.writes(predictions=committed.table)
 
 
 if __name__ == "__main__":

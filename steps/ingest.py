@@ -6,14 +6,13 @@ Hands on  output.table, the pinned URI
 Fails   SourceUnreadable, ContractBroken (every broken rule at once); the table is then as it was
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mlflow
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from steps.core import config, contract, lake, source, spark, step
+from steps.core import commit, config, contract, lake, reader, reuse, source, spark, step
 from steps.core.errors import ContractBroken
 from steps.core.parameters import parameters
 
@@ -25,39 +24,48 @@ class IngestParameters:
     lake: str = ""
 
 
-def write_if_changed(rows: DataFrame, table: lake.TableUri, *, fingerprint: str, run_id: str) -> lake.TableUri:
+def write_if_changed(
+    rows: DataFrame, table: lake.TableUri, *, fingerprint: str, made_by: Mapping[str, str]
+) -> lake.TableUri:
     """`rows` as the newest version of `table`, or that version itself when it holds the same rows already."""
-    if lake.exists(table) and lake.last_commit(table).get("fingerprint") == fingerprint:
-        return lake.pin(table)
-    commit = json.dumps({"step": "ingest", "run_id": run_id, "fingerprint": fingerprint})
-    writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", True)
-    writer.option("userMetadata", commit).save(table.path)
-    return lake.pin(table)
+    return commit.once(
+        table,
+        made_of={"step": "ingest", "fingerprint": fingerprint},
+        made_by=made_by,
+        write=lambda metadata: commit.overwrite(rows, table, metadata=metadata),
+    ).table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     with step.start("ingest", IngestParameters, argv) as (parameters, run):
         settings = config.load(parameters.config, home=lake.home())
         given = source.resolve(settings.source, parameters.source)
-        table = lake.TableUri(f"{lake.root(parameters.lake)}/{settings.name}")
+        lake_root = lake.root(parameters.lake)
+        table = lake.TableUri(f"{lake_root}/{settings.name}")
         run.reads(source=given.uri)
         run.ran_with(source__uri=given.uri)
+        before = source.stamp(given)
+        inputs = reuse.inputs("ingest", settings.with_source(given), lake=lake_root, content=source.fingerprint(given))
+        run.depends_on(inputs, workflow=settings.name)
 
-        with spark.session(data_bytes=source.size_bytes(given)) as session:
-            raw = source.read(given, session)
+        with spark.session(lake_root, given.uri, data_bytes=source.size_bytes(given)) as session:
+            raw = reader.read(given, session)
             if absent := contract.missing(settings.columns, raw.columns):
                 raise ContractBroken(given.uri, absent)
             try:
                 found = contract.inspect(raw, settings.columns)
             except PySparkException as err:  # reading is lazy: a malformed file shows only here
-                raise source.unreadable(given, err) from err
+                raise reader.unreadable(given, err) from err
             if not found.rows:
                 raise ContractBroken(given.uri, ["it has no rows"])
             if found.mistakes:
                 raise ContractBroken(given.uri, found.mistakes)
             rows = contract.conform(raw, settings.columns)
-            pinned = write_if_changed(rows, table, fingerprint=found.fingerprint, run_id=run.run_id)
+            made_by = {"run_id": run.run_id, "git_commit": run.git_commit, "source": given.uri}
+            pinned = write_if_changed(rows, table, fingerprint=found.fingerprint, made_by=made_by)
 
+        if source.stamp(given) != before:
+            run.is_not_reusable(f"{given.uri} was written to meanwhile")
         run.logs_table(pinned, context="ingest")
         mlflow.log_metric("rows", found.rows)
         mlflow.log_dict(found.profile, "profile.json")

@@ -34,6 +34,7 @@ def choose(name: str, version: str, alias: str) -> ModelVersion:
         return registry.resolve(f"models:/{name}/{version}")
     if version != PREVIOUS:
         return registry.resolve(f"models:/{name}@{version}")
+    registry.newest_uri(name)  # a model that is not there has no alias either: say the first
     now = registry.aliases(name).get(alias, "")
     before = registry.previous(registry.history(name, alias)) if now else ""
     if not before:
@@ -45,21 +46,28 @@ def choose(name: str, version: str, alias: str) -> ModelVersion:
     return registry.resolve(f"models:/{name}/{before}")
 
 
+def _accepted(version: ModelVersion, *, force: bool) -> str:
+    """The gate's verdict on a version. PromotionRefused unless it is a pass, or `force`."""
+    verdict = version.tags.get(registry.VERDICT, "not judged yet")
+    if verdict != "pass" and not force:
+        reasons = version.tags.get(f"{registry.VERDICT}.reasons", "")
+        raise PromotionRefused(
+            f"the verdict on {registry.uri_of(version)} is: {verdict}" + (f" ({reasons})" if reasons else ""),
+            expected="a version that passed the gate",
+            next=f"run `mlflow run . -e evaluate -P model={registry.uri_of(version)}`, or pass -P force=true",
+        )
+    return verdict
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     with step.start("promote", PromoteParameters, argv) as (parameters, run):
         registry.check_alias(parameters.alias)
         name = parameters.name or config.load(parameters.config, home=lake.home()).model.name
-        version = choose(name, parameters.version, parameters.alias)
-        verdict = version.tags.get(registry.VERDICT, "not judged yet")
-        if verdict != "pass" and not parameters.force:
-            reasons = version.tags.get(f"{registry.VERDICT}.reasons", "")
-            raise PromotionRefused(
-                f"the verdict on {registry.uri_of(version)} is: {verdict}" + (f" ({reasons})" if reasons else ""),
-                expected="a version that passed the gate",
-                next=f"run `mlflow run . -e evaluate -P model={registry.uri_of(version)}`, or pass -P force=true",
-            )
         how: Literal["previous", "promote"] = "previous" if parameters.version == PREVIOUS else "promote"
-        moved = registry.move_alias(version, parameters.alias, how=how)
+        with registry.deciding(name):
+            version = choose(name, parameters.version, parameters.alias)
+            verdict = _accepted(version, force=parameters.force)
+            moved = registry.move_alias(version, parameters.alias, how=how)
         run.reads(version=registry.uri_of(version))
         run.ran_with(verdict=verdict, moved=moved)
         run.writes(model=registry.uri_of(version))

@@ -26,7 +26,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Map, TensorSpec
 from mlflow.types.schema import Schema as MlflowSchema
 
-from steps.core import config, lake, pictures, registry, scorer, step
+from steps.core import artifact, config, lake, pictures, registry, reuse, scorer, step
 from steps.core.errors import TableUnfit
 from steps.core.parameters import Hyperparameters, parameters
 from steps.core.split import Parts, SplitSettings, labelled, settings_of, split
@@ -62,6 +62,7 @@ def fit_booster(parts: Parts, schema: scorer.Schema, *, model: config.Model) -> 
             "max_depth": model.max_depth,
             "learning_rate": model.learning_rate,
             "seed": model.seed,
+            "nthread": scorer.threads(train.num_row() * train.num_col()),
         },
         train,
         num_boost_round=model.rounds,
@@ -81,11 +82,12 @@ def learn_schema(
     """What the train part says of the features and the classes. TableUnfit when there is nothing to learn."""
     label_type = {"long": int, "boolean": bool, "string": str}[settings.columns[settings.target].type]
     labels = sorted({label_type(label) for label in parts.train[settings.target]})
-    empty = [name for name, rows in asdict(parts).items() if rows.empty]
-    if empty or len(labels) < 2:
-        mistakes = [f"its {name} part has no labelled row" for name in empty]
-        if len(labels) == 1:
-            mistakes.append(f"{settings.target} has one value ({labels[0]}) in its train part")
+    mistakes = [f"its {name} part has no labelled row" for name, rows in asdict(parts).items() if rows.empty]
+    if len(labels) == 1:
+        mistakes.append(f"{settings.target} has one value ({labels[0]}) in its train part")
+    if labels and not parts.validation.empty and not parts.validation[settings.target].isin(labels).any():
+        mistakes.append(f"no value of {settings.target} in its validation part is in its train part")
+    if mistakes:
         raise TableUnfit(
             table_uri,
             mistakes,
@@ -174,16 +176,19 @@ def _register(
             pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "xgboost", "pandas", "numpy")],
             registered_model_name=name,
         )
+    artifact.let_go_of_model()
     return registry.resolve(f"models:/{name}/{logged.registered_model_version}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     with step.start("train", TrainParameters, argv) as (parameters, run):
         settings = config.load(parameters.config, home=lake.home())
-        model = settings.model.model_copy(update=parameters.hyperparameters())
+        settings = settings.with_hyperparameters(**parameters.hyperparameters())
+        model = settings.model
         table = lake.pin(lake.table_uri(parameters.table or f"{lake.root(parameters.lake)}/{settings.name}"))
         run.reads(table=table)
         run.ran_with(table__uri=table, **{f"model__{key}": value for key, value in model.model_dump().items()})
+        run.depends_on(reuse.inputs("train", settings, table=str(table)), workflow=settings.name)
         run.logs_table(table, context="train")
 
         rows = lake.read(table, columns=settings.training_columns).to_pandas()

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 CASES = Path(__file__).with_name("cases")
 BIN = Path(sys.executable).parent
 STANDING = "TEST_STANDS_IN"  # environment variable that marks every process started from a place
-PREFIXES = ("MLFLOW_", "SPARK_", "PYSPARK_", "WORKFLOW_", "GIT_", "LAKE_URI", "PYTHONPATH", STANDING)
+PREFIXES = ("MLFLOW_", "AWS_", "SPARK_", "PYSPARK_", "WORKFLOW_", "GIT_", "LAKE_URI", "PYTHONPATH", STANDING)
 
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 COLUMNS: dict[str, dict[str, Any]] = {  # of Iris where a file has them under the config's names
@@ -72,9 +72,13 @@ class Place:
         seconds = time.monotonic() - began
         return Ended(exit_code=ended.returncode, out=ended.stdout, err=ended.stderr, seconds=seconds)
 
-    def mlflow_run(self, entry_point: str, /, *, project: str | Path = PROJECT, **parameters: object) -> Ended:
+    def mlflow_run(
+        self, entry_point: str, /, *, project: str | Path = PROJECT, at: str = "", **parameters: object
+    ) -> Ended:
+        """`at` is a tag, branch or commit of a project at a git URL."""
         given = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
-        return self.run(BIN / "mlflow", "run", project, "-e", entry_point, *given, "--env-manager", "local")
+        where = ["--version", at] if at else []
+        return self.run(BIN / "mlflow", "run", project, *where, "-e", entry_point, *given, "--env-manager", "local")
 
     def step(self, name: str, /, **parameters: object) -> Ended:
         """The command of an entry point, without MLflow's own around it."""
@@ -98,7 +102,7 @@ class Place:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
+        return MlflowClient(self.extra.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.folder / 'mlflow.db'}"))
 
     def runs(self) -> list[Run]:
         """All runs, the newest first."""
@@ -133,9 +137,17 @@ class Finished:
     git_status: tuple[str, str]
 
 
-def rows_of(path: str, version: int | None = None) -> pa.Table:
+def until(condition: Callable[[], object], *, seconds: float = 5) -> bool:
+    """Whether it has come true within that time."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(condition())
+
+
+def rows_of(path: str, version: int | None = None, *, options: dict[str, str] | None = None) -> pa.Table:
     """A Delta table as deltalake alone reads it. Not to_pyarrow_table(): its threads may abort this process."""
-    table = DeltaTable(path, version=version)
+    table = DeltaTable(path, version=version, storage_options=options)
     return pa.table(QueryBuilder().register("stored", table).execute("SELECT * FROM stored").read_all())
 
 

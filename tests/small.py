@@ -15,7 +15,7 @@ from hypothesis import settings
 from mlflow.pyfunc import PyFuncModel
 
 from steps import train
-from steps.core import config, registry, scorer, split
+from steps.core import artifact, config, scorer, split
 
 xgboost.set_config(nthread=1)  # threads that wait for a core that others use take a hundred times as long
 QUICK = settings(deadline=None, max_examples=60)  # the machine may be shared: no time limit for one example
@@ -77,9 +77,9 @@ def flowers_model() -> scorer.Scorer:
     return fit(flowers_config(), flower_parts())
 
 
-def loaded(model: scorer.Scorer, uri: str = "models:/flowers_model/1") -> registry.LoadedModel:
+def loaded(model: scorer.Scorer, uri: str = "models:/flowers_model/1") -> artifact.LoadedModel:
     """`model` as if it came from the registry; the pure functions do not ask for its enforced form."""
-    return registry.LoadedModel(uri=uri, enforced=cast(PyFuncModel, None), scorer=model)
+    return artifact.LoadedModel(uri=uri, enforced=cast(PyFuncModel, None), scorer=model)
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ PARAMETERS: list[tuple[str, str, dict[str, str], list[str]]] = [
     ("table that does not exist", "train", {"table": "lake/nothing"}, ["TableNotFound", "lake/nothing", "-e ingest"]),
     ("version to come", "train", {"table": "lake/iris@v9"}, ["TableVersionGone", "iris@v9", "0 to 2"]),
     ("version vacuumed", "train", {"table": "lake/vacuumed@v0"}, ["TableVersionGone", "version 0 was vacuumed"]),
-    ("lake that is elsewhere", "ingest", {"lake": "s3://bucket/lake"}, ["LakeUndefined", "s3"]),
+    ("lake that is elsewhere", "ingest", {"lake": "gs://bucket/lake"}, ["LakeUndefined", "gs:"]),
     ("data set that scikit-learn has not", "ingest", {"source": "sklearn:roses"}, ["SourceUnreadable", "'roses'"]),
 ]
 
@@ -153,7 +153,7 @@ def test_main_does_not_start_anything_for_a_source_that_is_not_there(place: Plac
     ended = place.workflow(source="nowhere.csv")
     one_message(ended, "SourceUnreadable", str(place.folder / "nowhere.csv"))
     failed_with_it(place, "main", ended)
-    assert "ingest ..." not in ended.err
+    assert "ingest ... " not in ended.err
 
 
 def test_a_server_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:

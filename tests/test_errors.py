@@ -15,6 +15,9 @@ EXAMPLES: list[UserError] = [
     errors.SparkUnavailable("it does not answer", next="start the server"),
     errors.TrackingUnavailable("http://localhost:1", "it does not answer"),
     errors.LakeUndefined("tracking is on a server, and no lake is given"),
+    errors.ObjectStoreUnavailable("s3://delta", "http://localhost:9000", "there is no such bucket"),
+    errors.TableBusy("s3://delta/iris", "ada@laptop, run 1a2b3c4d", minutes=60),
+    errors.LeaseLost("s3://delta/iris", seconds=30),
     errors.SourceUnreadable("a.csv", "there is no such file or folder"),
     errors.ContractBroken("a.csv", ["it has no rows"]),
     errors.TableNotFound("/lake/iris"),
@@ -23,6 +26,7 @@ EXAMPLES: list[UserError] = [
     errors.ModelNotFound("models:/iris/9 does not exist", known=[]),
     errors.PromotionRefused("the verdict is: fail", expected="a version that passed", next="run evaluate"),
     errors.NothingToInferWith("models:/iris/1", "fail", "f1_macro 0.1 is not at least 0.8"),
+    errors.NothingKnown("sklearn:wine", "no run has ingested it"),
 ]
 
 

@@ -143,8 +143,8 @@ def test_there_is_a_reason_for_every_comparison_good_or_bad() -> None:
     gate = Gate(at_least=0.85, over_baseline=0.05, below_champion=0.01)
     assert verdict(gate, 0.8, 0.3, 0.9).reasons == [
         "f1_macro 0.8000 is not at least 0.85",
-        "f1_macro 0.8000 against 0.3000 of baseline: needs to be 0.05 better, is +0.5000",
-        "f1_macro 0.8000 against 0.9000 of champion: may be 0.01 worse, is -0.1000",
+        "f1_macro 0.8000 against 0.3000 of baseline: 0.5000 better, at least 0.05 better is wanted",
+        "f1_macro 0.8000 against 0.9000 of champion: 0.1000 worse, at most 0.01 worse is allowed",
     ]
 
 

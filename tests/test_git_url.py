@@ -24,9 +24,10 @@ def git(*words: str | Path, cwd: Path) -> str:
     return ended.stdout.strip()
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A bare repository whose newest commit is this project's working tree, committed or not."""
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare repository whose tag v1.0 and branch release/1 are this project's working tree, committed or not."""
+    tmp_path = tmp_path_factory.mktemp("repository")
     tree, bare = tmp_path / "tree", tmp_path / "served" / "project"
     names = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT).rstrip("\0").split("\0")
     for name in names:
@@ -36,11 +37,16 @@ def repository(tmp_path: Path) -> Path:
     git("init", "--quiet", "--initial-branch=main", cwd=tree)
     git("add", "--all", cwd=tree)
     git("commit", "--quiet", "--message=working tree", cwd=tree)
+    git("tag", "v1.0", cwd=tree)
+    git("branch", "release/1", cwd=tree)
+    for name in ("MLproject", "main.py"):  # the newest commit is one that cannot run
+        (tree / name).unlink()
+    git("commit", "--quiet", "--all", "--message=without a project", cwd=tree)
     git("clone", "--quiet", "--bare", tree, bare, cwd=tmp_path)
     return bare
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url(repository: Path) -> Iterator[str]:
     """Where a git daemon on a free port of the loopback interface serves the repository."""
     with socket.socket() as free:
@@ -61,18 +67,30 @@ def url(repository: Path) -> Iterator[str]:
         daemon.wait()
 
 
-def test_a_workflow_from_a_git_url_leaves_its_results_where_the_user_stands(
+def test_a_workflow_from_a_git_url_leaves_its_results_where_the_user_stands_and_reuses_them(
     tmp_path: Path, repository: Path, url: str
 ) -> None:
     folder = tmp_path / "stand"
     folder.mkdir()
     place = Place(folder)
-    ended = place.mlflow_run("main", project=url)
+    ended = place.mlflow_run("main", project=url, at="v1.0")
     assert ended.exit_code == 0, ended.text
     assert {entry.name for entry in folder.iterdir()} == {"mlflow.db", "mlruns", "lake"}
     assert {entry.name for entry in (folder / "lake").iterdir()} == {"iris", "iris_predictions"}
+    commit = git("rev-parse", "v1.0", cwd=repository)
     version = place.client.get_model_version(MODEL, "1")
-    assert version.tags["git_commit"] == git("rev-parse", "HEAD", cwd=repository)
+    assert version.tags["git_commit"] == commit
     assert version.tags["table_uri"] == place.lake("iris@v0")
     assert {run.info.status for run in place.runs()} == {"FINISHED"}
-    assert git("status", "--porcelain", cwd=tmp_path / "tree") == ""
+
+    for named in ("release/1", commit):
+        ended = place.mlflow_run("main", project=url, at=named)
+        assert ended.exit_code == 0, ended.text
+        assert ended.out.count("reused, run ") == 4
+
+
+def test_a_commit_without_the_project_is_told_before_anything_is_made(tmp_path: Path, url: str) -> None:
+    ended = Place(tmp_path).mlflow_run("main", project=url)
+    assert ended.exit_code == 1
+    assert "no such file" in ended.text.lower() or "could not find main" in ended.text.lower()
+    assert not (tmp_path / "lake").exists()

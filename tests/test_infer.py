@@ -1,12 +1,16 @@
 """Predictions as columns of a table: the rows as they were, and the model's word on each."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from small import fit, flower_parts, flowers, flowers_config, flowers_model, model_of
 
+from steps.core import lake
 from steps.core.scorer import Scorer
 from steps.core.split import Parts
-from steps.infer import add_predictions, output_schema
+from steps.infer import add_predictions, count_unseen, output_schema
 
 ROWS = pa.Table.from_pandas(flowers(40, seed=3), preserve_index=False)
 ADDED = ["prediction", "probability", "probabilities"]
@@ -100,3 +104,11 @@ def test_the_given_table_and_model_are_not_changed() -> None:
     add_predictions(ROWS, model)
     assert ROWS.column_names == flowers(1).columns.tolist()
     assert bytes(model.booster.save_raw("ubj")) == before
+
+
+def test_texts_that_training_did_not_see_are_counted_over_the_whole_table(tmp_path: Path) -> None:
+    """F02: they count as missing, and the run says how many there were."""
+    given = pa.Table.from_pandas(flowers(50).assign(color=["green", "red", "Red", None, "blue"] * 10))
+    write_deltalake(str(tmp_path / "flowers"), given)
+    table = lake.TableUri(str(tmp_path / "flowers"), 0)
+    assert count_unseen(table, flowers_model()) == {"color": 20}

@@ -150,13 +150,3 @@ def test_the_baselines_scores_are_those_of_always_answering_the_most_frequent_cl
     most = max(classes, key=train.tolist().count)
     assert found["accuracy"] == pytest.approx(test.tolist().count(most) / len(test))
     assert found["roc_auc"] == 0.5
-
-
-@pytest.mark.xfail(
-    strict=True, reason="a boolean target with a missing label arrives as objects, which sklearn refuses"
-)
-def test_boolean_labels_that_arrive_as_objects_are_scored_like_any() -> None:
-    """So they arrive when the table has a row without a label: Arrow's nullable booleans are objects in pandas."""
-    truth, probabilities = example(1, (False, True))
-    expected = metrics.scores(truth, probabilities, (False, True))
-    assert metrics.scores(truth.astype(object), probabilities, (False, True)) == expected

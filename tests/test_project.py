@@ -15,18 +15,22 @@ import pytest
 import yaml
 
 import main
-from steps import evaluate, infer, ingest, promote, train
+from steps import evaluate, infer, ingest, lineage, promote, train, vacuum
 from steps.core.config import PROJECT
 from steps.core.parameters import parse
 
 PARAMETERS: dict[str, type] = {
     "main": main.MainParameters,
+    "status": main.MainParameters,
     "ingest": ingest.IngestParameters,
     "train": train.TrainParameters,
     "evaluate": evaluate.EvaluateParameters,
     "infer": infer.InferParameters,
     "promote": promote.PromoteParameters,
+    "lineage": lineage.LineageParameters,
+    "vacuum": vacuum.VacuumParameters,
 }
+DRIVERS = ("main", "status")  # entry points of main.py
 STEPS = sorted(path for path in (PROJECT / "steps").glob("*.py") if path.name != "__init__.py")
 CORE = sorted((PROJECT / "steps" / "core").glob("*.py"))
 NASTY = 'it\'s "a b" = $HOME `ls` \\ é\n--seed=1'
@@ -67,7 +71,7 @@ def imported(path: Path) -> set[str]:
 
 class TestEntryPoints:
     def test_there_is_one_for_the_driver_and_each_step(self) -> None:
-        assert set(mlproject()["entry_points"]) == {"main", *(path.stem for path in STEPS)} == set(PARAMETERS)
+        assert set(mlproject()["entry_points"]) == {*DRIVERS, *(path.stem for path in STEPS)} == set(PARAMETERS)
 
     @each_entry_point
     def test_mlproject_names_the_parameters_of_the_code(self, name: str) -> None:
@@ -76,7 +80,8 @@ class TestEntryPoints:
     @each_entry_point
     def test_mlproject_has_the_defaults_of_the_code(self, name: str) -> None:
         argv = [f"--{key}={value}" for key, value in declared(name).items()]
-        assert parse(PARAMETERS[name], argv, entry_point=name) == PARAMETERS[name]()
+        expected = PARAMETERS[name](**({"dry_run": True} if name == "status" else {}))
+        assert parse(PARAMETERS[name], argv, entry_point=name) == expected
 
     @each_entry_point
     def test_every_parameter_is_a_string_to_mlflow(self, name: str) -> None:
@@ -87,7 +92,7 @@ class TestEntryPoints:
 
     @each_entry_point
     def test_the_command_passes_every_parameter_under_its_own_name(self, name: str) -> None:
-        program = ["main.py"] if name == "main" else ["-m", f"steps.{name}"]
+        program = ["main.py"] if name in DRIVERS else ["-m", f"steps.{name}"]
         flags = [f"--{key}={{{key}}}" for key in declared(name)]
         assert mlproject()["entry_points"][name]["command"].split() == ["python", *program, *flags]
 
@@ -104,7 +109,10 @@ class TestEntryPoints:
         assert {key: getattr(parsed, key) for key in texts} == dict.fromkeys(texts, NASTY)
 
     def test_one_parameter_has_one_default_in_all_entry_points(self) -> None:
-        every = [(key, value) for name in PARAMETERS for key, value in declared(name).items() if name != "promote"]
+        apart = {"promote": {"force", "version"}, "status": {"dry_run"}}
+        every = [
+            pair for name in PARAMETERS for pair in declared(name).items() if pair[0] not in apart.get(name, set())
+        ]
         assert len(set(every)) == len(dict(every))
 
     def test_the_environment_that_it_names_is_there(self) -> None:

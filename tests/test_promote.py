@@ -87,9 +87,6 @@ def test_a_previous_version_that_was_deleted_is_told(name: str) -> None:
         choose(name, "previous", "production")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=PromotionRefused, reason="a model that is not there has an alias that is not set"
-)
 def test_previous_of_a_model_that_is_not_there_is_a_missing_model() -> None:
     with pytest.raises(ModelNotFound, match="nope"):
         choose("nope", "previous", "production")

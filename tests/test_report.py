@@ -112,7 +112,6 @@ def test_a_model_that_could_not_be_scored_still_has_a_page() -> None:
     assert verdict.reasons[0] in read.cells
 
 
-@pytest.mark.xfail(strict=True, reason="report._number shows a count of 0 or 1 as 0.0000 or 1.0000")
 @pytest.mark.parametrize("rows", [0.0, 1.0])
 def test_rows_of_a_class_are_shown_as_a_whole_number(rows: float) -> None:
     read = Page(page(per_class={"setosa": {"rows": rows}}))

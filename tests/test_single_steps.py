@@ -83,7 +83,7 @@ def test_evaluate_alone_judges_the_model_that_is_named(trained: Place) -> None:
 def model(trained: Place) -> str:
     """A model of its own for the tests of aliases: versions 1 and 2 passed the gate, 3 was not judged."""
     name, client = "promoted", trained.client
-    source = str(client.get_model_version(MODEL, "1").source)
+    source = client.get_model_version_download_uri(MODEL, "1")
     client.create_registered_model(name)
     for _ in range(3):
         client.create_model_version(name, source)
@@ -128,7 +128,7 @@ def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place
     assert alone.exit_code == 1
     assert "Traceback" not in alone.text
     assert f"NothingToInferWith: the gate's verdict on models:/{MODEL}/1 is fail and there is no champion" in alone.err
-    assert "needs to be 0.99 better" in alone.err
+    assert "at least 0.99 better is wanted" in alone.err
     assert alone.err.count("NothingToInferWith") == 1
     assert not Path(gated.lake("iris_predictions")).exists()
     assert aliases(gated) == {}
@@ -142,11 +142,14 @@ def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place
 
     done(gated.step("evaluate", model=f"models:/{MODEL}/1"))  # by the default config's gate
     assert aliases(gated) == {"staging": "1"}
-    with_champion = gated.workflow(config=strict)
+    judged_again = gated.workflow(config=strict)
+    assert judged_again.exit_code == 0, judged_again.text
+    assert f"The verdict on models:/{MODEL}/1 is fail: f1_macro" in judged_again.out
+    with_champion = gated.workflow(config=strict, rounds=9)
 
     assert with_champion.exit_code == 0, with_champion.text
     assert f"The verdict on models:/{MODEL}/2 is fail: f1_macro" in with_champion.out
-    assert f"The champion models:/{MODEL}/1 made the predictions." in with_champion.out
+    assert f"The predictions are those of the champion models:/{MODEL}/1." in with_champion.out
     assert aliases(gated) == {"staging": "1"}
     predictions = rows_of(gated.lake("iris_predictions"))
     assert predictions["model_uri"].unique().to_pylist() == [f"models:/{MODEL}/1"]
@@ -222,3 +225,14 @@ def test_labels_keep_their_values_from_source_to_predictions(trained: Place) -> 
     assert set(predictions["prediction"].to_pylist()) == {3, 7, 10}
     hits = [row["prediction"] == row["label"] for row in predictions.to_pylist()]
     assert sum(hits) / len(hits) > 0.95
+
+
+def test_a_source_whose_name_a_shell_would_run_is_read_as_it_is_named(trained: Place) -> None:
+    name = 'it\'s "a b" = $HOME; touch run\n`touch run` %a.csv'
+    shutil.copy(Path(__file__).with_name("cases") / "T01_labels_gap.csv", trained.folder / name)
+    columns = {"x": {"type": "double"}, "y": {"type": "double"}, "label": {"type": "long"}}
+    config = trained.config(name="named", columns=columns, target="label")
+    ended = trained.mlflow_run("ingest", config=config, source=name, lake="out dir")
+    assert done(ended) == f"ingest: table = {trained.folder}/out dir/named@v0\n"
+    assert newest(trained, "ingest").data.tags["input.source"] == str(trained.folder / name)
+    assert not (trained.folder / "run").exists()

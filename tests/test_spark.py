@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
 import pytest
-from place import PROJECT, Place
+from place import PROJECT, Place, until
 from pyspark.sql.connect.proto import AnalyzePlanRequest, SparkConnectServiceStub
 
 pytestmark = pytest.mark.spark
@@ -39,18 +38,11 @@ class Started:
         return dict(word.split("=", 1) for word in words)
 
 
-def until(condition: Callable[[], object], *, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return bool(condition())
-
-
 @contextlib.contextmanager
 def started(place: Place) -> Iterator[Started]:
     """`python main.py` where `place` is; whatever it started is ended afterwards."""
+    # What a shell starts in the background ignores SIGINT, and so would its children: not this one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (place.folder / "output.txt").open("wb") as output:
         driver = subprocess.Popen(
             [sys.executable, PROJECT / "main.py"],
@@ -60,6 +52,7 @@ def started(place: Place) -> Iterator[Started]:
             stdout=output,
             stderr=output,
         )
+    signal.signal(signal.SIGINT, before)
 
     def jvms() -> list[int]:
         return [pid for pid, command in place.processes().items() if "SparkSubmit" in command and "/java " in command]
@@ -76,10 +69,16 @@ def started(place: Place) -> Iterator[Started]:
                 os.kill(pid, signal.SIGKILL)
 
 
+def place_in(folder: Path) -> Place:
+    """A place whose scratch files stay in `folder`: a process that is killed leaves them."""
+    (folder / "tmp").mkdir()
+    return Place(folder, {"TMPDIR": str(folder / "tmp")})
+
+
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """A workflow whose server is up and whose driver is held still, so that it does not end during the tests."""
-    with started(Place(tmp_path_factory.mktemp("held"))) as workflow:
+    with started(place_in(tmp_path_factory.mktemp("held"))) as workflow:
         assert until((_folder(workflow) / "port").exists, seconds=60)
         workflow.driver.send_signal(signal.SIGSTOP)
         yield workflow
@@ -146,8 +145,23 @@ def test_the_token_is_on_no_command_line_and_in_no_file(held: Started) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
 def test_the_jvm_ends_when_its_driver_does(tmp_path: Path, name: str) -> None:
-    with started(Place(tmp_path)) as workflow:
+    with started(place_in(tmp_path)) as workflow:
         assert workflow.is_up()
         workflow.driver.send_signal(signal.Signals[name])
         assert until(lambda: not workflow.is_up(), seconds=10)
         assert until(lambda: workflow.driver.poll() is not None, seconds=10)
+
+
+def test_workers_run_this_python_whatever_the_machine_says(tmp_path: Path) -> None:
+    script = """
+import sys
+from steps.core import spark
+def version(batches):
+    for batch in batches:
+        yield batch.assign(id=sys.version_info.minor)
+with spark.session(data_bytes=0) as session:
+    print(session.range(1).mapInPandas(version, "id long").collect()[0].id == sys.version_info.minor)
+"""
+    elsewhere = {"PYSPARK_PYTHON": "/nowhere/python", "PYSPARK_DRIVER_PYTHON": "/nowhere/python"}
+    ended = Place(tmp_path, {**elsewhere, "PYTHONPATH": str(PROJECT)}).run(sys.executable, "-c", script)
+    assert ended.out == "True\n", ended.text

@@ -14,7 +14,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PREDICTION_COLUMNS = ("prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # what Delta and Spark take without quoting
-ModelName = Annotated[str, Field(pattern=r"^[^/:@%.\s][^/:@%]*$")]  # what a models:/ URI can hold
+ModelName = Annotated[str, Field(pattern=r"^[^/:@%\x22.\s][^/:@%\x22]*$")]  # what a models:/ URI and a filter can hold
 Rounds = Annotated[int, Field(ge=1, le=100_000)]
 MaxDepth = Annotated[int, Field(ge=1, le=64)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
@@ -59,6 +59,8 @@ class Column(Strict):
             raise ValueError(f"min and max are for columns of type double or long, not {self.type}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        if self.allowed and not ALLOWED_TYPES[self.type]:
+            raise ValueError(f"allowed is not for columns of type {self.type}")
         wrong = [value for value in self.allowed or () if type(value) not in ALLOWED_TYPES[self.type]]
         if wrong:
             raise ValueError(f"allowed: {wrong[0]!r} is not of type {self.type} (YAML reads no, yes and 1 unquoted)")
@@ -139,6 +141,13 @@ class Config(Strict):
         if dates := [name for name in self.features if self.columns[name].type in ("date", "timestamp")]:
             raise ValueError(f"columns: {', '.join(dates)} cannot be a feature; say `feature: false`")
         return self
+
+    def with_source(self, source: Source) -> "Config":
+        return self.model_copy(update={"source": source})
+
+    def with_hyperparameters(self, **given: Any) -> "Config":
+        """This config with some values of `model` replaced; they are checked already."""
+        return self.model_copy(update={"model": self.model.model_copy(update=given)})
 
     @property
     def features(self) -> list[str]:

@@ -1,138 +1,239 @@
-"""Launch entry points as child runs of the driver's run, and tell what became of each."""
+"""Launch entry points as child runs of the driver's run, or take again what earlier runs made, and tell why."""
 
 import contextlib
 import logging
 import os
 import shlex
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
 import mlflow
-from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import ExecutionException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENTRY_POINT
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NOTE
 
-from steps.core import lake, step
-from steps.core.config import PROJECT
-from steps.core.errors import StepFailed
+from steps.core import lake, lifetime, machine, runs, step
+from steps.core import reuse as earlier_runs
+from steps.core.config import PROJECT, Config
+from steps.core.errors import NothingToInferWith, StepFailed
+from steps.core.source import fingerprint, size_bytes
+
+NOT_KNOWN = "?"  # stands for what a step would hand on, where nothing is run
+HANDS_ON = {"ingest": ["table"], "train": ["model"], "evaluate": ["verdict", "champion"], "infer": ["predictions"]}
+# train does not need it, but infer will, unless the gate refuses the version: then it was started for nothing.
+STARTS_SPARK = ("ingest", "train", "infer")
+REUSED, PLANNED = "reused", "would run"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launched:
-    """One child run: what it handed on (name to URI) and why, and the command that runs it alone."""
+    """One step: what it handed on (name to URI) and why, why it ran, and the command that runs it alone."""
 
     step: str
     run_id: str
-    status: str
+    status: str  # of the child run; REUSED where an earlier run's results are taken, PLANNED in a dry run
     seconds: float
     command: str
     outputs: dict[str, str]
     reasons: str
+    because: str
 
 
 @contextlib.contextmanager
-def workflow(run: step.StepRun) -> Iterator["Workflow"]:
-    """A Workflow whose children use this Python; at the end, good or bad, its summary is printed and logged."""
+def workflow(run: step.StepRun, settings: Config, lake_uri: str, *, reuse: bool, dry_run: bool) -> Iterator["Workflow"]:
+    """A Workflow whose children use this Python; at the end, good or bad, its summary is printed and logged.
+
+    `settings` has all parameters applied, and its source is resolved. Spark starts with the first step that needs it.
+    """
     # mlflow.run takes `python` from PATH; without a storage_dir it leaves a folder behind (mlflow/mlflow#8437).
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ[step.WORKFLOW_RUN] = run.run_id
     logging.getLogger("mlflow.projects").setLevel(logging.WARNING)
     try:
-        with tempfile.TemporaryDirectory(prefix="workflow-") as storage:
-            running = Workflow(run, storage)
+        with machine.scratch("workflow-") as storage, contextlib.ExitStack() as resources:
+            running = Workflow(run, settings, lake_uri, str(storage), resources, reuse=reuse, dry_run=dry_run)
             try:
                 yield running
+            except NothingToInferWith as err:
+                if not dry_run:
+                    raise
+                running.note(str(err))
             finally:
                 running.report()
+            if not dry_run:
+                run.writes(**running.outputs())
     finally:
         del os.environ[step.WORKFLOW_RUN]
 
 
 class Workflow:
-    """The child runs of one driver run, in the order of their launch."""
+    """The steps of one driver run, in their order."""
 
-    def __init__(self, run: step.StepRun, storage: str) -> None:
+    def __init__(
+        self,
+        run: step.StepRun,
+        settings: Config,
+        lake_uri: str,
+        storage: str,
+        resources: contextlib.ExitStack,
+        *,
+        reuse: bool,
+        dry_run: bool,
+    ) -> None:
         self._run = run
+        self._settings = settings
+        self._lake = lake_uri
         self._storage = storage
+        self._resources = resources
+        self._reuse = reuse
+        self._dry_run = dry_run
         self._launched: list[Launched] = []
+        self._reused: list[str] = []  # links to their runs
         self._notes: list[str] = []
 
     def launch(self, name: str, **parameters: object) -> Launched:
-        """Run one entry point to its end; parameters that are None or "" are left to its defaults.
+        """The results of one entry point: those of an earlier run where that is right, else it is run to its end.
 
-        StepFailed carries the message that the step left on its run.
+        Parameters that are None or "" are left to its defaults. StepFailed carries the message that the step left on
+        its run.
         """
         given = {key: str(value) for key, value in parameters.items() if value not in (None, "")}
-        command = self._command(name, given)
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        began = time.monotonic()
-        failure = None
-        try:
-            mlflow.run(
-                str(PROJECT),
-                entry_point=name,
-                parameters=given,
-                experiment_id=self._run.experiment_id,
-                run_name=name,
-                env_manager="local",
-                storage_dir=self._storage,
-            )
-        except ExecutionException as err:
-            failure = err
-        seconds = round(time.monotonic() - began, 1)
-        child = self._newest_child(name)
-        launched = Launched(
-            step=name,
-            run_id=child.info.run_id,
-            status=child.info.status,
-            seconds=seconds,
-            command=command,
-            outputs=step.outputs(child),
-            reasons=child.data.tags.get(step.REASONS, ""),
-        )
+        earlier, because = self._find(name, given)
+        if earlier:
+            launched = self._take(name, earlier, given)
+        elif self._dry_run:
+            launched = self._plan(name, given, because)
+        else:
+            launched = self._execute(name, given, because)
         self._launched.append(launched)
-        if failure:
-            message = child.data.tags.get(step.ERROR, f"it ended without a message: {failure}")
-            raise StepFailed(name, message, command) from failure
+        if launched.status not in ("FINISHED", REUSED, PLANNED):
+            raise StepFailed(name, launched.reasons, launched.command)
         return launched
 
     def note(self, text: str) -> None:
         """A line under the summary."""
         self._notes.append(text)
 
+    def outputs(self) -> dict[str, str]:
+        """What all steps handed on."""
+        return {name: uri for each in self._launched for name, uri in each.outputs.items()}
+
     def report(self) -> None:
-        """Print the summary (step, what it made, seconds) and log workflow.json."""
-        rows = [("step", "made", "seconds")]
+        """Print the summary (step, what it made, seconds, why it ran) and log workflow.json."""
+        if not self._launched:
+            return
+        rows = [("step", "made", "seconds", "because")]
         for each in self._launched:
-            made = ", ".join(value for value in each.outputs.values() if value) or each.status
-            rows.append((each.step, made, f"{each.seconds:.1f}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = [f"{name:<{widths[0]}}  {made:<{widths[1]}}  {seconds:>{widths[2]}}" for name, made, seconds in rows]
-        print("\n".join(["", *lines, *self._notes]), flush=True)
+            made = ", ".join(uri for uri in each.outputs.values() if uri not in ("", NOT_KNOWN))
+            rows.append((each.step, made or each.status, f"{each.seconds:.1f}" if each.seconds else "", each.because))
+        print("\n".join(["", *_aligned(rows), *self._notes]), flush=True)
         record = {"run_id": self._run.run_id, "steps": [asdict(each) for each in self._launched], "notes": self._notes}
         mlflow.log_dict(record, "workflow.json")
 
-    def _newest_child(self, name: str) -> mlflow.entities.Run:
+    def _find(self, name: str, given: Mapping[str, str]) -> tuple[Run | None, str]:
+        """An earlier run that has done this already, or why there is none."""
+        if NOT_KNOWN in given.values():
+            return None, f"follows {[each.step for each in self._launched if each.status == PLANNED][-1]}"
+        if not self._reuse:
+            return None, "reuse=false"
+        content = fingerprint(self._settings.source) if name == "ingest" else ""
+        inputs = earlier_runs.inputs(name, self._settings, **{"content": content, **given})
+        return earlier_runs.find(name, inputs, workflow=self._settings.name, experiment_id=self._run.experiment_id)
+
+    def _take(self, name: str, earlier: Run, given: Mapping[str, str]) -> Launched:
+        run_id = earlier.info.run_id
+        link = f"[{name}](#/experiments/{earlier.info.experiment_id}/runs/{run_id})"
+        if not self._dry_run:
+            self._reused.append(f"{link}: reused")
+            mlflow.set_tags({f"reused.{name}": run_id, MLFLOW_RUN_NOTE: "  \n".join(self._reused)})
+        return Launched(
+            step=name,
+            run_id=run_id,
+            status=REUSED,
+            seconds=0.0,
+            command=self._command(name, given),
+            outputs=step.outputs(earlier),
+            reasons=earlier.data.tags.get(step.REASONS, ""),
+            because=f"reused, run {run_id[:8]}",
+        )
+
+    def _plan(self, name: str, given: Mapping[str, str], because: str) -> Launched:
+        return Launched(
+            step=name,
+            run_id="",
+            status=PLANNED,
+            seconds=0.0,
+            command=self._command(name, given),
+            outputs=dict.fromkeys(HANDS_ON[name], NOT_KNOWN),
+            reasons="",
+            because=because,
+        )
+
+    def _execute(self, name: str, given: Mapping[str, str], because: str) -> Launched:
+        if name in STARTS_SPARK:
+            self._start_spark()
+        print(f"{name} ... ({because})", file=sys.stderr, flush=True)
+        began = time.monotonic()
+        failure = ""
+        try:
+            mlflow.run(
+                str(PROJECT),
+                entry_point=name,
+                parameters=dict(given),
+                experiment_id=self._run.experiment_id,
+                run_name=name,
+                env_manager="local",
+                storage_dir=self._storage,
+            )
+        except ExecutionException as err:
+            failure = f"it ended without a message: {err}"
+        except lifetime.Interrupted:
+            lifetime.end_children(of_mlflow=True)  # before Spark, which the step may be using
+            raise
+        seconds = round(time.monotonic() - began, 1)
+        child = self._newest_child(name)
+        return Launched(
+            step=name,
+            run_id=child.info.run_id,
+            status=child.info.status,
+            seconds=seconds,
+            command=self._command(name, given),
+            outputs=step.outputs(child),
+            reasons=child.data.tags.get(step.ERROR if failure else step.REASONS, failure),
+            because=because,
+        )
+
+    def _start_spark(self) -> None:
+        """Once: where a server is there already, serve() does nothing."""
+        from steps.core import spark  # PySpark takes half a second, which a workflow that runs no step does not pay
+
+        source = self._settings.source
+        self._resources.enter_context(spark.serve(self._lake, source.uri, data_bytes=size_bytes(source)))
+
+    def _newest_child(self, name: str) -> Run:
         """The child's run: mlflow.run tells its id only when the child succeeds."""
         tags = {MLFLOW_PARENT_RUN_ID: self._run.run_id, MLFLOW_PROJECT_ENTRY_POINT: name}
-        children = MlflowClient().search_runs(
-            [self._run.experiment_id],
-            " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items()),
-            max_results=1,
-            order_by=["attributes.start_time DESC"],
-        )
-        return children[0]
+        return runs.newest(self._run.experiment_id, tags, count=1)[0]
 
-    def _command(self, name: str, given: dict[str, str]) -> str:
+    def _command(self, name: str, given: Mapping[str, str]) -> str:
         source = self._run.source_name
         if urlparse(source).scheme in ("", "file"):
-            project = ["." if lake.home() == PROJECT else str(PROJECT)]
+            is_here = lake.is_embedded() and lake.home() == PROJECT
+            project = ["." if is_here else str(PROJECT)]
         else:
             project = [source, *(["-v", self._run.git_commit] if self._run.git_commit else [])]
         parameters = [word for key, value in given.items() for word in ("-P", f"{key}={value}")]
         return shlex.join(["mlflow", "run", *project, "-e", name, *parameters, "--env-manager", "local"])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The cells of each row one under another; numbers, in the third column, to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, made, seconds, because in rows:
+        lines.append(f"{name:<{widths[0]}}  {made:<{widths[1]}}  {seconds:>{widths[2]}}  {because}".rstrip())
+    return lines

@@ -3,10 +3,12 @@
 UserError
 |-- ParametersInvalid, ConfigNotFound, ConfigInvalid      what was asked for
 |-- JavaUnusable, SparkUnavailable                        the machine
-|-- TrackingUnavailable, LakeUndefined                    where things live
+|-- TrackingUnavailable, LakeUndefined,                   where things live
+|   ObjectStoreUnavailable, TableBusy, LeaseLost
 |-- SourceUnreadable, ContractBroken                      the source
 |-- TableNotFound, TableVersionGone, TableUnfit           tables
-`-- ModelNotFound, PromotionRefused, NothingToInferWith   models
+|-- ModelNotFound, PromotionRefused, NothingToInferWith   models
+`-- NothingKnown                                          lineage
     StepFailed                                            a step of the workflow; carries that step's own message
 
 Anything else that is raised is a bug of ours and keeps its traceback.
@@ -73,7 +75,7 @@ class TrackingUnavailable(UserError):
         super().__init__(
             f"the tracking store {uri} cannot be used: {reason}",
             expected="an MLflow tracking server that answers, or a SQLite database",
-            next="start the server, or correct or unset MLFLOW_TRACKING_URI",
+            next="start the server, or correct MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and its _PASSWORD",
         )
 
 
@@ -81,8 +83,35 @@ class LakeUndefined(UserError):
     def __init__(self, given: str) -> None:
         super().__init__(
             given,
-            expected="a folder to keep the tables in",
-            next="pass -P lake=FOLDER or set LAKE_URI",
+            expected="a folder to keep the tables in, or s3://<bucket> with or without /<prefix>",
+            next="pass -P lake=URI or set LAKE_URI",
+        )
+
+
+class ObjectStoreUnavailable(UserError):
+    def __init__(self, uri: str, endpoint: str, reason: str) -> None:
+        super().__init__(
+            f"{uri} at {endpoint or 'AWS'} cannot be used: {reason}",
+            expected="an object store that answers, the bucket in it, and keys that may read and write there",
+            next="start the store, or correct the lake, MLFLOW_S3_ENDPOINT_URL or AWS_ACCESS_KEY_ID and its like",
+        )
+
+
+class TableBusy(UserError):
+    def __init__(self, table: str, writer: str, *, minutes: int) -> None:
+        super().__init__(
+            f"{table} is being written to by {writer}, for more than {minutes} minutes now",
+            expected="one writer after the other",
+            next="wait until that has ended, and run it again",
+        )
+
+
+class LeaseLost(UserError):
+    def __init__(self, table: str, *, seconds: int) -> None:
+        super().__init__(
+            f"{table} was taken over by another writer: this process did not say for {seconds} s that it still writes",
+            expected="a machine that stays awake and connected while it writes",
+            next="run it again: what was written is found and taken, what was not is written",
         )
 
 
@@ -146,6 +175,15 @@ class NothingToInferWith(UserError):
             f"the gate's verdict on {model} is {verdict} and there is no champion: {reasons}",
             expected="a version that passes the gate, or one that the alias staging names already",
             next="change the data, the hyperparameters or the gate in the config, and run it again",
+        )
+
+
+class NothingKnown(UserError):
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"{uri}: {reason}",
+            expected="a table's or a model's URI, a run's id, or a source that was ingested",
+            next="take the URI from what a step printed, or from a column of the predictions",
         )
 
 

@@ -18,14 +18,17 @@ def check() -> str:
     where = f"JAVA_HOME={home}" if home else "on PATH"
     if not java or not os.access(java, os.X_OK):
         raise JavaUnusable(f"there is no Java {where}")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)(?:\.(\d+))?', told)
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    except OSError as err:
+        raise JavaUnusable(f"{java} cannot be run: {err.strerror}") from err
+    version = re.search(r'^.*version "(\d+)(?:\.(\d+))?.*$', told, re.MULTILINE)
     if version is None:
         raise JavaUnusable(f"{java} does not tell its version")
     major = int(version[2] if version[1] == "1" and version[2] else version[1])  # Java 8 calls itself 1.8
     if major not in SUPPORTED:
         raise JavaUnusable(f"Java {where} is version {major} ({java})")
-    return told.splitlines()[0]
+    return version[0]
 
 
 if __name__ == "__main__":

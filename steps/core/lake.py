@@ -3,7 +3,9 @@
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -14,7 +16,12 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from sqlalchemy.engine import make_url
 
-from steps.core.errors import LakeUndefined, TableNotFound, TableUnfit, TableVersionGone
+from steps.core import object_store, storage
+from steps.core.errors import LakeUndefined, ObjectStoreUnavailable, TableNotFound, TableUnfit, TableVersionGone
+
+# Properties of every table of ours, given when it is made: a version stays readable until our own vacuum, which knows
+# who needs it. Delta's defaults end that after 30 days for any reader, and after 7 for Spark.
+KEPT = {f"delta.{what}RetentionDuration": "interval 36500 days" for what in ("log", "deletedFile")}
 
 
 @dataclass(frozen=True)
@@ -37,10 +44,14 @@ def home() -> Path:
 
     A git-URL run works in a temporary clone, but its store was made, and made absolute, where the user stood.
     """
-    uri = mlflow.get_tracking_uri()
-    if uri.startswith("sqlite:"):
-        return Path(sqlite_path(uri)).resolve().parent
+    if is_embedded():
+        return Path(sqlite_path(mlflow.get_tracking_uri())).resolve().parent
     return Path.cwd()
+
+
+def is_embedded() -> bool:
+    """Whether runs are tracked in a SQLite database, rather than by a server."""
+    return str(mlflow.get_tracking_uri()).startswith("sqlite:")
 
 
 def sqlite_path(uri: str) -> str:
@@ -51,31 +62,61 @@ def sqlite_path(uri: str) -> str:
 def root(given: str) -> str:
     """The lake: `given`, else LAKE_URI, else the folder `lake` beside an embedded tracking store."""
     lake = given or os.environ.get("LAKE_URI", "")
-    if not lake and not mlflow.get_tracking_uri().startswith("sqlite:"):
+    if not lake and not is_embedded():
         raise LakeUndefined("tracking is on a server, and no lake is given")
-    return absolute(lake or "lake")
+    return _folder(lake or "lake")
 
 
 def absolute(uri: str) -> str:
-    """A folder or table path as an absolute path; relative ones start at home()."""
-    scheme = re.match(r"([a-z][a-z0-9+.-]+):", uri)
-    if scheme and scheme[1] != "file":
-        raise LakeUndefined(f"{uri} is not in a folder: {scheme[1]}: is not supported")
-    path = unquote(urlparse(uri).path) if scheme else os.path.expanduser(uri)
+    """A folder or table as an absolute path, or as s3://; relative paths start at home()."""
+    kind = scheme(uri)
+    if kind in ("s3", "s3a"):
+        return _at_object_store(uri)
+    if kind not in ("", "file"):
+        raise LakeUndefined(f"{uri} is not a folder and not at s3://: {kind}: is not supported")
+    path = unquote(urlparse(uri).path) if kind else os.path.expanduser(uri)
     return os.path.normpath(home() / path)
+
+
+def _at_object_store(uri: str) -> str:
+    bucket, key = object_store.locate(re.sub("^s3a:", "s3:", uri))
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise LakeUndefined(f"{uri} names no bucket that there can be: {bucket!r}")
+    return "/".join([f"{object_store.SCHEME}{bucket}", *filter(None, key.split("/"))])
+
+
+def scheme(uri: str) -> str:
+    """What stands before the colon of a URI; "" for a path."""
+    found = re.match(r"([a-z][a-z0-9+.-]+):", uri)
+    return found[1] if found else ""
 
 
 def table_uri(text: str) -> TableUri:
     """`text` as an absolute table URI, pinned or not."""
     path, version = re.fullmatch(r"(.*?)(?:@v(\d+))?/*", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    return TableUri(absolute(path), None if version is None else int(version))
+    return TableUri(_folder(path), None if version is None else int(version))
+
+
+def _folder(uri: str) -> str:
+    """An absolute path that deltalake reads as Spark does, LakeUndefined for one that it would decode; or a usable s3://."""
+    path = absolute(uri)
+    if storage.is_remote(path):
+        object_store.check(path)
+    if re.search(r"%[0-9A-Fa-f]{2}", path):
+        raise LakeUndefined(f"{path} holds a percent sequence, which stands for another name to Delta's readers")
+    return path
 
 
 def exists(table: TableUri) -> bool:
     """Whether there is a table; TableNotFound when something else than a folder is in its place."""
     if os.path.exists(table.path) and not os.path.isdir(table.path):
         raise TableNotFound(table.path, next="move that file away, or choose another lake")
-    return DeltaTable.is_deltatable(table.path)
+    return DeltaTable.is_deltatable(table.path, storage.options(table.path))
+
+
+def is_whole(table: TableUri) -> bool:
+    """Whether there is a table, and all files of its newest version are there."""
+    return exists(table) and not lost_files(table.path, open_table(TableUri(table.path)))
 
 
 def pin(table: TableUri) -> TableUri:
@@ -86,8 +127,10 @@ def pin(table: TableUri) -> TableUri:
 def open_table(table: TableUri) -> DeltaTable:
     """The table at its version. TableNotFound, or TableVersionGone for one never written or already vacuumed."""
     try:
-        newest = DeltaTable(table.path)
+        newest = _delta_table(table.path)
     except (TableNotFoundError, DeltaError, OSError) as err:
+        if storage.is_remote(table.path) and (reason := object_store.why_not(table.path)):
+            raise ObjectStoreUnavailable(table.path, object_store.endpoint(), reason) from err
         raise TableNotFound(str(table)) from err
     if table.version is None or table.version == newest.version():
         return newest
@@ -95,13 +138,23 @@ def open_table(table: TableUri) -> DeltaTable:
     if table.version > newest.version():
         raise TableVersionGone(str(table), "there is no such version yet", versions=versions)
     try:
-        return DeltaTable(table.path, version=table.version)
+        return _delta_table(table.path, version=table.version)
     except (DeltaError, OSError) as err:
         raise TableVersionGone(str(table), "its log entry is no longer kept", versions=versions) from err
 
 
 def read(table: TableUri, *, columns: list[str]) -> pa.Table:
-    """`columns` of a pinned table, in memory. TableUnfit when one is missing, TableVersionGone after a vacuum."""
+    """`columns` of a pinned table, in memory. Raises what batches() raises."""
+    found = list(batches(table, columns=columns))
+    stored = schema(table)
+    return pa.Table.from_batches(found, found[0].schema if found else pa.schema([stored.field(c) for c in columns]))
+
+
+def batches(table: TableUri, *, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """`columns` of a pinned table, some rows at a time.
+
+    TableUnfit when a column is missing, TableVersionGone after a vacuum.
+    """
     opened = open_table(table)
     present = [field.name for field in opened.schema().fields]
     if missing := [name for name in columns if name not in present]:
@@ -114,15 +167,16 @@ def read(table: TableUri, *, columns: list[str]) -> pa.Table:
     names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
     try:
         # Not to_pyarrow_table(): its scanner's threads abort one process in three at exit (docs/decisions.md).
-        rows = pa.table(QueryBuilder().register("rows", opened).execute(f"SELECT {names} FROM rows").read_all())
+        found = QueryBuilder().register("rows", opened).execute(f"SELECT {names} FROM rows")
+        plain = pa.schema([field.with_type(_plain(field.type)) for field in pa.schema(found.schema)])
+        yield from (pa.record_batch(batch).cast(plain) for batch in found)
     except Exception as err:  # delta-rs has no type of its own for a file that is not there
         if "not found" not in str(err):
             raise
         reason = f"version {opened.version()} was vacuumed: files of it are gone"
         raise TableVersionGone(
-            str(table), reason, versions=f"what is left, up to {DeltaTable(table.path).version()}"
+            str(table), reason, versions=f"what is left, up to {_delta_table(table.path).version()}"
         ) from err
-    return rows.cast(pa.schema([field.with_type(_plain(field.type)) for field in rows.schema]))
 
 
 def schema(table: TableUri) -> pa.Schema:
@@ -140,11 +194,77 @@ def size_bytes(table: TableUri) -> int:
     return sum(pa.table(open_table(table).get_add_actions(flatten=True))["size_bytes"].to_pylist())
 
 
-def last_commit(table: TableUri) -> dict[str, Any]:
-    """The userMetadata that the newest commit of a table carries, {} when it carries none of ours."""
-    commit: dict[str, Any] = next(iter(DeltaTable(table.path).history(limit=1)), {})
+def data_files(opened: DeltaTable) -> list[str]:
+    """The data files of an opened version, also those that were removed, by their names relative to the table."""
+    names = pa.table(opened.get_add_actions(flatten=True))["path"].to_pylist()  # file_uris() would quote the folder too
+    return [unquote(name) for name in names]
+
+
+def lost_files(path: str, opened: DeltaTable) -> list[str]:
+    """Those of data_files() that are not there any more; `path` is the table's."""
+    return storage.missing(path, data_files(opened))
+
+
+def table_id(table: TableUri) -> str:
+    """Delta's id of a table: another one when the table was deleted and made anew at the same path."""
+    return str(open_table(table).metadata().id)
+
+
+def what_is_gone(table: TableUri, *, table_id: str) -> str:
+    """Why a pinned table is no longer the newest version, with all of its files; "" when it is."""
     try:
-        metadata = json.loads(commit.get("userMetadata", ""))
+        newest = open_table(TableUri(table.path))
+    except TableNotFound:
+        return f"{table.path} is gone"
+    if str(newest.metadata().id) != table_id:
+        return f"{table.path} was made anew"
+    if newest.version() != table.version:
+        return f"{table.name} is at version {newest.version()} now"
+    lost = lost_files(table.path, newest)
+    return f"{len(lost)} files of {table} are gone" if lost else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """One version of a table: `metadata` is the userMetadata that our steps write, {} for others' commits."""
+
+    version: int
+    when: datetime
+    operation: str
+    metadata: dict[str, Any]
+
+
+def commits(table: TableUri) -> list[Commit]:
+    """The versions that the log still tells of, the newest first."""
+    return [_commit(each) for each in open_table(TableUri(table.path)).history() if "version" in each]
+
+
+def last_commit(table: TableUri) -> dict[str, Any]:
+    """The metadata of the newest commit of a table, {} when it carries none of ours."""
+    newest = _delta_table(table.path).history(limit=1)
+    return _metadata(newest[0]) if newest else {}
+
+
+def committed_by(run_id: str, table: TableUri) -> TableUri | None:
+    """The version that a run has just written, which need not be the newest any more; None if there is none."""
+    told = _delta_table(table.path).history(limit=100)
+    versions = [each["version"] for each in told if _metadata(each).get("run_id") == run_id]
+    return TableUri(table.path, versions[0]) if versions else None
+
+
+def _delta_table(path: str, *, version: int | None = None) -> DeltaTable:
+    return DeltaTable(path, version=version, storage_options=storage.options(path))
+
+
+def _commit(told: dict[str, Any]) -> Commit:
+    when = datetime.fromtimestamp(told.get("timestamp", 0) / 1000, UTC)
+    operation = str(told.get("operation", "unknown"))
+    return Commit(version=told["version"], when=when, operation=operation, metadata=_metadata(told))
+
+
+def _metadata(told: dict[str, Any]) -> dict[str, Any]:
+    try:
+        metadata = json.loads(told.get("userMetadata", ""))
     except ValueError:
         return {}
     return metadata if isinstance(metadata, dict) else {}

@@ -1,9 +1,8 @@
 """An entry point's parameters: `--name=value` strings from MLproject into a frozen dataclass, strictly."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, NoReturn, dataclass_transform
+from typing import Any, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -37,20 +36,25 @@ class Hyperparameters:
 def parse[P](cls: type[P], argv: Sequence[str], *, entry_point: str) -> P:
     """`argv` as an instance of `cls`. An empty value means the default; every mistake is reported at once."""
     known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    for name in known:
-        parser.add_argument(f"--{name}", default="")
+    given: dict[str, Any] = {}
+    mistakes = []
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--"):
+            mistakes.append(f"{word!r} does not belong to any parameter")
+            continue
+        text = value if equals else next(words, None)  # MLflow hands on what MLproject does not declare as two words
+        if name not in known:
+            mistakes.append(f"{name!r} is not one of them{did_you_mean(name, known)}")
+        elif text is None:
+            mistakes.append(f"{name!r} has no value")
+        elif name in given:
+            mistakes.append(f"{name!r} is given twice")
+        else:
+            given[name] = text
     try:
-        given, rest = parser.parse_known_args(argv)
-    except argparse.ArgumentError as err:
-        raise ParametersInvalid(entry_point, [str(err)], known) from err
-    unknown = [word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")]
-    mistakes = [f"{name!r} is not one of them{did_you_mean(name, known)}" for name in unknown]
-    if rest and not unknown:
-        mistakes = [f"{rest[0]!r} does not belong to any parameter"]
-    try:
-        values: dict[str, Any] = {name: value for name, value in vars(given).items() if value != ""}
-        parsed = TypeAdapter(cls).validate_python(values)
+        parsed = TypeAdapter(cls).validate_python({name: text for name, text in given.items() if text != ""})
     except ValidationError as err:
         mistakes += [_mistake(details) for details in err.errors()]
     if mistakes:
@@ -61,8 +65,3 @@ def parse[P](cls: type[P], argv: Sequence[str], *, entry_point: str) -> P:
 def _mistake(details: Any) -> str:
     message = details["msg"]
     return f"{'.'.join(map(str, details['loc']))}={details['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise argparse.ArgumentError(None, message)

@@ -2,25 +2,30 @@
 
 import getpass
 import json
+import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+import mlflow
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.pyfunc import PyFuncModel, load_model
 
+from steps.core import machine
 from steps.core.errors import ModelNotFound, ParametersInvalid
-from steps.core.scorer import Scorer
+from steps.core.pages import every
 
 STAGING = "staging"  # what the gate moves, and what names the champion
 PRODUCTION = "production"
 HISTORY = "alias_history."  # tags on the registered model: alias_history.<alias>.<when> = Move
 VERDICT = "verdict"  # tags on a version: verdict, verdict.reasons, verdict.run_id
+# Without them it is no model of ours.
+ARTIFACT_FILES = ("MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/schema.json")
 _MISSING = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
@@ -35,41 +40,43 @@ class Move:
     how: Literal["gate", "promote", "previous"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A version with its model: `enforced` checks its input against the signature, `scorer` is what it wraps."""
-
-    uri: str
-    enforced: PyFuncModel
-    scorer: Scorer
-
-
 def uri_of(version: ModelVersion) -> str:
     return f"models:/{version.name}/{version.version}"
 
 
 def resolve(uri: str) -> ModelVersion:
     """The version that `models:/<name>/<version>` or `models:/<name>@<alias>` names now. ModelNotFound else."""
-    parsed = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))", uri)
+    parsed = re.fullmatch(r"models:/([^/@\x22]+)(?:/(\d+)|@([^/@]+))", uri)
     if parsed is None:
         raise ModelNotFound(f"{uri!r} does not name a version of a model", known=_model_names())
     name, number, alias = parsed.groups()
-    version = find(name, number or "") if number else champion(name, alias)
+    version = find(name, number) if number else champion(name, alias)
     if version is None:
-        known = [uri_of(each) for each in _versions(name)] + [f"models:/{name}@{each}" for each in aliases(name)]
+        known = [uri_of(each) for each in newest(name)] + [f"models:/{name}@{each}" for each in aliases(name)]
         raise ModelNotFound(f"{uri} does not exist", known=known or _model_names())
     return version
 
 
 def newest_uri(name: str) -> str:
     """The URI of the version registered last. ModelNotFound when there is none."""
-    versions = _versions(name)
+    versions = newest(name)
     if not versions:
         raise ModelNotFound(f"model {name} has no version", known=_model_names())
-    return uri_of(max(versions, key=lambda version: int(version.version)))
+    return uri_of(versions[0])
+
+
+def newest(name: str, *, count: int = 10) -> list[ModelVersion]:
+    """The versions that were registered last, the newest first; [] when there is no such model."""
+    # MLflow's filters know no escape; a model's name has no double quote
+    found = MlflowClient().search_model_versions(
+        f'name = "{name}"', max_results=count, order_by=["version_number DESC"]
+    )
+    return sorted(found, key=lambda version: int(version.version), reverse=True)
 
 
 def find(name: str, number: str) -> ModelVersion | None:
+    if int(number) >= 2**31:  # what a version is in MLflow's stores; PostgreSQL fails on more
+        return None
     try:
         return MlflowClient().get_model_version(name, number)
     except MlflowException as err:
@@ -78,10 +85,55 @@ def find(name: str, number: str) -> ModelVersion | None:
         return None
 
 
+def find_uri(uri: str) -> ModelVersion | None:
+    """The version that `models:/<name>/<version>` named once, None when it is not there any more."""
+    name, _, number = uri.removeprefix("models:/").rpartition("/")
+    return find(name, number)
+
+
+def every_version(condition: str = "") -> list[ModelVersion]:
+    """The versions of all models that fit a condition in MLflow's filter language."""
+    return every(lambda token: MlflowClient().search_model_versions(condition, page_token=token))
+
+
 def champion(name: str, alias: str = STAGING) -> ModelVersion | None:
     """The version that an alias names, None when it names none or there is no such model."""
     number = aliases(name).get(alias)
     return find(name, number) if number else None
+
+
+def what_is_gone(uri: str, *, source: str) -> str:
+    """Why `models:/<name>/<version>` is no longer the one that was registered from `source`; "" when it is."""
+    version = find_uri(uri)
+    if version is None:
+        return f"{uri} was deleted"
+    if version.source != source:
+        return f"{uri} was made anew"
+    model_id = source.rpartition("/")[2]
+    try:
+        client = MlflowClient()
+        kept = [
+            file.path for path in (None, "artifacts") for file in client.list_logged_model_artifacts(model_id, path)
+        ]
+    except MlflowException as err:
+        if err.error_code != _MISSING:
+            raise
+        return f"the logged model of {uri} was deleted"
+    lost = [file for file in ARTIFACT_FILES if file not in kept]
+    return f"{', '.join(lost)} of {uri} is gone" if lost else ""
+
+
+def why_not_champion(judged: str, champion_uri: str) -> str:
+    """Why `staging` of a judged version's model no longer names `champion_uri` ("" for nothing); "" when it does."""
+    now = champion(judged.removeprefix("models:/").rpartition("/")[0])
+    named = uri_of(now) if now else ""
+    return "" if named == champion_uri else f"{STAGING} names {named or 'nothing'} now"
+
+
+def why_not_judged_by(judged: str, run_id: str) -> str:
+    """Why a version's verdict is not the one of this run any more; "" when it is."""
+    version = find_uri(judged)
+    return "" if version and version.tags.get(f"{VERDICT}.run_id") == run_id else f"{judged} was judged again since"
 
 
 def aliases(name: str) -> dict[str, str]:
@@ -94,41 +146,50 @@ def aliases(name: str) -> dict[str, str]:
         return {}
 
 
-def load(version: ModelVersion) -> LoadedModel:
-    enforced = load_model(uri_of(version))
-    scorer: Scorer = enforced.unwrap_python_model()
-    return LoadedModel(uri=uri_of(version), enforced=enforced, scorer=scorer)
-
-
 def tag(version: ModelVersion, tags: Mapping[str, str]) -> None:
     for key, value in tags.items():
         MlflowClient().set_model_version_tag(version.name, version.version, key, value)
 
 
+def deciding(name: str) -> AbstractContextManager[None]:
+    """Wait until nobody else on this machine decides about the aliases of model `name`.
+
+    What an alias names when the block begins is then what a move in it replaces. Other machines are not held off.
+    """
+    return machine.alone("model", mlflow.get_registry_uri(), name)
+
+
 def record_verdict(version: ModelVersion, *, verdict: str, reasons: list[str], run_id: str) -> None:
     """Tag a version with the gate's verdict on it; a later verdict replaces an earlier one."""
-    tag(version, {VERDICT: verdict, f"{VERDICT}.reasons": "; ".join(reasons)[:5000], f"{VERDICT}.run_id": run_id})
+    # The verdict last: nobody goes by one whose reasons were not written any more.
+    tag(version, {f"{VERDICT}.reasons": "; ".join(reasons)[:5000], f"{VERDICT}.run_id": run_id, VERDICT: verdict})
 
 
 def move_alias(version: ModelVersion, alias: str, *, how: Literal["gate", "promote", "previous"]) -> bool:
-    """Let `alias` name `version` and write the move into the model's history. False when it named it already."""
+    """Write the move into the model's history and let `alias` name `version`. False when it named it already.
+
+    A move that was written down and not made, because its process died in between, is only made.
+    """
     client = MlflowClient()
-    now = aliases(version.name).get(alias, "")
-    if now == str(version.version):
+    now, to = aliases(version.name).get(alias, ""), str(version.version)
+    if now == to:
         return False
-    when = datetime.now(UTC).isoformat(timespec="microseconds")
-    move = Move(when=when, who=getpass.getuser(), from_version=now, to_version=str(version.version), how=how)
+    moves = _written_moves(client.get_registered_model(version.name), alias)
+    if not (moves and (moves[-1].from_version, moves[-1].to_version, moves[-1].how) == (now, to, how)):
+        when = datetime.now(UTC).isoformat(timespec="microseconds")
+        move = Move(when=when, who=_user(), from_version=now, to_version=to, how=how)
+        tag = f"{HISTORY}{alias}.{when.replace('+00:00', 'Z')}"  # "+" is not allowed in the key of a tag
+        client.set_registered_model_tag(version.name, tag, json.dumps(asdict(move)))
     client.set_registered_model_alias(version.name, alias, version.version)
-    tag = f"{HISTORY}{alias}.{when.replace('+00:00', 'Z')}"  # "+" is not allowed in the key of a tag
-    client.set_registered_model_tag(version.name, tag, json.dumps(asdict(move)))
     return True
 
 
 def history(name: str, alias: str) -> list[Move]:
-    """The moves of an alias, oldest first."""
-    prefix = f"{HISTORY}{alias}."
-    tags = MlflowClient().get_registered_model(name).tags
-    return [Move(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(prefix)]
+    """The moves of an alias, oldest first, without one that was written down and then not made."""
+    model = MlflowClient().get_registered_model(name)
+    moves, now = _written_moves(model, alias), str(model.aliases.get(alias, ""))
+    unmade = bool(moves) and moves[-1].to_version != now and moves[-1].from_version == now
+    return moves[:-1] if unmade else moves
 
 
 def previous(moves: list[Move]) -> str:
@@ -152,12 +213,20 @@ def check_alias(alias: str) -> None:
         raise ParametersInvalid("promote", [f"alias={alias!r}: {rule}"], ["alias"])
 
 
+def _written_moves(model: RegisteredModel, alias: str) -> list[Move]:
+    prefix = f"{HISTORY}{alias}."
+    return [Move(**json.loads(model.tags[key])) for key in sorted(model.tags) if key.startswith(prefix)]
+
+
+def _user() -> str:
+    """Who moves an alias: the user of the tracking server, else of this machine."""
+    if user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return user
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
+
+
 def _model_names() -> list[str]:
     return [f"models:/{model.name}" for model in MlflowClient().search_registered_models(max_results=10)]
-
-
-def _versions(name: str) -> list[ModelVersion]:
-    escaped = name.replace("'", "\\'")
-    return list(
-        MlflowClient().search_model_versions(f"name = '{escaped}'", max_results=10, order_by=["version_number DESC"])
-    )

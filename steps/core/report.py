@@ -33,7 +33,10 @@ def render(
     """`scores` has a column for each model and a row for each metric; `figures` are shown under their captions."""
     metrics = list(dict.fromkeys(name for column in scores.values() for name in column))
     score_rows = [[name, *[_number(column.get(name)) for column in scores.values()]] for name in metrics]
-    class_rows = [[label, *[_number(value) for value in row.values()]] for label, row in per_class.items()]
+    class_rows = [
+        [label, *[f"{value:.0f}" if name == "rows" else _number(value) for name, value in row.items()]]
+        for label, row in per_class.items()
+    ]
     class_head = ["class", *next(iter(per_class.values()), {})]
     pictures = "".join(
         f'<p><img alt="{escape(name)}" src="{data_uri(figure)}"></p>' for name, figure in figures.items()
@@ -60,6 +63,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, css: str = "sc
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if value > 1 and value == int(value) else f"{value:.4f}"
+    return "–" if value is None else f"{value:.4f}"

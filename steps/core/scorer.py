@@ -15,6 +15,10 @@ import xgboost
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+LARGEST = float(np.finfo(np.float32).max)  # XGBoost takes float32, and no infinity
+# Below it threads cost more than they save, and beside a starting JVM, whose cores they wait for, a hundred times that.
+FEW_CELLS = 2**16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
@@ -50,7 +54,8 @@ class Schema:
 
 
 def design_matrix(rows: pd.DataFrame, features: tuple[Feature, ...]) -> np.ndarray:
-    """`rows` as the booster takes them, (n, features) float32. Missing, and a text not seen in training, is NaN.
+    """`rows` as the booster takes them, (n, features) float32. Missing, and a text not seen in training, is NaN;
+    a number beyond float32 is its largest.
 
     KeyError names the features that `rows` lacks; other columns, and the order of columns, do not matter.
     """
@@ -60,11 +65,17 @@ def design_matrix(rows: pd.DataFrame, features: tuple[Feature, ...]) -> np.ndarr
     for position, feature in enumerate(features):
         values = rows[feature.name]
         if feature.levels is None:
-            matrix[:, position] = pd.to_numeric(values).astype("Float64").to_numpy(dtype=np.float32, na_value=np.nan)
+            numbers = pd.to_numeric(values).astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+            matrix[:, position] = numbers.clip(-LARGEST, LARGEST)
         else:
             codes = pd.Categorical(values, categories=feature.levels).codes.astype(np.float32)
             matrix[:, position] = np.where(codes < 0, np.nan, codes)
     return matrix
+
+
+def threads(cells: int) -> int:
+    """How many threads XGBoost is to use for so many values; 0 means one for each core."""
+    return 1 if cells < FEW_CELLS else 0
 
 
 def feature_types(features: tuple[Feature, ...]) -> list[str]:
@@ -96,8 +107,10 @@ class Scorer(PythonModel):
         """(n, classes) float64, each row summing to 1."""
         if rows.empty:
             return np.empty((0, len(self.schema.classes)))
+        values = design_matrix(rows, self.schema.features)
+        self.booster.set_param({"nthread": threads(values.size)})
         matrix = xgboost.DMatrix(
-            design_matrix(rows, self.schema.features),
+            values,
             feature_names=[feature.name for feature in self.schema.features],
             feature_types=feature_types(self.schema.features),
             enable_categorical=True,

@@ -6,8 +6,6 @@ closes, so it is gone when the process that started it is, however that ended.
 """
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import secrets
 import sys
@@ -15,7 +13,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import pyspark
@@ -24,7 +21,7 @@ from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-from steps.core import java
+from steps.core import jars, java, lifetime, machine, object_store, storage
 from steps.core.config import PROJECT
 from steps.core.errors import SparkUnavailable, UserError
 
@@ -38,42 +35,53 @@ FOR_FEW_ROWS = {
     "spark.databricks.delta.snapshotPartitions": "1",
 }
 START_SECONDS = 180  # with the jars downloaded on the way
-DELTA_JARS = f"io.delta:delta-spark_{pyspark.__version__.rpartition('.')[0]}_2.13:{version('delta-spark')}"
-# What Delta asks for and Spark has already; older copies of it would hide Spark's own.
-IN_SPARK = "org.*:*,com.*:*,javax.*:*,commons-logging:*,commons-pool:*,io.airlift:*"
 
 
 @contextlib.contextmanager
-def serve(*, data_bytes: int | None) -> Iterator[None]:
+def serve(*paths: str, data_bytes: int | None) -> Iterator[None]:
     """Start Spark in the background for this process and its children; it ends with the block.
 
-    `data_bytes` is the size of what will be processed, None when unknown. Returns at once: what goes wrong is told
-    by connect(). Does nothing where a server is there already.
+    `paths` are what it will read and write, `data_bytes` is the size of what will be processed, None when unknown.
+    Returns at once: what goes wrong is told by session(). Does nothing where a server is there already.
     """
     if os.environ.get("SPARK_REMOTE") or os.environ.get(MEETING_PLACE):
         yield
         return
     java.check()
-    with tempfile.TemporaryDirectory(prefix="workflow-spark-", ignore_cleanup_errors=True) as folder:
-        os.environ[MEETING_PLACE], os.environ[TOKEN] = folder, secrets.token_hex(16)
-        server = _Server(Path(folder), small=data_bytes is not None and data_bytes < SMALL_BYTES)
+    with machine.scratch("workflow-spark-") as folder:
+        os.environ[MEETING_PLACE], os.environ[TOKEN] = str(folder), secrets.token_hex(16)
+        small = data_bytes is not None and data_bytes < SMALL_BYTES
+        server = _Server(folder, small=small, remote=any(map(storage.is_remote, paths)))
         try:
             server.start()
             yield
+        except lifetime.Interrupted:
+            server.give_up()
+            raise
         finally:
             server.stop()
             del os.environ[MEETING_PLACE], os.environ[TOKEN]
 
 
 @contextlib.contextmanager
-def session(*, data_bytes: int | None) -> Iterator[SparkSession]:
+def session(*paths: str, data_bytes: int | None) -> Iterator[SparkSession]:
     """A session on the server at hand, else on one of this process's own. SparkUnavailable says why not."""
-    with serve(data_bytes=data_bytes):
-        connection = _connect(os.environ.get("SPARK_REMOTE") or _address(Path(os.environ[MEETING_PLACE])))
+    with serve(*paths, data_bytes=data_bytes):
         try:
-            yield connection
+            yield _connect(os.environ.get("SPARK_REMOTE") or _address(Path(os.environ[MEETING_PLACE])))
+        except lifetime.Interrupted:
+            _hang_up(server_may_be_gone=True)
+            raise
         finally:
-            connection.stop()
+            _hang_up()
+
+
+def _hang_up(*, server_may_be_gone: bool = False) -> None:
+    """End the session, also one that was interrupted while it began: MLflow asks an active session for settings."""
+    if connection := SparkSession.getActiveSession():
+        if server_may_be_gone:
+            connection.client.set_retry_policies([])
+        connection.stop()
 
 
 def _connect(remote: str) -> SparkSession:
@@ -103,9 +111,11 @@ def _address(folder: Path) -> str:
 class _Server:
     """The JVM. `folder` takes its log, its scratch files and, when it is up, the file `port`."""
 
-    def __init__(self, folder: Path, *, small: bool, archive_to: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, small: bool, remote: bool, archive_to: Path | None = None) -> None:
         self._folder = folder
         self._small = small
+        self._remote = remote
+        self._jars = jars.for_object_stores() if remote else jars.for_folders()
         self._archive_to = archive_to
         self._thread = threading.Thread(target=self._run, name="spark-server", daemon=True)
         self._stopped = threading.Event()
@@ -122,17 +132,23 @@ class _Server:
     def stop(self) -> None:
         """End the JVM and wait for it, also when it has not finished starting."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def give_up(self) -> None:
+        """End the JVM in whatever it does: while it starts, or downloads its jars, stop() would have to wait."""
+        self._stopped.set()
+        lifetime.end_children()
 
     def _run(self) -> None:
         try:
-            with _first_download() as jars:
-                gateway = self._launch(jars)
+            with self._jars.first_download() as files:
+                gateway = self._launch(files)
         except UserError as err:
             self._tell("failed", str(err))
             return
         except (PySparkRuntimeError, OSError):
-            self._tell("failed", "\0".join(self._why_not()))
+            self._tell_why_not()
             return
         try:
             gateway.jvm.org.apache.spark.SparkContext.getOrCreate()
@@ -142,24 +158,28 @@ class _Server:
                 self._warm_up(gateway)
             self._stopped.wait()
         except Exception:  # whatever py4j raises: the children wait for one of the two files
-            self._tell("failed", "\0".join(self._why_not()))
+            self._tell_why_not()
         finally:
             gateway.shutdown()
+            if not self._archive_to:  # a JVM's own end takes half a second, and only the archive needs it
+                gateway.proc.kill()
             gateway.proc.stdin.close()
             gateway.proc.wait()
 
     def _warm_up(self, gateway) -> None:  # type: ignore[no-untyped-def]
         """Load Delta's classes while the first step's interpreter starts: 2 s less for that step to wait."""
         rows = gateway.jvm.org.apache.spark.sql.SparkSession.builder().getOrCreate().range(1)
-        rows.write().format("delta").save(str(self._folder / "warm-up"))
+        for _ in range(2):  # the second commit reads the log of the first
+            writer = rows.write().format("delta").mode("overwrite").option("overwriteSchema", True)
+            writer.option("userMetadata", "{}").save(str(self._folder / "warm-up"))
 
-    def _launch(self, jars: list[Path]):  # type: ignore[no-untyped-def]  # py4j has no types
-        conf = SparkConf(loadDefaults=False).setAll(list(self._settings(jars).items()))
+    def _launch(self, files: list[Path]):  # type: ignore[no-untyped-def]  # py4j has no types
+        conf = SparkConf(loadDefaults=False).setAll(list(self._settings(files).items()))
         with (self._folder / "spark.log").open("wb") as log:
             gateway = launch_gateway(conf, {"stdout": log, "stderr": log, "cwd": self._folder})
         return gateway
 
-    def _settings(self, jars: list[Path]) -> dict[str, str]:
+    def _settings(self, files: list[Path]) -> dict[str, str]:
         return {
             "spark.master": "local[*]",
             "spark.app.name": "tabular-workflow",
@@ -167,7 +187,7 @@ class _Server:
             "spark.driver.maxResultSize": "0",
             "spark.driver.host": "localhost",
             "spark.driver.bindAddress": "127.0.0.1",
-            "spark.driver.extraJavaOptions": " ".join(self._java_options(jars)),
+            "spark.driver.extraJavaOptions": " ".join(self._java_options(files)),
             "spark.local.dir": str(self._folder),
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
@@ -179,13 +199,15 @@ class _Server:
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             **(FOR_FEW_ROWS if self._small else {}),
-            **_jar_settings(jars),
+            **(object_store.for_spark() if self._remote else {}),
+            **self._jars.settings(files),
         }
 
-    def _java_options(self, jars: list[Path]) -> Iterator[str]:
+    def _java_options(self, files: list[Path]) -> Iterator[str]:
+        yield f'-Djava.io.tmpdir="{self._folder}"'  # where the libraries that a JVM unpacks go with it
         if self._small:
             yield from ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-        archive = _class_archive(jars)
+        archive = self._jars.class_archive(files)
         if self._archive_to:
             yield f"-XX:ArchiveClassesAtExit={self._archive_to}"
         elif archive.exists():
@@ -196,12 +218,16 @@ class _Server:
         draft.write_text(text)
         draft.rename(self._folder / name)
 
+    def _tell_why_not(self) -> None:
+        if not self._stopped.is_set():  # else it was ended, and nobody waits for it
+            self._tell("failed", "\0".join(self._why_not()))
+
     def _why_not(self) -> tuple[str, str]:
         """What the log of a JVM that did not come up says, and what to do about it."""
         log = (self._folder / "spark.log").read_text(errors="replace")
         if "unresolved dependency" in log or "UNRESOLVED DEPENDENCIES" in log:
             return (
-                f"{DELTA_JARS} could not be downloaded",
+                f"{self._jars.packages} could not be downloaded",
                 "connect this machine to Maven Central once and run it again",
             )
         last = next((line.strip() for line in reversed(log.splitlines()) if "rror" in line or "xception" in line), "")
@@ -219,49 +245,22 @@ def heap_mebibytes() -> int:
     return max(1024, min(31 * 1024, memory // 2 // 2**20))
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tabular-workflow"
+def prepare(*paths: str) -> None:
+    """Once a machine: download the jars and archive the classes that a small workflow loads, for faster starts.
 
-
-@contextlib.contextmanager
-def _first_download() -> Iterator[list[Path]]:
-    """Delta's jars, or [] the first time: Spark then downloads them, one process at a time."""
-    done = _cache() / f"{DELTA_JARS.replace(':', '-')}.done"
-    if done.exists():
-        yield sorted((_cache() / "jars").glob("*.jar"))
+    `paths` are those of the lake: at s3:// Spark needs more jars.
+    """
+    remote = any(map(storage.is_remote, paths))
+    jar_set = jars.for_object_stores() if remote else jars.for_folders()
+    if (files := jar_set.downloaded()) and jar_set.class_archive(files).exists():
         return
-    _cache().mkdir(parents=True, exist_ok=True)
-    with (_cache() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield sorted((_cache() / "jars").glob("*.jar")) if done.exists() else []
-        done.touch()
-
-
-def _jar_settings(jars: list[Path]) -> dict[str, str]:
-    if jars:  # on the class path itself: no copy into each session, and the class archive covers them
-        return {"spark.driver.extraClassPath": os.pathsep.join(map(str, jars))}
-    return {"spark.jars.packages": DELTA_JARS, "spark.jars.excludes": IN_SPARK, "spark.jars.ivy": str(_cache())}
-
-
-def _class_archive(jars: list[Path]) -> Path:
-    """Where the JVM's class-data archive for these jars and this Java lies; it halves a small job's Spark time."""
-    parts = [java.check(), pyspark.__version__, pyspark.__file__, *map(str, jars)]
-    return _cache() / f"classes-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.jsa"
-
-
-def prepare() -> None:
-    """Once a machine: download the jars and archive the classes that a small workflow loads, for faster starts."""
-    with tempfile.TemporaryDirectory(prefix="workflow-spark-") as name:
-        folder = Path(name)
-        with serve(data_bytes=0), session(data_bytes=0):
+    with machine.scratch("workflow-spark-") as folder:
+        with session(*paths, data_bytes=0):
             pass
-        with _first_download() as jars:
-            archive = _class_archive(jars)
-        if archive.exists():
-            return
+        archive = jar_set.class_archive(jar_set.downloaded())
         draft = folder / "classes.jsa"
         os.environ[TOKEN] = secrets.token_hex(16)
-        server = _Server(folder, small=True, archive_to=draft)
+        server = _Server(folder, small=True, remote=remote, archive_to=draft)
         server.start()
         try:
             _exercise(_connect(_address(folder)), folder)
@@ -290,6 +289,6 @@ def _exercise(connection: SparkSession, folder: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        prepare()
+        prepare(os.environ.get("LAKE_URI", ""))
     except UserError as err:
         sys.exit(str(err))

@@ -1,14 +1,13 @@
 """The frame around a step: parameters in, one MLflow run, outputs as tags, a receipt, errors that end in a message."""
 
 import contextlib
+import gc
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlparse
 
 import mlflow
-import requests
 from mlflow import MlflowClient
 from mlflow.data.delta_dataset_source import DeltaDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -16,17 +15,24 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME
 
-from steps.core import lake
+from steps.core import lake, leftovers, lifetime, machine, object_store, reuse, store
 from steps.core import parameters as step_parameters
 from steps.core.errors import TrackingUnavailable, UserError
 
+INPUT = "input."  # what a step read is on its run too: input.<name> = URI, so that runs are found by it
 OUTPUT = "output."  # a step's results are tags on its run: output.<name> = URI
 REASONS = "reasons"  # the tag with the reasons for a verdict
 ERROR = "error"  # the tag with the message of what went wrong
 WORKFLOW_RUN = "WORKFLOW_RUN_ID"  # environment variable: the run of the driver, which reports a step's error itself
+INTERRUPTED = "interrupted: what was finished is kept, and the same command goes on from there"
 DRIVER = "main"  # the entry point that launches the others, and prints their outputs itself
 TAG_CHARACTERS = 5000  # MLflow's limit for the value of a tag
-ANSWER_SECONDS = 5
+FOR_SERVERS = {  # MLflow's settings, where the user has none
+    # A server hands out addresses of its object store, which need not be valid here; a client then hangs for minutes.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",  # backing off, half a minute or one: time for a server to restart
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the command says where to look at its run, once
+}
 
 
 class StepRun:
@@ -42,7 +48,35 @@ class StepRun:
         self.receipt |= {"read": {}, "parameters": {}, "wrote": {}}
 
     def reads(self, **uris: object) -> None:
+        """Say which URIs, pinned, this run works on."""
         self.receipt["read"] |= {name: str(uri) for name, uri in uris.items()}
+        mlflow.set_tags({f"{INPUT}{name}": str(uri) for name, uri in uris.items()})
+
+    def rename(self, name: str) -> None:
+        """What the run is called in MLflow, in place of the entry point's name."""
+        mlflow.set_tag(MLFLOW_RUN_NAME, name)
+
+    def depends_on(self, inputs: Mapping[str, str], *, workflow: str) -> None:
+        """Say what the results follow from (reuse.inputs), so that a later workflow can take them again."""
+        self.receipt["inputs"] = dict(inputs)
+        key = reuse.key_of(self.step, inputs)
+        mlflow.set_tags({reuse.KEY: key, reuse.WORKFLOW: f"{workflow}.{self.step}"})
+
+    def is_not_reusable(self, reason: str) -> None:
+        """Take depends_on() back."""
+        del self.receipt["inputs"]
+        MlflowClient().delete_tag(self.run_id, reuse.KEY)
+        print(f"{self.step}: {reason}; this run will not be reused", file=sys.stderr)
+
+    def finish(self) -> None:
+        """Write the receipt: with what tells each result, and each artifact, from a later one of the same name."""
+        if "inputs" in self.receipt:
+            wrote = self.receipt["wrote"].values()
+            self.receipt["identities"] = {uri: made for uri in wrote if (made := reuse.identity(uri))}
+            self.receipt["artifacts"] = reuse.artifacts(self.run_id)
+        mlflow.log_dict(self.receipt, reuse.RECEIPT)
+        if WORKFLOW_RUN not in os.environ and self.step != DRIVER:
+            self.print_outputs()
 
     def ran_with(self, **values: object) -> None:
         """Log resolved values as parameters, under their keys in the config (MLproject's own names are taken)."""
@@ -62,56 +96,99 @@ class StepRun:
         """The table's version as a dataset of this run, with digest v<N>. `table` is pinned."""
         source = DeltaDatasetSource(path=table.path, delta_table_version=table.version)
         dataset = MetaDataset(source, name=table.name, digest=f"v{table.version}")  # type: ignore[abstract]
-        mlflow.log_input(dataset, context=context)
+        try:
+            mlflow.log_input(dataset, context=context)
+        except MlflowException:  # another run logged the same one just now, and MLflow took it for new in both
+            mlflow.log_input(dataset, context=context)
 
 
 @contextlib.contextmanager
 def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tuple[P, StepRun]]:
     """A run of `step` with its parsed parameters: the child run that MLflow made, or one of its own.
 
-    A UserError ends the process with its message and exit code 1; every error fails the run and is kept on it.
+    A UserError ends the process with its message and exit code 1; every error fails the run and is kept on it. A run
+    that is interrupted is KILLED.
     """
+    for name, value in FOR_SERVERS.items():
+        os.environ.setdefault(name, value)
+    gc.freeze()  # what the imports made stays to the end
+    gc.enable()
+    run_id = os.environ.get(lifetime.STARTED_BY_MLFLOW, "")  # start_run() takes it away
     try:
-        _check_tracking()
-        with mlflow.start_run() as active:
-            mlflow.set_tag(MLFLOW_RUN_NAME, step)
-            try:
-                parameters = step_parameters.parse(cls, sys.argv[1:] if argv is None else argv, entry_point=step)
-                run = StepRun(step, active)
-                yield parameters, run
-                mlflow.log_dict(run.receipt, "receipt.json")
-                if WORKFLOW_RUN not in os.environ and step != DRIVER:
-                    run.print_outputs()
-            except Exception as err:
-                text = str(err) if isinstance(err, UserError) else f"{type(err).__name__}: {err}"
-                mlflow.set_tag(ERROR, text[:TAG_CHARACTERS])
-                raise
-    except UserError as err:
-        if WORKFLOW_RUN not in os.environ:
-            print(err, file=sys.stderr)
+        _check_tracking()  # before the guard: an interrupted import leaves an MLflow that cannot be used
+        # Called from Python (argv is given), signals are the caller's.
+        with lifetime.guarded() if argv is None else contextlib.nullcontext():
+            machine.remove_left_folders()
+            with mlflow.start_run(run_name=step, tags={leftovers.PROCESS: lifetime.this_process()}) as active:
+                run_id = active.info.run_id
+                if WORKFLOW_RUN not in os.environ:  # else the driver has done so
+                    leftovers.mark_left_runs(active)
+                try:
+                    parameters = step_parameters.parse(cls, sys.argv[1:] if argv is None else argv, entry_point=step)
+                    run = StepRun(step, active)
+                    yield parameters, run
+                    run.finish()
+                except Exception as err:
+                    known = _explained(err)
+                    text = str(known) if known else f"{type(err).__name__}: {err}"
+                    mlflow.set_tag(ERROR, text[:TAG_CHARACTERS])
+                    raise known or err from err
+    except lifetime.Interrupted:
+        _say(INTERRUPTED)
+        leftovers.mark_killed(run_id, {ERROR: INTERRUPTED})
+        raise
+    except Exception as err:
+        if not (known := _explained(err)):
+            raise
+        _say(str(known))
         sys.exit(1)
 
 
 def outputs(run: Run) -> dict[str, str]:
     """What a run handed on: name to URI."""
+    return _tagged(run, OUTPUT)
+
+
+def inputs(run: Run) -> dict[str, str]:
+    """What a run read: name to URI."""
+    return _tagged(run, INPUT)
+
+
+def _tagged(run: Run, prefix: str) -> dict[str, str]:
     tags: dict[str, str] = run.data.tags
-    return {key.removeprefix(OUTPUT): value for key, value in tags.items() if key.startswith(OUTPUT)}
+    return {key.removeprefix(prefix): value for key, value in tags.items() if key.startswith(prefix)}
+
+
+def _say(text: str) -> None:
+    """Under the driver a step leaves the talking to it."""
+    if WORKFLOW_RUN not in os.environ:
+        print(text, file=sys.stderr)
+
+
+def _explained(error: Exception) -> UserError | None:
+    """What to tell the user: the mistake itself, or the service that is gone, from which the error follows."""
+    if isinstance(error, UserError):
+        return error
+    try:
+        store.check_answers(mlflow.get_tracking_uri())
+    except TrackingUnavailable as gone:
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # nobody is there to be told how this run ended
+        return gone
+    return object_store.what_is_wrong(error)
 
 
 def _check_tracking() -> None:
     """Fail at once where MLflow would try for minutes, or would make a second, empty database."""
     uri = mlflow.get_tracking_uri()
-    if uri.startswith(("http://", "https://")):
-        try:
-            requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
-        except requests.RequestException as err:
-            raise TrackingUnavailable(_without_password(uri), "it does not answer") from err
+    if uri.startswith(store.SERVERS):
+        store.check_answers(uri)
     elif uri.startswith("sqlite:///"):
         path = lake.sqlite_path(uri)
         if "MLFLOW_RUN_ID" in os.environ and not os.path.exists(path):
             raise TrackingUnavailable(uri, f"{path} is relative, and not in {os.getcwd()}, where the project runs")
+        store.make_whole(uri)
     else:
-        raise TrackingUnavailable(_without_password(uri), "it is neither a server nor SQLite")
+        raise TrackingUnavailable(store.without_password(uri), "it is neither a server nor SQLite")
     _check_experiment()
 
 
@@ -121,13 +198,8 @@ def _check_experiment() -> None:
         experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
         experiment = MlflowClient().get_experiment(experiment_id)
     except MlflowException as err:
-        raise TrackingUnavailable(_without_password(mlflow.get_tracking_uri()), err.message) from err
+        raise TrackingUnavailable(store.without_password(mlflow.get_tracking_uri()), err.message) from err
     if experiment.lifecycle_stage != "active":
         restore = f"`mlflow experiments restore -x {experiment_id}` brings it back"
         reason = f"experiment {experiment.name!r} was deleted; {restore}"
-        raise TrackingUnavailable(_without_password(mlflow.get_tracking_uri()), reason)
-
-
-def _without_password(uri: str) -> str:
-    parsed = urlparse(uri)
-    return parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl()
+        raise TrackingUnavailable(store.without_password(mlflow.get_tracking_uri()), reason)

@@ -1,0 +1,175 @@
+"""How a process ends before its time: told by a signal, or because the process that started it is gone.
+
+The first SIGINT, SIGTERM or SIGHUP raises Interrupted in the main thread; later ones are passed over. What unwinds has
+GRACE_SECONDS; then a thread ends the process, also when the main thread is in foreign code that does not return.
+"""
+
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+
+import steps
+
+STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"  # environment variable: the run that MLflow made for this process
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_SECONDS = 8  # for the farewell: a step is ended, the JVM is ended, runs are marked
+CHILD_SECONDS = 4  # of these, for a child to end by itself
+LOOK_SECONDS = 0.5  # how often a process looks whether those that started it are still there
+SHELLS = ("bash", "sh", "dash", "zsh")  # MLflow starts a command by one; it may replace itself by the command
+SAME_START_SECONDS = 1  # how far two readings of one process's start may lie apart
+
+
+class Interrupted(SystemExit):
+    """The process was told to end. The exit code is that of a shell: 128 and the signal's number."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """In this block signals raise Interrupted, and a process that MLflow started ends with whoever started it."""
+    listen, tell = os.pipe()
+    os.set_blocking(tell, False)
+    # Python's own handlers wait for the main thread to come back from foreign code; this byte does not.
+    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    # What is ignored stays so: nohup, or a shell's background job.
+    found = {each: signal.getsignal(each) for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}
+    for each in found:
+        signal.signal(each, _interrupt)
+    threading.Thread(target=_watch, args=(listen, _launchers()), name="lifetime", daemon=True).start()
+    if _is_orphan():
+        os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        yield
+    except Interrupted:
+        raise  # signals stay passed over and the thread waits on: the process is about to end
+    except BaseException:
+        _let_go(found, before, tell)
+        raise
+    else:
+        _let_go(found, before, tell)
+
+
+def end_children(*, of_mlflow: bool = False) -> None:
+    """End the processes that this one started (only those that MLflow started for it), and wait until they are gone.
+
+    Their exit codes are left to whoever waits for them.
+    """
+    children = [each for each in psutil.Process().children() if not of_mlflow or _environment(each, STARTED_BY_MLFLOW)]
+    family = [each for child in children for each in (child, *_descendants(child))]
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for each in filter(_lives, family):
+            with contextlib.suppress(psutil.Error):
+                end(each)
+        deadline = time.monotonic() + CHILD_SECONDS
+        while any(map(_lives, family)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def this_process() -> str:
+    """This process as `<machine>:<pid>:<start>`, which names no other one before or after."""
+    return f"{_machine()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def has_ended(process: str) -> bool:
+    """Whether what this_process() said once is a process of this machine that is gone."""
+    parts = re.fullmatch(r"(.+):(\d+):([\d.]+)", process)
+    if parts is None or parts[1] != _machine():
+        return False  # not ours to judge
+    try:
+        found = psutil.Process(int(parts[2]))
+        return not _lives(found) or abs(found.create_time() - float(parts[3])) > SAME_START_SECONDS
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    for each in SIGNALS:
+        # SIG_IGN would not do: of a signal that came a moment before, Python prints that it was ignored.
+        if signal.getsignal(each) is _interrupt:
+            signal.signal(each, _pass_over)
+    raise Interrupted(signum)
+
+
+def _pass_over(signum: int, frame: FrameType | None) -> None:
+    """A later signal."""
+
+
+def _let_go(found: Mapping[signal.Signals, object], before: int, tell: int) -> None:
+    for each, handler in found.items():
+        signal.signal(each, handler)  # type: ignore[arg-type]  # what getsignal() gave
+    signal.set_wakeup_fd(before)
+    os.close(tell)
+
+
+def _watch(listen: int, launchers: list[psutil.Process]) -> None:
+    """Until guarded() lets go: turn the end of a launcher into a signal, and cut a farewell that takes too long."""
+    while not select.select([listen], [], [], LOOK_SECONDS)[0]:
+        if not all(map(_lives, launchers)):
+            os.kill(os.getpid(), signal.SIGTERM)
+    if told := os.read(listen, 1):  # the pipe stays open: another signal may come
+        time.sleep(GRACE_SECONDS)
+        for child in _descendants(psutil.Process()):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        os._exit(128 + told[0])
+    os.close(listen)
+
+
+def _launchers() -> list[psutil.Process]:
+    """The Python that runs MLflow and the shells between it and this process; [] for one that was started by hand."""
+    found: list[psutil.Process] = []
+    if STARTED_BY_MLFLOW not in os.environ:
+        return []
+    for each in psutil.Process().parents():
+        found.append(each)
+        with contextlib.suppress(psutil.Error):
+            if each.name() not in SHELLS:
+                return found if "python" in Path(each.cmdline()[0]).name else []
+    return []
+
+
+def _is_orphan() -> bool:
+    """Whether whoever started this process ended while it imported."""
+    return STARTED_BY_MLFLOW in os.environ and os.getppid() != steps.PARENT
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _environment(process: psutil.Process, name: str) -> str:
+    try:
+        return process.environ().get(name, "")
+    except psutil.Error:
+        return ""
+
+
+def _machine() -> str:
+    """This machine and, in a container, the numbering of processes that is valid there."""
+    try:
+        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')[5:-1]}"
+    except OSError:  # not Linux
+        return socket.gethostname()

@@ -1,0 +1,203 @@
+"""How a table's version or a model was made, and what was made of it. Reads runs, Delta's log and the registry.
+
+Delta's log and the registry know for good which run made something, and of what; the run says more while it is kept.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+
+from steps.core import lake, registry, runs, step, storage, tables
+from steps.core.errors import NothingKnown
+
+OF = ("model", "table", "source")  # the names of inputs that something is made of; a champion is only compared with
+MODEL = "models:/"
+RESULTS = ("model", "table", "predictions")  # the names of outputs that are URIs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """`of` is what was read, name to URI; `remark` says what is no longer there to see."""
+
+    step: str
+    run_id: str
+    git_commit: str
+    when: datetime
+    of: Mapping[str, str]
+    fingerprint: str = ""
+    remark: str = ""
+    until: datetime | None = None  # when another took its name
+
+
+class Makings:
+    """Answers from what is there now: the store, the tables in `folders`, and those beside a table asked about."""
+
+    def __init__(self, folders: Iterable[str]) -> None:
+        self._folders = set(folders)
+        self._logs: dict[str, dict[int, lake.Commit]] = {}
+        self._readable: dict[str, bool] = {}
+
+    def making(self, uri: str, *, before: datetime | None = None) -> Making | None:
+        """How `uri` was made; None for a source, and for what nothing is known of.
+
+        `before` is when it was used: what was made later under the same name is not what was used.
+        """
+        if not is_pinned(uri):
+            return None
+        written = self._of_version(uri) if _is_model(uri) else self._of_commit(lake.table_uri(uri))
+        if written and (before is None or written.when <= before):
+            return written
+        gone = "another has its name now" if written else "it is no longer there"
+        for run in (run for name in RESULTS for run in runs.tagged(f"{step.OUTPUT}{name}", uri)):
+            if _reads(run) and uri not in _reads(run).values() and (before is None or runs.ended(run) <= before):
+                return _of_run(run, remark=gone, until=written.when if written else None)
+        return None
+
+    def products(self, uri: str, making: Making | None) -> list[tuple[str, Making]]:
+        """What was made of `uri`, which was made so: by URI, or as a verdict; models first, then by time."""
+        if making and not is_pinned(uri):  # a verdict
+            return []
+        since, until = (making.when, making.until) if making else (None, None)
+        found: dict[tuple[str, str], Making] = {}
+        for name, made in (*self._in_tables(uri), *self._in_registry(uri), *self._in_runs(uri, since)):
+            if (since is None or since <= made.when) and (until is None or made.when <= until):
+                found.setdefault((name, made.run_id), made)
+        products = [(name, made) for (name, _), made in found.items()]
+        return sorted(products, key=lambda product: (not _is_model(product[0]), product[1].when))
+
+    def _in_tables(self, uri: str) -> Iterator[tuple[str, Making]]:
+        for path in [path for folder in sorted(self._folders) for path in storage.tables(folder)]:
+            for version, commit in self._log(path).items():
+                if uri in _of(commit.metadata).values() and (made := self._of_commit(lake.TableUri(path, version))):
+                    yield f"{path}@v{version}", made
+
+    def _in_registry(self, uri: str) -> Iterator[tuple[str, Making]]:
+        if _is_model(uri) or not is_pinned(uri):
+            return
+        for version in registry.every_version(f"tags.table_uri {runs.equals(uri)}"):
+            if version.tags["table_uri"] == uri:
+                yield registry.uri_of(version), _of_registered(version)
+
+    def _in_runs(self, uri: str, since: datetime | None) -> Iterator[tuple[str, Making]]:
+        name = ("model" if _is_model(uri) else "table") if is_pinned(uri) else "source"
+        for run in runs.tagged(f"{step.INPUT}{name}", uri):
+            if runs.step_of(run) == step.DRIVER or (since and runs.ended(run) < since):
+                continue
+            made = step.outputs(run)
+            for result in made.values():
+                if is_pinned(result) and result not in _reads(run).values():
+                    yield result, self.making(result, before=runs.ended(run)) or _of_run(run)
+            if verdict := made.get(registry.VERDICT):
+                yield f"verdict: {verdict}", _of_run(run)
+
+    def _of_version(self, uri: str) -> Making | None:
+        version = registry.find_uri(uri)
+        return _of_registered(version) if version else None
+
+    def _of_commit(self, table: lake.TableUri) -> Making | None:
+        self._folders.add(os.path.dirname(table.path))
+        commit = self._log(table.path).get(table.version or 0)
+        if commit is None:
+            return None
+        said = commit.metadata
+        run = runs.find(said.get("run_id", ""))
+        if str(table) not in self._readable:
+            self._readable[str(table)] = tables.is_readable(table)
+        remarks = [] if self._readable[str(table)] else ["its files were vacuumed"]
+        return Making(
+            step=said.get("step", f"{commit.operation} by another hand"),
+            run_id=said.get("run_id", ""),
+            git_commit=said.get("git_commit") or _git_commit(run),
+            when=commit.when,
+            of=_of(said) or _of(_reads(run)),
+            fingerprint=said.get("fingerprint", ""),
+            remark=", ".join([*remarks, *_fate(run, said.get("run_id", ""))]),
+        )
+
+    def _log(self, path: str) -> dict[int, lake.Commit]:
+        if path not in self._logs:
+            self._logs[path] = tables.commits(path)
+        return self._logs[path]
+
+
+def is_pinned(uri: str) -> bool:
+    """Whether `uri` names a version of a table or of a model, rather than a source."""
+    return bool(re.fullmatch(r"models:/.+/\d+|(/|s3://).*@v\d+", uri, re.DOTALL))
+
+
+def meant(text: str) -> list[str]:
+    """The URIs that `text` means: pinned, of a source, or those that a run handed on."""
+    if run_id := re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})", text):
+        run = runs.find(run_id[1])
+        if made := {uri for uri in step.outputs(run).values() if is_pinned(uri)} if run else None:
+            return sorted(made)
+        raise NothingKnown(text, "it handed nothing on" if run else "there is no such run")
+    if text.startswith(MODEL):
+        return [registry.uri_of(registry.resolve(text))]
+    if source := _source(text):
+        return [source]
+    if lake.scheme(text) not in ("", "file", "s3", "s3a"):
+        raise NothingKnown(text, "no run has ingested it")
+    table = lake.table_uri(text)
+    return [str(table if table.version is not None else lake.pin(table))]
+
+
+def _source(text: str) -> str:
+    """`text` as ingest logged it as a source, "" if it never did."""
+    here = [] if lake.scheme(text) else [lake.absolute(text), os.path.abspath(text)]
+    return next((each for each in [text, *here] if runs.tagged(f"{step.INPUT}source", each)), "")
+
+
+def _is_model(uri: str) -> bool:
+    return uri.startswith(MODEL)
+
+
+def _of_registered(version: ModelVersion) -> Making:
+    run_id = version.tags.get("run_id") or version.run_id or ""
+    run = runs.find(run_id)
+    table = version.tags.get("table_uri")
+    return Making(
+        step=runs.step_of(run) if run else "train",
+        run_id=run_id,
+        git_commit=version.tags.get("git_commit") or _git_commit(run),
+        when=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+        of={"table": table} if table else _of(_reads(run)),
+        remark=", ".join(_fate(run, run_id)),
+    )
+
+
+def _of_run(run: Run, *, remark: str = "", until: datetime | None = None) -> Making:
+    return Making(
+        step=runs.step_of(run),
+        run_id=run.info.run_id,
+        git_commit=_git_commit(run),
+        when=runs.ended(run),
+        of=_of(_reads(run)),
+        remark=", ".join(filter(None, [remark, *_fate(run, run.info.run_id)])),
+        until=until,
+    )
+
+
+def _reads(run: Run | None) -> dict[str, str]:
+    return step.inputs(run) if run else {}
+
+
+def _of(named: Mapping[str, Any]) -> dict[str, str]:
+    return {name: named[name] for name in OF if named.get(name)}
+
+
+def _git_commit(run: Run | None) -> str:
+    return str(run.data.tags.get(MLFLOW_GIT_COMMIT, "")) if run else ""
+
+
+def _fate(run: Run | None, run_id: str) -> list[str]:
+    if run is None:
+        return ["its run is gone"] if run_id else []
+    return [] if run.info.lifecycle_stage == "active" else ["its run was deleted"]

@@ -1,0 +1,69 @@
+"""What is there for a config, in lines to read: tables, predictions, model versions, aliases and their moves."""
+
+from collections.abc import Iterator
+
+from steps.core import lake, registry
+from steps.core.config import Config
+from steps.core.errors import TableNotFound, TableVersionGone
+
+NEWEST = 5  # versions and moves that are told
+
+
+def tell(settings: Config, *, lake_root: str) -> None:
+    """Print it. Nothing is started and nothing changed."""
+    sections = {
+        "table": _table(lake.TableUri(f"{lake_root}/{settings.name}")),
+        "predictions": _predictions(lake.TableUri(f"{lake_root}/{settings.name}_predictions")),
+        "model": _model(settings.model.name),
+        "aliases": _aliases(settings.model.name),
+    }
+    for title, lines in sections.items():
+        print("\n".join([title, *(f"  {line}" for line in lines)]), flush=True)
+
+
+def _table(table: lake.TableUri) -> Iterator[str]:
+    try:
+        commits = lake.commits(table)
+    except TableNotFound:
+        yield f"{table} is not there yet"
+        return
+    for commit in commits[:NEWEST]:
+        pinned = lake.TableUri(table.path, commit.version)
+        run = f"run {commit.metadata['run_id'][:8]}" if "run_id" in commit.metadata else commit.operation
+        yield f"{pinned}  {_rows(pinned)}  {commit.when:%Y-%m-%d %H:%M} UTC  {run}"
+    if len(commits) > NEWEST:
+        yield f"... from version {commits[-1].version} on"
+
+
+def _predictions(table: lake.TableUri) -> Iterator[str]:
+    yield from _table(table)
+    if lake.exists(table):
+        made_of = lake.last_commit(table)
+        yield f"the newest were made with {made_of.get('model', 'unknown')} from {made_of.get('table', 'unknown')}"
+
+
+def _rows(table: lake.TableUri) -> str:
+    try:
+        return f"{lake.count(table)} rows"
+    except TableVersionGone:
+        return "no longer readable"
+
+
+def _model(name: str) -> Iterator[str]:
+    versions = registry.newest(name, count=NEWEST)
+    if not versions:
+        yield f"{name} has no version yet"
+    for version in versions:
+        verdict = version.tags.get(registry.VERDICT, "not judged yet")
+        yield f"{registry.uri_of(version)}  {verdict}  trained on {version.tags.get('table_uri', 'unknown')}"
+
+
+def _aliases(name: str) -> Iterator[str]:
+    named = registry.aliases(name)
+    if not named:
+        yield "none"
+    for alias, number in sorted(named.items()):
+        yield f"{alias} = version {number}"
+        for move in reversed(registry.history(name, alias)[-NEWEST:]):
+            when, moved = move.when[:16].replace("T", " "), f"{move.from_version or 'none'} -> {move.to_version}"
+            yield f"  {when} UTC  {moved}  by {move.who} ({move.how})"

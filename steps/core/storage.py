@@ -1,0 +1,99 @@
+"""Files, wherever they lie: in a folder, or at s3://."""
+
+import glob
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from steps.core import object_store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A file: how large, when it was written (seconds since 1970), and what changes when it is written again."""
+
+    size_bytes: int
+    modified: float
+    version: str
+
+
+def is_remote(path: str) -> bool:
+    return path.startswith(object_store.SCHEME)
+
+
+def options(path: str) -> dict[str, str] | None:
+    """What deltalake must be told to read a table there."""
+    return object_store.for_deltalake() if is_remote(path) else None
+
+
+def for_spark(path: str) -> str:
+    """`path` as Spark reads and writes it: Hadoop's own S3 client goes by another scheme."""
+    return path.replace(object_store.SCHEME, "s3a://", 1) if is_remote(path) else path
+
+
+def files(path: str) -> dict[str, Stored]:
+    """All files below a folder, at any depth, by their names relative to it."""
+    if is_remote(path):
+        return {name.removeprefix(f"{path}/"): file for name, file in _objects(f"{path}/")}
+    return {file.relative_to(path).as_posix(): _looked_at(file) for file in Path(path).rglob("*") if file.is_file()}
+
+
+def meant(path: str) -> dict[str, Stored]:
+    """The files that a path, folder or glob means, by their paths."""
+    if is_remote(path):
+        parts = path.split("/")
+        return {name: file for name, file in _objects(_before_wildcards(path)) if _is_below(name.split("/"), parts)}
+    roots = [Path(match) for match in glob.glob(path)] or [Path(path)]
+    found = [file for root in roots for file in ([root] if root.is_file() else root.rglob("*"))]
+    return {str(file): _looked_at(file) for file in found if file.is_file()}
+
+
+def start_of(path: str, size_bytes: int) -> bytes:
+    """The first bytes of a file."""
+    if is_remote(path):
+        return object_store.read(path, size_bytes)
+    with open(path, "rb") as opened:
+        return opened.read(size_bytes)
+
+
+def missing(path: str, names: Collection[str]) -> list[str]:
+    """Those of `names` that are not there below a folder."""
+    if is_remote(path):
+        there = files(path)
+        return [name for name in names if name not in there]
+    return [name for name in names if not os.path.exists(os.path.join(path, name))]
+
+
+def is_delta(path: str) -> bool:
+    """Whether a folder has the log of a Delta table."""
+    if is_remote(path):
+        return "_delta_log" in object_store.folders(path)
+    return os.path.isdir(os.path.join(path, "_delta_log"))
+
+
+def tables(path: str) -> list[str]:
+    """The paths of the Delta tables right below a folder."""
+    if is_remote(path):
+        return [each for each in (f"{path}/{name}" for name in object_store.folders(path)) if is_delta(each)]
+    return sorted(str(log.parent) for log in Path(path).glob("*/_delta_log"))
+
+
+def _objects(prefix: str) -> Iterator[tuple[str, Stored]]:
+    for each in object_store.objects(prefix):
+        yield each.uri, Stored(size_bytes=each.size_bytes, modified=each.modified, version=each.etag)
+
+
+def _looked_at(file: Path) -> Stored:
+    looked = file.stat()
+    return Stored(size_bytes=looked.st_size, modified=looked.st_mtime, version=str(looked.st_mtime_ns))
+
+
+def _before_wildcards(path: str) -> str:
+    return path[: min((at for at in map(path.find, "*?[") if at >= 0), default=len(path))]
+
+
+def _is_below(name: list[str], pattern: list[str]) -> bool:
+    """Whether `pattern`, part by part, fits a name or a folder that it is in."""
+    return len(name) >= len(pattern) and all(map(fnmatchcase, name, pattern))

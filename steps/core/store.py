@@ -1,0 +1,93 @@
+"""See that the tracking store can be used: a server answers, and the embedded database is whole.
+
+MLflow makes that database in place, by fifty migrations in a second. A process that is killed meanwhile, or a second
+one that does the same, leaves a database that fails every later command (docs/decisions.md).
+"""
+
+import contextlib
+import os
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlparse
+
+from sqlalchemy.engine import make_url
+
+from steps.core import machine
+from steps.core.errors import TrackingUnavailable
+
+DEFAULT_URI = "sqlite:///mlflow.db"  # MLflow's own
+FILLED = {"experiments", "registered_models"}  # tables of which a database in use has one that is not empty
+SERVERS = ("http://", "https://")
+ANSWER_SECONDS = 5
+QUIET_SECONDS = 5  # MLflow writes all the time while it makes a database; after these it was given up
+
+
+def make_whole(uri: str) -> None:
+    """Have a usable database at a `sqlite:///` URI. One that MLflow left half made is moved aside, and made anew."""
+    path = Path(make_url(uri).database or "").absolute()
+    if not _is_half_made(path):
+        return
+    with machine.alone("database", str(path)):
+        while _is_half_made(path):
+            if not path.exists():
+                _make(uri, path)
+            elif time.time() - path.stat().st_mtime > QUIET_SECONDS:
+                path.rename(f"{path}.half-made")
+            else:
+                time.sleep(0.2)
+
+
+def check_answers(uri: str) -> None:
+    """TrackingUnavailable when there is a server at `uri` that does not answer: MLflow would try for minutes."""
+    if uri.startswith(SERVERS):
+        import requests  # a fifth of a second, which a database is not worth
+
+        try:
+            requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+        except requests.RequestException as err:
+            raise TrackingUnavailable(without_password(uri), "it does not answer") from err
+
+
+def without_password(uri: str) -> str:
+    """`uri` as it may be shown."""
+    parsed = urlparse(uri)
+    return parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl()
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether MLflow has not got to its last act there, the experiment Default. Others' databases are left to it."""
+    if not path.exists():
+        return True
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+            if tables and "alembic_version" not in tables and "experiments" not in tables:
+                return False
+            filled = (f"select exists(select * from {name})" for name in FILLED & tables)
+            return not any(database.execute(question).fetchone()[0] for question in filled)
+    except sqlite3.DatabaseError as err:  # no database at all, which MLflow says, or locked by its maker
+        return "locked" in str(err)
+
+
+def _make(uri: str, path: Path) -> None:
+    from mlflow import MlflowClient  # takes a second, which is needed once
+
+    draft = f".{os.getpid()}"
+    try:
+        MlflowClient(tracking_uri=uri + draft).search_experiments()
+        with contextlib.suppress(FileExistsError):  # MLflow's command, started by hand meanwhile
+            os.link(f"{path}{draft}", path)
+    finally:
+        Path(f"{path}{draft}").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    given = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    try:
+        check_answers(given)
+        if given.startswith("sqlite:///"):
+            make_whole(given)
+    except TrackingUnavailable as err:
+        sys.exit(str(err))

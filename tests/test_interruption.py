@@ -1,0 +1,205 @@
+"""A workflow that is ended in its midst: nothing goes on running, nothing is half there, and the next one goes on."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from place import BIN, PROJECT, Finished, Place, rows_of, until
+from small import tracked
+
+from steps.core import machine, registry
+
+pytestmark = pytest.mark.spark
+
+MODEL = "iris_xgboost_classifier"
+PROGRAMS = {"command": "mlflow run", "driver": "main.py", "step": "-m steps."}
+SEED, KILLS, LATEST_SECONDS = 4, 6, 20  # of the kills at random
+OF_THIS_RUN = {"run_id", "scored_at", "model_uri", "table_uri"}  # columns of predictions that differ between workflows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """`mlflow run <project> -e main`, in a group of its own as a terminal starts it."""
+
+    place: Place
+    command: subprocess.Popen[bytes]
+    output: Path
+
+    def text(self) -> str:
+        return self.output.read_text(encoding="utf-8")
+
+    def pid_of(self, target: str) -> int | None:
+        commands = {pid: words for pid, words in self.place.processes().items() if "/java " not in words}
+        return next((pid for pid, words in commands.items() if PROGRAMS[target] in words), None)
+
+    def send(self, name: str, target: str) -> bool:
+        """Send a signal to a process or, as Ctrl-C does, to the whole group; False when there is none such."""
+        pid = self.command.pid if target == "group" else self.pid_of(target)
+        with contextlib.suppress(ProcessLookupError):
+            if pid:
+                (os.killpg if target == "group" else os.kill)(pid, signal.Signals[name])
+        return pid is not None
+
+    def is_gone(self) -> bool:
+        return self.command.poll() is not None and self.place.processes() == {}
+
+
+@contextlib.contextmanager
+def started(place: Place) -> Iterator[Running]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children ignore it else
+    output = place.folder / f"output-{time.monotonic_ns()}.txt"
+    with output.open("wb") as file:
+        command = subprocess.Popen(
+            [BIN / "mlflow", "run", PROJECT, "-e", "main", "--env-manager", "local"],
+            cwd=place.folder,
+            env=place.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    signal.signal(signal.SIGINT, before)
+    try:
+        yield Running(place=place, command=command, output=output)
+    finally:
+        for pid in (command.pid, *place.processes()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        command.wait()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Where all of them run, one after the other; its database is made, as `make run` does."""
+    base = tmp_path_factory.mktemp("interrupted")
+    for name in ("stand", "tmp"):
+        (base / name).mkdir()
+    place = Place(base / "stand", {"TMPDIR": str(base / "tmp"), "PYTHONPATH": str(PROJECT)})
+    assert place.run(BIN / "python", "-m", "steps.core.store").exit_code == 0
+    return place
+
+
+def interrupted(place: Place, name: str, target: str, *, at: str) -> str:
+    """Start a workflow, wait until the step `at` works under Spark, send the signal; what was printed until the end."""
+    with started(place) as running:
+        assert until(lambda: f"{at} ..." in running.text(), seconds=120), running.text()
+        assert until(lambda: running.pid_of("step"), seconds=20)
+        time.sleep(4)  # its imports take less, its work more
+        assert running.send(name, target)
+        assert until(running.is_gone, seconds=10), place.processes()
+        return running.text()
+
+
+def statuses(place: Place) -> dict[str, str]:
+    """Of the runs of the newest workflow, by step."""
+    runs = place.runs()
+    (main,) = [run for run in runs if run.data.tags["mlflow.project.entryPoint"] == "main"][:1]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == main.info.run_id]
+    return {run.data.tags["mlflow.project.entryPoint"]: run.info.status for run in (main, *children)}
+
+
+class TestTheMomentAfter:
+    """A run that MLflow waited for is FAILED: whoever waits sets it so, whatever the run says of itself."""
+
+    def test_ctrl_c_ends_all_with_one_line_and_no_traceback(self, place: Place) -> None:
+        text = interrupted(place, "SIGINT", "group", at="ingest")
+        assert text.count("interrupted: what was finished is kept") == 1
+        assert "Traceback" not in text
+        assert statuses(place) == {"main": "FAILED", "ingest": "KILLED"}
+        assert [path.name for path in (place.folder.parent / "tmp").glob("workflow-*")] == []
+
+    def test_sigterm_to_the_driver_ends_its_step_and_its_spark(self, place: Place) -> None:
+        text = interrupted(place, "SIGTERM", "driver", at="ingest")
+        assert text.count("interrupted: what was finished is kept") == 1
+        assert "Traceback" not in text
+        assert statuses(place) == {"main": "FAILED", "ingest": "KILLED"}
+
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+    def test_whatever_ends_the_command_ends_the_rest(self, place: Place, name: str) -> None:
+        interrupted(place, name, "command", at="ingest")
+        assert statuses(place) == {"main": "KILLED", "ingest": "KILLED"}
+
+    def test_a_step_does_not_outlive_a_driver_that_is_killed(self, place: Place) -> None:
+        interrupted(place, "SIGKILL", "driver", at="ingest")
+        # Its Spark went with the driver: what the step could not mark in the time it had, the next start marks.
+        assert place.mlflow_run("status").exit_code == 0
+        assert statuses(place) == {"main": "FAILED", "ingest": "KILLED"}
+
+    def test_the_driver_reports_a_step_that_is_killed(self, place: Place) -> None:
+        text = interrupted(place, "SIGKILL", "step", at="ingest")
+        assert "ingest failed\nit ended without a message" in text
+        assert "  again     mlflow run " in text
+        assert statuses(place) == {"main": "FAILED", "ingest": "FAILED"}
+
+
+@pytest.fixture(scope="module")
+def went_on(place: Place) -> Place:
+    """After kills at random moments and of random processes, a workflow that nobody disturbs."""
+    chance = random.Random(SEED)
+    for _ in range(KILLS):
+        name, target = chance.choice(["SIGINT", "SIGTERM", "SIGKILL"]), chance.choice([*PROGRAMS, "group"])
+        with started(place) as running:
+            time.sleep(chance.uniform(0, LATEST_SECONDS))
+            while not running.is_gone():
+                running.send(name, target)
+                if not until(running.is_gone, seconds=10):  # Python may lose a SIGINT, as any in a weakref's callback
+                    name, target = "SIGKILL", "command"
+    for owned in (place.folder.parent / "tmp").glob(f"workflow-*/{machine.OWNED}"):
+        os.utime(owned, (0, 0))  # the next start leaves young ones alone
+    with started(place) as running:
+        assert until(running.is_gone, seconds=180)
+        assert running.command.returncode == 0, running.text()
+    return place
+
+
+def rows(path: str, *, version: int | None = None) -> Counter[tuple[tuple[str, str], ...]]:
+    stored = rows_of(path, version).to_pylist()
+    return Counter(tuple((key, repr(row[key])) for key in sorted(set(row) - OF_THIS_RUN)) for row in stored)
+
+
+class TestTheNextStart:
+    def test_it_leaves_no_run_running_and_no_folder(self, went_on: Place) -> None:
+        assert {run.info.status for run in went_on.runs()} <= {"FINISHED", "FAILED", "KILLED"}
+        ran = statuses(went_on)  # what a workflow before it had finished it reuses, and has no run for
+        assert ran == {"main": "FINISHED", **dict.fromkeys(ran, "FINISHED")}
+        assert list((went_on.folder.parent / "tmp").glob("workflow-*")) == []
+
+    @pytest.mark.parametrize("name", ["iris", "iris_predictions"])
+    def test_its_tables_hold_what_an_undisturbed_workflow_writes(
+        self, finished: Finished, went_on: Place, name: str
+    ) -> None:
+        expected = rows(finished.place.lake(name))
+        assert sum(expected.values()) == 150
+        for version in range(DeltaTable(went_on.lake(name)).version() + 1):
+            assert rows(went_on.lake(name), version=version) == expected
+
+    def test_the_source_is_in_one_version_however_often_it_was_interrupted(self, went_on: Place) -> None:
+        assert DeltaTable(went_on.lake("iris")).version() == 0
+
+    def test_it_leaves_nothing_to_do(self, went_on: Place) -> None:
+        assert went_on.workflow().out.count("reused, run") == 4
+
+    def test_its_model_is_what_an_undisturbed_workflow_trains(self, finished: Finished, went_on: Place) -> None:
+        models = [place.client.get_registered_model(MODEL) for place in (finished.place, went_on)]
+        versions = [
+            place.client.get_model_version(MODEL, str(model.aliases["staging"]))
+            for place, model in zip((finished.place, went_on), models, strict=True)
+        ]
+        assert versions[0].tags["booster_sha256"] == versions[1].tags["booster_sha256"]
+        assert versions[1].tags[registry.VERDICT] == "pass"
+
+    def test_the_history_of_the_alias_has_no_gap(self, went_on: Place) -> None:
+        model = went_on.client.get_registered_model(MODEL)
+        with tracked(f"sqlite:///{went_on.folder}/mlflow.db"):
+            moves = registry.history(MODEL, "staging")
+        assert [move.from_version for move in moves] == ["", *[move.to_version for move in moves[:-1]]]
+        assert moves[-1].to_version == str(model.aliases["staging"])

@@ -1,0 +1,505 @@
+"""What makes a step run again, and only that: its inputs, and whether the results of earlier runs still stand."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from place import COLUMNS, PROJECT, Ended, Place, rows_of, without_java
+from sklearn.datasets import load_iris
+from small import QUICK, sqlite, tracked
+
+from steps.core import config, reuse
+
+STEPS = ["ingest", "train", "evaluate", "infer"]
+MODEL = "iris_xgboost_classifier"
+IRIS: dict[str, Any] = yaml.safe_load((PROJECT / "configs" / "iris.yaml").read_text(encoding="utf-8"))
+GIVEN = {"lake": "/lake", "content": "c", "table": "", "model": ""}
+
+
+def inputs(step: str, settings: config.Config) -> dict[str, str]:
+    return reuse.inputs(step, settings, **GIVEN)
+
+
+def key(step: str, settings: dict[str, Any]) -> str:
+    return reuse.key_of(step, inputs(step, config.Config.model_validate(settings)))
+
+
+class TestCode:
+    @pytest.mark.parametrize("step", STEPS)
+    def test_it_is_every_project_file_that_the_step_loads_and_no_other(self, step: str) -> None:
+        program = (
+            f"import sys, steps.{step}\n"
+            f"print(*[m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'steps'], sep='\\n')"
+        )
+        ran = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+        loaded = {str(Path(line).relative_to(PROJECT)) for line in ran.stdout.splitlines()}
+        assert {name.removeprefix("code.") for name in reuse.code(step)} == loaded
+
+    @pytest.fixture
+    def project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        """A copy that may be changed, in the place of the project."""
+        shutil.copytree(PROJECT / "steps", tmp_path / "steps")
+        shutil.copy(PROJECT / "conda.yaml", tmp_path)
+        monkeypatch.setattr(reuse, "PROJECT", tmp_path)
+        reuse.environment.cache_clear()
+        yield tmp_path
+        reuse.environment.cache_clear()
+
+    def changed(self, before: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+        reuse.environment.cache_clear()
+        now = self.all_inputs()
+        return {step: list(reuse._differences(before[step], now[step])) for step in STEPS if before[step] != now[step]}
+
+    def all_inputs(self) -> dict[str, dict[str, str]]:
+        return {step: inputs(step, config.Config.model_validate(IRIS)) for step in STEPS}
+
+    def test_a_comment_in_a_step_changes_that_step_alone(self, project: Path) -> None:
+        before = self.all_inputs()
+        with (project / "steps" / "infer.py").open("a") as file:
+            file.write("# a comment\n")
+        assert self.changed(before) == {"infer": ["steps/infer.py changed"]}
+
+    def test_a_file_of_the_core_changes_the_steps_that_import_it(self, project: Path) -> None:
+        before = self.all_inputs()
+        for name in ("gate", "split", "lake"):
+            with (project / "steps" / "core" / f"{name}.py").open("a") as file:
+                file.write("\n")
+        assert self.changed(before) == {
+            "ingest": ["steps/core/lake.py changed"],
+            "train": ["steps/core/lake.py changed", "steps/core/split.py changed"],
+            "evaluate": ["steps/core/gate.py changed", "steps/core/lake.py changed", "steps/core/split.py changed"],
+            "infer": ["steps/core/lake.py changed"],
+        }
+
+    def test_a_file_that_no_step_imports_changes_nothing(self, project: Path) -> None:
+        before = self.all_inputs()
+        (project / "steps" / "core" / "other.py").write_text("x = 1\n")
+        (project / "steps" / "other.py").write_text("x = 1\n")
+        assert self.changed(before) == {}
+
+    def test_a_helper_that_a_function_imports_late_counts(self, project: Path) -> None:
+        (project / "steps" / "core" / "helper.py").write_text("x = 1\n")
+        with (project / "steps" / "core" / "gate.py").open("a") as file:
+            file.write("def late():\n    import steps.core.helper\n")
+        before = self.all_inputs()
+        (project / "steps" / "core" / "helper.py").write_text("x = 2\n")
+        assert self.changed(before) == {"evaluate": ["steps/core/helper.py changed"]}
+
+    def test_a_pin_in_conda_yaml_changes_every_step(self, project: Path) -> None:
+        before = self.all_inputs()
+        conda = project / "conda.yaml"
+        conda.write_text(re.sub(r"pydantic==[\d.]+", "pydantic==1.0", conda.read_text()))
+        changed = self.changed(before)
+        assert set(changed) == set(STEPS)
+        told = {text for texts in changed.values() for text in texts}
+        assert len(told) == 1
+        assert re.fullmatch(r"pydantic [\d.]+ -> [\d.]+ \(conda\.yaml: 1\.0\)", told.pop())
+
+
+class TestConfig:
+    EDITS: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
+        ("name",): st.from_regex("[a-z_]{1,9}", fullmatch=True),
+        ("source", "uri"): st.text(min_size=1, max_size=9),
+        ("source", "options", "sep"): st.sampled_from([";", "|", "\t"]),
+        ("columns", "petal_width", "max"): st.floats(1, 1e9),
+        ("columns", "species", "required"): st.booleans(),
+        ("key",): st.sampled_from([["petal_width"], ["sepal_width"]]),
+        ("split", "test"): st.floats(0.05, 0.5),
+        ("split", "seed"): st.integers(0, 2**31 - 1),
+        ("model", "rounds"): st.integers(1, 999),
+        ("model", "learning_rate"): st.floats(0.01, 1),
+        ("gate", "metric"): st.sampled_from(["accuracy", "log_loss", "f1_macro"]),
+        ("gate", "at_least"): st.floats(0, 1),
+    }
+
+    @given(path=st.sampled_from(list(EDITS)), data=st.data())
+    @QUICK
+    def test_a_value_changes_the_steps_that_read_it_and_no_other(
+        self, path: tuple[str, ...], data: st.DataObject
+    ) -> None:
+        edited = copy.deepcopy(IRIS)
+        holder = edited
+        for name in path[:-1]:
+            holder = holder.setdefault(name, {})
+        holder[path[-1]] = data.draw(self.EDITS[path])
+        same = config.Config.model_validate(edited) == config.Config.model_validate(IRIS)
+        expected = set() if same else {step for step in STEPS if path[0] in reuse.READS[step].config}
+        assert {step for step in STEPS if key(step, edited) != key(step, IRIS)} == expected
+
+    def test_the_order_of_the_columns_counts_as_it_is_the_models(self) -> None:
+        turned = {**IRIS, "columns": dict(reversed(IRIS["columns"].items()))}
+        assert [step for step in STEPS if key(step, IRIS) != key(step, turned)] == ["ingest", "train", "evaluate"]
+
+    def test_a_default_that_is_written_out_is_the_same(self) -> None:
+        """D01: the key does not tell whether a value was given or is the default."""
+        written = {**IRIS, "key": [], "split": {**IRIS["split"], "group": None}}
+        assert [key(step, written) for step in STEPS] == [key(step, IRIS) for step in STEPS]
+
+    def test_two_steps_never_share_a_key(self) -> None:
+        assert len({reuse.key_of(step, {"a": "b"}) for step in STEPS}) == len(STEPS)
+
+    @pytest.mark.parametrize("missing", ["table", "lake"])
+    def test_a_step_must_say_all_that_it_works_on(self, missing: str) -> None:
+        given = {name: value for name, value in GIVEN.items() if name != missing}
+        with pytest.raises(KeyError, match=missing):
+            reuse.inputs("infer", config.Config.model_validate(IRIS), **given)
+
+
+class TestDifferences:
+    def told(self, before: dict[str, str], now: dict[str, str]) -> list[str]:
+        return list(reuse._differences(before, now))
+
+    def test_they_are_told_in_the_words_of_who_changed_them(self) -> None:
+        before = {"config.model.max_depth": "4", "table": "/a/iris@v2", "code.steps/train.py": "1", "content": "x"}
+        now = {"config.model.max_depth": "6", "table": "/a/iris@v3", "code.steps/train.py": "2", "content": "y"}
+        assert self.told(before, now) == [
+            "model.max_depth 4 -> 6",
+            "table iris@v2 -> iris@v3",
+            "steps/train.py changed",
+            "the source's content changed",
+        ]
+
+    def test_what_is_new_or_no_longer_there_is_told_so(self) -> None:
+        before = {"code.steps/core/a.py": "1", "config.columns.x.max": "1.0"}
+        now = {"code.steps/core/b.py": "1", "config.columns.y.max": "null"}
+        assert self.told(before, now) == [
+            "steps/core/b.py is new",
+            "columns.y.max none -> null",
+            "steps/core/a.py is no longer imported",
+            "columns.x.max 1.0 -> none",
+        ]
+
+    def test_what_has_one_name_in_two_places_is_told_with_its_place(self) -> None:
+        told = self.told({"table": "/lake/iris@v0"}, {"table": "s3://delta/iris@v0"})
+        assert told == ["table /lake/iris@v0 -> s3://delta/iris@v0"]
+
+    def test_a_table_that_was_made_anew_under_its_old_name_is_told(self) -> None:
+        before, now = ({"table": "/a/iris@v0", "table.identity": made} for made in ("1", "2"))
+        assert self.told(before, now) == ["iris@v0 was made anew"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project that may be changed, in a folder with a blank in its name (D02)."""
+    folder = tmp_path_factory.mktemp("copied") / "my project é"
+    names = ["MLproject", "conda.yaml", "main.py", "configs", "steps"]
+    folder.mkdir()
+    for name in names:
+        source = PROJECT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    return folder
+
+
+class Workflow:
+    """Runs main on a copied project, on a config and a source that may be changed."""
+
+    def __init__(self, place: Place, project: Path) -> None:
+        self.place, self.project = place, project
+        self.settings = {**IRIS, "source": {"uri": "data dir/iris.csv"}, "columns": copy.deepcopy(COLUMNS)}
+        self.settings["model"] = {**IRIS["model"], "rounds": 20}
+        self.path = place.folder / "iris.yaml"
+        (place.folder / "data dir").mkdir(exist_ok=True)
+        flowers = load_iris(as_frame=True)
+        rows: pd.DataFrame = flowers.frame.set_axis([*list(COLUMNS)[:4], "species"], axis=1)
+        rows["species"] = [str(flowers.target_names[code]) for code in rows["species"]]
+        self.rows = rows
+
+    def main(self, **parameters: object) -> Ended:
+        self.path.write_text(yaml.safe_dump(self.settings, sort_keys=False), encoding="utf-8")
+        self.rows.to_csv(self.place.folder / "data dir" / "iris.csv", index=False)
+        given = [f"--{key}={value}" for key, value in {"config": self.path, **parameters}.items()]
+        return self.place.run(sys.executable, self.project / "main.py", *given)
+
+    def because(self, **parameters: object) -> dict[str, str]:
+        """Why each step ran, or from where it was reused, as the summary says."""
+        ended = self.main(**parameters)
+        assert ended.exit_code == 0, ended.text
+        return because(ended)
+
+    def ran(self, **parameters: object) -> dict[str, str]:
+        return {step: why for step, why in self.because(**parameters).items() if not why.startswith("reused")}
+
+    def would_run(self) -> dict[str, str]:
+        return self.ran(dry_run="true")
+
+
+def because(ended: Ended) -> dict[str, str]:
+    lines = ended.out[ended.out.index("\nstep ") :].splitlines()
+    start = lines[1].index("because")
+    return {line.split()[0]: line[start:] for line in lines[2:] if line.split()[0] in STEPS}
+
+
+@pytest.fixture(scope="module")
+def workflow(place: Place, project: Path) -> Workflow:
+    made = Workflow(place, project)
+    assert made.because() == dict.fromkeys(STEPS, "first run")
+    return made
+
+
+@pytest.mark.spark
+class TestRunsAgain:
+    def test_nothing_when_nothing_changed_and_no_jvm_is_needed(self, workflow: Workflow, tmp_path: Path) -> None:
+        without = Place(workflow.place.folder, {"PATH": without_java(tmp_path / "bin")})
+        ended = without.mlflow_run("main", project=workflow.project, config=workflow.path)
+        assert ended.exit_code == 0, ended.text
+        assert all(re.fullmatch(r"reused, run [0-9a-f]{8}", why) for why in because(ended).values())
+        assert list(because(ended)) == STEPS
+        assert " ... " not in ended.err
+
+    def test_the_parent_run_links_to_what_it_reused(self, workflow: Workflow) -> None:
+        workflow.because()
+        runs = workflow.place.runs()
+        parent = runs[0]
+        origin = {step: next(r for r in reversed(runs) if r.info.run_name == step).info.run_id for step in STEPS}
+        assert {step: parent.data.tags[f"reused.{step}"] for step in STEPS} == origin
+        for step, run_id in origin.items():
+            assert f"[{step}](#/experiments/0/runs/{run_id}): reused" in parent.data.tags["mlflow.note.content"]
+        assert parent.data.tags["output.model"] == f"models:/{MODEL}/1"
+
+    def test_train_and_what_follows_for_a_hyperparameter(self, workflow: Workflow) -> None:
+        model = f"model {MODEL}/1 -> {MODEL}/2"
+        expected = {"train": "model.max_depth 4 -> 3", "evaluate": model, "infer": model}
+        assert workflow.ran(max_depth=3) == expected
+        assert workflow.ran(max_depth=3) == {}
+        workflow.settings["model"]["max_depth"] = 3
+        assert workflow.ran() == {}
+
+    def test_evaluate_alone_for_a_gate_that_moves_nothing(self, workflow: Workflow) -> None:
+        workflow.settings["gate"] = {**workflow.settings["gate"], "at_least": 0.8}
+        assert workflow.ran() == {"evaluate": "gate.at_least 0.85 -> 0.8"}
+
+    def test_all_for_a_row_of_the_source(self, workflow: Workflow) -> None:
+        workflow.rows.loc[0, "sepal_length"] = 5.05
+        ran = workflow.ran()
+        assert list(ran) == STEPS
+        assert ran["ingest"] == "the source's content changed"
+        assert ran["train"] == "table iris@v0 -> iris@v1"
+
+    def test_ingest_alone_for_a_source_that_says_the_same_in_other_words(self, workflow: Workflow) -> None:
+        workflow.rows = workflow.rows.iloc[::-1]
+        assert workflow.ran() == {"ingest": "the source's content changed"}
+
+    def test_all_for_the_contract_of_a_column(self, workflow: Workflow) -> None:
+        workflow.settings["columns"]["petal_width"]["max"] = 99
+        follows = {"train": "follows ingest", "evaluate": "follows train", "infer": "follows evaluate"}
+        assert workflow.would_run() == {"ingest": "columns.petal_width.max null -> 99.0", **follows}
+        del workflow.settings["columns"]["petal_width"]["max"]
+
+    def test_infer_alone_for_a_comment_in_it(self, workflow: Workflow) -> None:
+        with (workflow.project / "steps" / "infer.py").open("a") as file:
+            file.write("# a comment\n")
+        assert workflow.ran() == {"infer": "steps/infer.py changed"}
+
+    def test_nothing_for_a_file_that_no_step_imports(self, workflow: Workflow) -> None:
+        (workflow.project / "steps" / "core" / "notes.py").write_text("x = 1\n")
+        assert workflow.ran() == {}
+
+    def test_all_when_told_to(self, workflow: Workflow) -> None:
+        assert workflow.ran(reuse="false", dry_run="true")["ingest"] == "reuse=false"
+        assert list(workflow.ran(reuse="false", dry_run="true")) == STEPS
+
+    def test_another_lake_and_another_model_share_nothing_that_is_theirs(self, workflow: Workflow) -> None:
+        other = workflow.ran(lake="out dir", dry_run="true")
+        assert other == {
+            "ingest": "lake lake -> out dir",
+            "train": "follows ingest",
+            "evaluate": "follows train",
+            "infer": "follows evaluate",
+        }
+        kept = workflow.settings["model"]
+        workflow.settings["model"] = {**kept, "name": "other"}
+        assert workflow.would_run() == {
+            "train": f'model.name "{MODEL}" -> "other"',
+            "evaluate": "follows train",
+            "infer": "follows evaluate",
+        }
+        workflow.settings["model"] = kept
+
+
+@pytest.fixture(scope="module")
+def whole(workflow: Workflow) -> Workflow:
+    workflow.ran()
+    assert workflow.would_run() == {}
+    return workflow
+
+
+@pytest.mark.spark
+class TestIsNeverWrong:
+    """Each takes something away that an earlier run left, and asks what would be done."""
+
+    def newest(self, workflow: Workflow, step: str) -> str:
+        finished = [run for run in workflow.place.runs() if run.info.run_name == step]
+        run_id: str = finished[0].info.run_id
+        return run_id
+
+    def test_a_run_that_failed_is_not_reused(self, whole: Workflow) -> None:
+        run_id = self.newest(whole, "ingest")
+        whole.place.client.set_terminated(run_id, "KILLED")
+        assert whole.would_run().get("ingest") != f"reused, run {run_id[:8]}"
+        whole.place.client.set_terminated(run_id, "FINISHED")
+        assert whole.would_run() == {}
+
+    def test_a_deleted_run_is_not_reused(self, whole: Workflow) -> None:
+        run_id = self.newest(whole, "train")
+        whole.place.client.delete_run(run_id)
+        assert f"reused, run {run_id[:8]}" not in whole.because(dry_run="true").values()
+        whole.place.client.restore_run(run_id)
+        assert whole.would_run() == {}
+
+    def test_a_model_without_its_booster_is_trained_again(self, whole: Workflow) -> None:
+        boosters = list(whole.place.folder.rglob("booster.ubj"))
+        kept = {path: path.read_bytes() for path in boosters}
+        for path in boosters:
+            path.unlink()
+        assert re.fullmatch(rf"artifacts/booster.ubj of models:/{MODEL}/\d is gone", whole.would_run()["train"])
+        for path, content in kept.items():
+            path.write_bytes(content)
+        assert whole.would_run() == {}
+
+    def test_an_evaluation_without_its_report_is_made_again(self, whole: Workflow) -> None:
+        reports = list(whole.place.folder.rglob("report.html"))
+        for path in reports:
+            path.rename(path.with_suffix(".away"))
+        assert re.fullmatch(r"report.html of run [0-9a-f]{8} is gone", whole.would_run()["evaluate"])
+        for path in reports:
+            path.with_suffix(".away").rename(path)
+        assert whole.would_run() == {}
+
+    def test_a_deleted_version_is_trained_again(self, whole: Workflow) -> None:
+        versions = [str(each.version) for each in whole.place.client.search_model_versions(f"name = '{MODEL}'")]
+        for number in versions:
+            whole.place.client.delete_model_version(MODEL, number)
+        assert re.fullmatch(rf"models:/{MODEL}/\d was deleted", whole.would_run()["train"])
+        assert list(whole.ran()) == ["train", "evaluate", "infer"]
+
+    def test_an_alias_that_somebody_moved_is_judged_again(self, whole: Workflow) -> None:
+        client = whole.place.client
+        source = client.get_model_version_download_uri(
+            MODEL, str(client.get_registered_model(MODEL).aliases["staging"])
+        )
+        now = str(client.get_registered_model(MODEL).aliases["staging"])
+        other = client.create_model_version(MODEL, source)
+        client.set_registered_model_alias(MODEL, "staging", other.version)
+        expected = {"evaluate": f"staging names models:/{MODEL}/{other.version} now", "infer": "follows evaluate"}
+        assert whole.would_run() == expected
+        client.set_registered_model_alias(MODEL, "staging", now)
+        client.delete_model_version(MODEL, other.version)
+        assert whole.would_run() == {}
+
+    def test_a_table_whose_files_are_gone_is_written_again(self, whole: Workflow) -> None:
+        for path in (whole.place.folder / "lake" / "iris").glob("*.parquet"):
+            path.unlink()
+        assert re.fullmatch(r"1 files of .*/iris@v\d are gone", whole.would_run()["ingest"])
+        ran = whole.ran()
+        assert set(ran) >= {"ingest", "train"}
+        assert rows_of(whole.place.lake("iris")).num_rows == 150
+
+    def test_a_table_that_was_made_anew_from_other_rows_is_not_taken_for_the_old_one(self, whole: Workflow) -> None:
+        assert whole.would_run() == {}
+        rows = whole.rows
+        shutil.rmtree(whole.place.folder / "lake")
+        whole.rows = rows.assign(sepal_width=rows["sepal_width"] + 1)
+        assert list(whole.ran()) == STEPS
+        whole.rows = rows
+        ran = whole.ran()
+        assert list(ran) == STEPS
+        stored = rows_of(whole.place.lake("iris")).to_pandas()
+        assert sorted(stored["sepal_width"]) == sorted(rows["sepal_width"])
+
+    def test_a_source_that_is_written_to_while_it_is_read_makes_no_reusable_run(
+        self, whole: Workflow, tmp_path: Path
+    ) -> None:
+        """A step that finds the files touched after it has read them, by a stamp that never says the same."""
+        program = (
+            "import itertools, sys; from steps import ingest; from steps.core import source; n = itertools.count();"
+            "source.stamp = lambda given: str(next(n)); ingest.main(sys.argv[1:])"
+        )
+        there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
+        ended = there.run(sys.executable, "-c", program, f"--config={whole.path}", "--lake=touched")
+        assert ended.exit_code == 0, ended.text
+        assert "was written to meanwhile; this run will not be reused" in ended.err
+        assert "key" not in whole.place.runs()[0].data.tags
+
+
+@pytest.mark.spark
+def test_what_is_reused_is_what_would_be_computed_anew(
+    tmp_path_factory: pytest.TempPathFactory, project: Path, served: dict[str, str]
+) -> None:
+    """A walk of edits, there and back, on one store; each state of it anew on another."""
+    reusing, computing = (Workflow(Place(tmp_path_factory.mktemp(name), served), project) for name in ("a", "b"))
+    for each in (reusing, computing):  # every version passes, or the predictions would depend on what came before
+        each.settings["gate"] = {"metric": "accuracy", "at_least": 0.5, "below_champion": 1}
+    anew: dict[int, dict[str, Any]] = {}
+    reused = 0
+    for max_depth in (4, 2, 4):
+        for each in (reusing, computing):
+            each.settings["model"]["max_depth"] = max_depth
+        if max_depth not in anew:
+            assert computing.ran(reuse="false")
+            anew[max_depth] = results(computing.place)
+        reused += sum(why.startswith("reused") for why in reusing.because().values())
+        assert results(reusing.place) == anew[max_depth]
+    assert reused == 3  # ingest, then ingest and train
+
+
+def results(place: Place) -> dict[str, Any]:
+    """What a store holds in the end, without the names of runs and versions."""
+    newest = next(run for run in place.runs() if run.info.run_name == "main").data.tags
+    version = newest["output.model"].rpartition("/")[2]
+    predictions = rows_of(place.lake("iris_predictions")).to_pandas()
+    columns = [*COLUMNS, "prediction", "probability"]
+    return {
+        "booster": place.client.get_model_version(MODEL, version).tags["booster_sha256"],
+        "verdict": newest["output.verdict"],
+        "rows": sorted(rows_of(place.lake("iris")).to_pandas().itertuples(index=False, name=None)),
+        "predictions": sorted(predictions[columns].itertuples(index=False, name=None)),
+    }
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_reads_of_the_config_what_its_key_holds(workflow: Workflow, step: str) -> None:
+    program = """
+import json, sys
+from steps.core import config
+load, read = config.load, set()
+def recorded(*given, **named):
+    loaded = load(*given, **named)
+    ask = config.Config.__getattribute__
+    def noted(self, name):
+        if name in config.Config.model_fields:
+            read.add(name)
+        return ask(self, name)
+    config.Config.__getattribute__ = noted
+    return loaded
+config.load = recorded
+import importlib
+importlib.import_module(f"steps.{sys.argv[1]}").main(sys.argv[2:])
+print(json.dumps(sorted(read)))
+"""
+    there = Place(workflow.place.folder, {"PYTHONPATH": str(workflow.project), **workflow.place.extra})
+    version = max(int(each.version) for each in there.client.search_model_versions(f"name = '{MODEL}'"))
+    given = [f"--config={workflow.path}"]
+    given += [f"--table={workflow.place.lake('iris')}"] if step != "ingest" else []
+    given += [f"--model=models:/{MODEL}/{version}"] if step in ("evaluate", "infer") else []
+    ended = there.run(sys.executable, "-c", program, step, *given)
+    assert ended.exit_code == 0, ended.text
+    read = set(json.loads(ended.out.splitlines()[-1]))
+    assert read - {"name"} <= set(reuse.READS[step].config)  # the name is also the tag by which a run is found
+    assert read
+
+
+def test_finding_nothing_in_an_empty_store_is_a_first_run(tmp_path: Path) -> None:
+    with tracked(sqlite(tmp_path)):
+        assert reuse.find("ingest", {"a": "b"}, workflow="iris", experiment_id="0") == (None, "first run")

@@ -1,0 +1,159 @@
+"""The workflow on the stack: the same commands on a real PostgreSQL, S3 object store and MLflow server."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from place import Ended, Place, rows_of, until
+from services import Stack
+
+pytestmark = pytest.mark.spark
+
+MODEL = "iris_xgboost_classifier"
+
+
+@pytest.fixture(scope="module")
+def ada(stack: Stack) -> Place:
+    return stack.place("ada")
+
+
+@pytest.fixture(scope="module")
+def finished(ada: Place) -> Ended:
+    """`mlflow run <project> -e main` with the three settings in the environment, and nothing else."""
+    ended = ada.mlflow_run("main")
+    assert ended.exit_code == 0, ended.text
+    return ended
+
+
+@pytest.fixture(scope="module")
+def alone(ada: Place, finished: Ended, served_at_store: dict[str, str]) -> Place:
+    """Where ada runs one step at a time, after her workflow."""
+    return Place(ada.folder, {**ada.extra, **served_at_store})
+
+
+def iris(stack: Stack, table: str, version: int | None = None, *, bucket: str = "delta"):  # type: ignore[no-untyped-def]
+    return rows_of(f"s3://{bucket}/{table}", version, options=stack.store.deltalake_options)
+
+
+class TestTheWorkflow:
+    def test_ends_with_150_predictions_in_the_bucket(self, stack: Stack, finished: Ended) -> None:
+        rows = iris(stack, "iris_predictions")
+        assert rows.num_rows == 150
+        assert set(rows["model_uri"].to_pylist()) == {f"models:/{MODEL}/1"}
+        assert set(rows["table_uri"].to_pylist()) == {"s3://delta/iris@v0"}
+        assert sum(a == b for a, b in zip(*(rows[c].to_pylist() for c in ("species", "prediction")), strict=True)) > 140
+
+    def test_names_its_tables_in_the_summary(self, finished: Ended) -> None:
+        made = [line.split()[1] for line in finished.out.splitlines() if line.startswith(("ingest ", "infer "))]
+        assert made == ["s3://delta/iris@v0", "s3://delta/iris_predictions@v0"]
+
+    def test_is_tracked_in_postgresql(self, stack: Stack, finished: Ended) -> None:
+        found = stack.postgres.query("select name, status from runs where name in ('main', 'ingest', 'train', 'infer')")
+        assert dict(found) == dict.fromkeys(["main", "ingest", "train", "infer"], "FINISHED")
+        assert stack.postgres.query("select alias, version from registered_model_aliases") == [("staging", 1)]
+
+    def test_keeps_its_artifacts_in_the_object_store(self, stack: Stack, finished: Ended) -> None:
+        names = {Path(name).name for name in stack.store.names("mlflow")}
+        assert {"report.html", "booster.ubj", "workflow.json", "receipt.json"} <= names
+
+    def test_leaves_nothing_in_the_folder_where_the_user_stands(self, ada: Place, finished: Ended) -> None:
+        assert sorted(path.name for path in ada.folder.iterdir()) == ["tmp"]
+        assert [path.name for path in (ada.folder / "tmp").iterdir() if path.name.startswith("workflow-spark")] == []
+
+    def test_needs_no_key_for_the_artifacts(self, stack: Stack, ada: Place, finished: Ended) -> None:
+        without = {name: value for name, value in ada.extra.items() if not name.startswith(("AWS_", "MLFLOW_S3"))}
+        script = f"import mlflow; print(type(mlflow.pyfunc.load_model('models:/{MODEL}/1')).__name__)"
+        ended = Place(ada.folder, {**without, "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false"}).run(
+            sys.executable, "-c", script
+        )
+        assert ended.out == "PyFuncModel\n", ended.text
+
+    def test_runs_nothing_again_and_starts_no_spark(self, ada: Place, finished: Ended) -> None:
+        no_java = Place(ada.folder, {**ada.extra, "JAVA_HOME": "/nowhere"})
+        ended = no_java.workflow()
+        assert ended.exit_code == 0, ended.text
+        assert ended.out.count("reused, run") == 4
+
+    def test_leaves_its_leases_given_back(self, stack: Stack, finished: Ended) -> None:
+        names = stack.store.names("delta", "_leases/")
+        assert names == ["_leases/iris", "_leases/iris_predictions"]
+        for name in names:
+            body = stack.store.client().get_object(Bucket="delta", Key=name)["Body"].read()
+            assert json.loads(body)["writer"] == ""
+
+
+class TestStepsAlone:
+    def test_ingest_of_the_same_rows_makes_no_version(self, stack: Stack, alone: Place) -> None:
+        ended = alone.step("ingest")
+        assert ended.out == "ingest: table = s3://delta/iris@v0\n", ended.text
+
+    def test_a_new_model_is_trained_judged_promoted_and_inferred_with(self, stack: Stack, alone: Place) -> None:
+        assert "models:/iris_xgboost_classifier/2" in alone.step("train", table="s3a://delta/iris@v0", max_depth=2).out
+        assert "verdict = pass" in alone.step("evaluate", model=f"models:/{MODEL}/2").out
+        assert alone.step("infer").out == "infer: predictions = s3://delta/iris_predictions@v1\n"
+        assert alone.step("infer").out == "infer: predictions = s3://delta/iris_predictions@v1\n"
+        assert "production now names version 2" in alone.step("promote").out
+        assert set(iris(stack, "iris_predictions")["model_uri"].to_pylist()) == {f"models:/{MODEL}/2"}
+        assert set(iris(stack, "iris_predictions", 0)["model_uri"].to_pylist()) == {f"models:/{MODEL}/1"}
+
+    def test_lineage_and_status_tell_of_the_object_store(self, alone: Place) -> None:
+        told = alone.step("lineage", uri="s3://delta/iris@v0").out
+        assert (
+            told.index("s3://delta/iris@v0") < told.index("sklearn:iris") < told.index("s3://delta/iris_predictions@v0")
+        )
+        status = alone.workflow(dry_run="true").out
+        assert "s3://delta/iris@v0  150 rows" in status
+
+    def test_vacuum_removes_what_nobody_needs(self, stack: Stack, alone: Place) -> None:
+        before = stack.store.names("delta", "iris_predictions/")
+        planned = alone.step("vacuum", keep_days=0, dry_run="true").out
+        assert "s3://delta/iris_predictions@v0  1 file" in planned
+        assert stack.store.names("delta", "iris_predictions/") == before
+        assert alone.step("vacuum", keep_days=0).out == planned.replace("would remove", "removed")
+        after = stack.store.names("delta", "iris_predictions/")
+        assert len([name for name in before if name not in after]) == 1
+        assert iris(stack, "iris_predictions").num_rows == 150
+
+    @pytest.mark.parametrize("table", ["iris", "iris_predictions"])
+    def test_tables_ask_nothing_special_of_their_readers(self, stack: Stack, alone: Place, table: str) -> None:
+        protocol = DeltaTable(f"s3://delta/{table}", storage_options=stack.store.deltalake_options).protocol()
+        assert (protocol.min_reader_version, protocol.min_writer_version) == (1, 2)
+
+    def test_one_spark_for_everyone_writes_without_a_lease(
+        self, stack: Stack, ada: Place, served_at_store: dict[str, str]
+    ) -> None:
+        port = Path(served_at_store["WORKFLOW_SPARK"], "port")
+        assert until(port.exists, seconds=120)
+        remote = f"sc://localhost:{port.read_text()}/;token={served_at_store['SPARK_CONNECT_AUTHENTICATE_TOKEN']}"
+        shared = Place(ada.folder, {**ada.extra, "SPARK_REMOTE": remote, "JAVA_HOME": "/nowhere"})
+        assert shared.step("ingest", lake="s3://delta/shared").out == "ingest: table = s3://delta/shared/iris@v0\n"
+        assert stack.store.names("delta", "shared/_leases") == []
+        assert iris(stack, "shared/iris").num_rows == 150
+
+    def test_temporary_keys_with_a_session_token_do(self, stack: Stack, ada: Place) -> None:
+        given = stack.store.client("sts").assume_role(
+            RoleArn="arn:aws:iam::000000000000:role/any", RoleSessionName="test"
+        )["Credentials"]
+        keys = {"AWS_ACCESS_KEY_ID": given["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"]}
+        passing = Place(ada.folder, {**ada.extra, **keys, "AWS_SESSION_TOKEN": given["SessionToken"]})
+        assert passing.step("ingest", lake="s3://delta/passing").out == "ingest: table = s3://delta/passing/iris@v0\n"
+        without = Place(ada.folder, {**ada.extra, **keys})
+        assert "ObjectStoreUnavailable: s3://delta" in without.step("ingest", lake="s3://delta/passing").err
+
+    def test_a_source_may_be_in_the_object_store(self, stack: Stack, alone: Place, tmp_path: Path) -> None:
+        lines = ["number,word", *(f"{n},{'even' if n % 2 == 0 else 'odd'}" for n in range(40))]
+        for part in (0, 1):
+            text = "\n".join([lines[0], *lines[1 + 20 * part : 21 + 20 * part]])
+            stack.store.client().put_object(Bucket="delta", Key=f"raw/part {part}.csv", Body=text.encode())
+        settings = alone.config(
+            name="numbers",
+            source={"uri": "s3://delta/raw"},
+            columns={"number": {"type": "long"}, "word": {"type": "string"}},
+            target="word",
+        )
+        assert alone.step("ingest", config=settings).out == "ingest: table = s3://delta/numbers@v0\n"
+        assert sorted(iris(stack, "numbers")["number"].to_pylist()) == list(range(40))
+        assert alone.step("ingest", config=settings, source="s3a://delta/raw/*0.csv").exit_code == 0
+        assert iris(stack, "numbers").num_rows == 20

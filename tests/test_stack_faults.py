@@ -1,0 +1,208 @@
+"""When a service of the stack goes away, refuses or is full: one message, nothing lost, and on from there."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from place import PROJECT, Ended, Place, rows_of, until
+from services import ObjectStore, Stack
+
+pytestmark = pytest.mark.spark
+
+MODEL = "iris_xgboost_classifier"
+LESS = {
+    "petal_length": {"source": "petal length (cm)", "type": "double"},
+    "species": {"source": "target", "type": "string"},
+}
+
+
+@pytest.fixture
+def mended(stack: Stack) -> Iterator[Stack]:
+    """The stack for a test that stops something of it."""
+    yield stack
+    stack.repair()
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, mended: Stack, served_at_store: dict[str, str]) -> Place:
+    """Where a user stands with a lake of their own, and who does not wait long for a tracking server."""
+    name = f"{request.cls.__name__}-{request.node.name}".replace("[", "-").replace("]", "")
+    return mended.place(name, lake=f"s3://delta/{name}", MLFLOW_HTTP_REQUEST_MAX_RETRIES="3", **served_at_store)
+
+
+def interfered(
+    place: Place, step: str, when: Callable[[], bool], act: Callable[[], None], **parameters: object
+) -> Ended:
+    """A step, while which `act` is done as soon as `when` is true."""
+    command = [sys.executable, "-m", f"steps.{step}", *[f"--{name}={value}" for name, value in parameters.items()]]
+    environment = {**place.environment, "PYTHONPATH": str(PROJECT)}
+    process = subprocess.Popen(
+        command, cwd=place.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert until(lambda: process.poll() is not None or when(), seconds=60)
+        assert process.poll() is None
+        act()
+        out, err = process.communicate(timeout=240)
+    finally:  # it is not left to disturb other tests
+        process.kill()
+        process.communicate()
+    return Ended(exit_code=process.returncode, out=out, err=err, seconds=0)
+
+
+def is_one_message(ended: Ended, kind: str) -> None:
+    assert (ended.exit_code, ended.out) == (1, ""), ended.text
+    given, expected, following = ended.err.splitlines()[-3:]
+    assert given.startswith(f"{kind}: ")
+    assert expected.startswith("  expected  ")
+    assert following.startswith("  next      ")
+    assert "Traceback" not in ended.text
+
+
+def stored(stack: Stack, place: Place, table: str) -> int:
+    return int(rows_of(f"{place.extra['LAKE_URI']}/{table}", options=stack.store.deltalake_options).num_rows)
+
+
+def is_written(stack: Stack, place: Place, table: str) -> Callable[[], bool]:
+    """Whether a writer of the table has its lease now."""
+    key = f"{place.extra['LAKE_URI'].removeprefix('s3://delta/')}/_leases/{table}"
+
+    def held() -> bool:
+        if key not in stack.store.names("delta", key):
+            return False
+        return b'"writer": ""' not in stack.store.client().get_object(Bucket="delta", Key=key)["Body"].read()
+
+    return held
+
+
+class TestTheObjectStore:
+    def test_that_stops_while_ingest_writes_loses_nothing(self, mended: Stack, place: Place) -> None:
+        ended = interfered(place, "ingest", is_written(mended, place, "iris"), mended.store.stop)
+        is_one_message(ended, "ObjectStoreUnavailable")
+        assert place.runs()[0].info.status == "FAILED"
+        assert place.runs()[0].data.tags["error"].startswith("ObjectStoreUnavailable: s3://delta at http://127.0.0.1")
+        mended.store.start()
+        assert "/iris@v" in place.step("ingest").out
+        assert stored(mended, place, "iris") == 150
+
+    def test_that_stops_while_infer_writes_loses_nothing(self, mended: Stack, place: Place) -> None:
+        for step in ("ingest", "train", "evaluate"):
+            assert place.step(step).exit_code == 0
+        ended = interfered(place, "infer", is_written(mended, place, "iris_predictions"), mended.store.stop)
+        is_one_message(ended, "ObjectStoreUnavailable")
+        mended.store.start()
+        assert "/iris_predictions@v" in place.step("infer").out
+        assert stored(mended, place, "iris_predictions") == 150
+
+    def test_that_is_not_there_is_told_at_once(self, mended: Stack, place: Place) -> None:
+        mended.store.stop()
+        ended = place.step("ingest")
+        is_one_message(ended, "ObjectStoreUnavailable")
+        assert ended.seconds < 30
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "reason"),
+        [
+            ("AWS_ACCESS_KEY_ID", "nobody", "it does not know the key in AWS_ACCESS_KEY_ID"),
+            ("AWS_SECRET_ACCESS_KEY", "wrong", "the secret in AWS_SECRET_ACCESS_KEY is not that of the key"),
+            ("LAKE_URI", "s3://nowhere-to-be-found", "there is no such bucket"),
+        ],
+        ids=["key", "secret", "bucket"],
+    )
+    def test_that_refuses_is_told_with_the_setting_to_correct(
+        self, place: Place, setting: str, value: str, reason: str
+    ) -> None:
+        ended = Place(place.folder, {**place.extra, setting: value}).step("ingest")
+        is_one_message(ended, "ObjectStoreUnavailable")
+        assert reason in ended.err
+        assert value not in ended.err or setting == "LAKE_URI"
+
+    def test_without_any_key_says_so(self, place: Place) -> None:
+        keyless = {name: value for name, value in place.extra.items() if not name.startswith("AWS_")}
+        ended = Place(place.folder, {**keyless, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(place.folder)}).step(
+            "ingest"
+        )
+        is_one_message(ended, "ObjectStoreUnavailable")
+        assert "Unable to locate credentials" in ended.err
+
+    def test_that_is_full_is_told_and_the_table_is_as_it_was(
+        self, mended: Stack, place: Place, small_disk: Path
+    ) -> None:
+        store = ObjectStore(small_disk.parent / "full", data=small_disk)
+        store.start()
+        try:
+            store.client().create_bucket(Bucket="delta")
+            settings = {**store.settings, "WORKFLOW_SPARK": "", "LAKE_URI": "s3://delta"}
+            here = Place(place.folder, {**place.extra, **settings})
+            assert here.step("ingest").exit_code == 0
+            free = shutil.disk_usage(small_disk).free
+            (small_disk / "filler").write_bytes(b"x" * (free - 4096))
+            ended = here.step("ingest", config=here.config(columns=LESS))
+            is_one_message(ended, "ObjectStoreUnavailable")
+            assert "its disk is full" in ended.err
+            (small_disk / "filler").unlink()
+            table = rows_of("s3://delta/iris", options=store.deltalake_options)
+            assert (table.num_rows, len(table.column_names)) == (150, 5)
+        finally:
+            store.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 MB, where this user can have one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no small disk can be made: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+class TestTheTrackingServer:
+    SLOW = {"rounds": 3000, "early_stopping_rounds": 3000, "learning_rate": 0.01}  # seconds of training
+
+    def test_that_stops_while_train_works_registers_nothing_and_is_told(self, mended: Stack, place: Place) -> None:
+        assert place.step("ingest").exit_code == 0
+        versions = len(place.client.search_model_versions(f"name = '{MODEL}'"))
+        slow = place.config(model=self.SLOW)
+        ended = interfered(place, "train", lambda: self.has_begun(mended, "train"), mended.mlflow.stop, config=slow)
+        is_one_message(ended, "TrackingUnavailable")
+        mended.mlflow.start()
+        assert len(place.client.search_model_versions(f"name = '{MODEL}'")) == versions
+        left = place.runs()[0]
+        assert left.info.status == "RUNNING"  # nobody could be told
+        assert place.step("train").exit_code == 0
+        assert place.client.get_run(left.info.run_id).info.status == "KILLED"
+        assert len(place.client.search_model_versions(f"name = '{MODEL}'")) == versions + 1
+
+    def test_whose_database_restarts_while_train_works_is_waited_for(self, mended: Stack, place: Place) -> None:
+        assert place.step("ingest").exit_code == 0
+        slow = place.config(model=self.SLOW)
+
+        def restart() -> None:
+            mended.postgres.stop()
+            mended.postgres.start()
+
+        ended = interfered(place, "train", lambda: self.has_begun(mended, "train"), restart, config=slow)
+        assert ended.exit_code == 0, ended.text
+        assert place.runs()[0].info.status == "FINISHED"
+
+    def test_that_is_not_there_is_told_at_once(self, mended: Stack, place: Place) -> None:
+        mended.mlflow.stop()
+        ended = place.step("ingest")
+        is_one_message(ended, "TrackingUnavailable")
+        assert ended.seconds < 30
+
+    @staticmethod
+    def has_begun(stack: Stack, step: str) -> bool:
+        """Whether a run of the step that is at work has logged what it runs with."""
+        at_work = f"select run_uuid from runs where name = '{step}' and status = 'RUNNING'"
+        return bool(
+            stack.postgres.query(f"select 1 from params where run_uuid in ({at_work}) and key = 'model.rounds'")
+        )

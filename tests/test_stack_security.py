@@ -1,0 +1,121 @@
+"""Who may use the stack, and that no secret is in anything that a run leaves, prints or shows while it works."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from place import Ended, Place
+from services import KEY, PASSWORD, SECRET, MlflowServer, Stack
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="module")
+def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A tracking server that asks who is there: the user admin, with PASSWORD."""
+    server = MlflowServer(
+        tmp_path_factory.mktemp("auth") / "server", stack.postgres, stack.store, database="auth", app="basic-auth"
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def ada(stack: Stack, guarded: MlflowServer) -> Place:
+    known = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+    return stack.place("guarded", lake="s3://delta/guarded", **known, MLFLOW_TRACKING_URI=guarded.url)
+
+
+@pytest.fixture(scope="module")
+def seen(ada: Place) -> tuple[Ended, set[str]]:
+    """A workflow, and the command lines of all its processes while it worked, as `ps` shows them."""
+    shown: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            shown.update(ada.processes().values())
+            time.sleep(0.1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        ended = ada.mlflow_run("main", max_depth=3)
+    finally:
+        over.set()
+        watcher.join()
+    return ended, shown
+
+
+class TestAServerThatAsksWhoIsThere:
+    def test_accepts_a_user_with_a_password_nested_runs_included(
+        self, seen: tuple[Ended, set[str]], ada: Place
+    ) -> None:
+        assert seen[0].exit_code == 0, seen[0].text
+
+    def test_has_the_runs_of_all_steps(self, stack: Stack, seen: tuple[Ended, set[str]]) -> None:
+        rows = stack.postgres.query("select name, status from runs", database="auth")
+        assert sorted(rows) == [(name, "FINISHED") for name in ("evaluate", "infer", "ingest", "main", "train")]
+
+    @pytest.mark.parametrize("password", [None, "wrong"])
+    def test_refuses_anybody_else_in_a_message(self, stack: Stack, ada: Place, password: str | None) -> None:
+        unknown = {name: value for name, value in ada.extra.items() if not name.startswith("MLFLOW_TRACKING_PASS")}
+        if password is None:
+            del unknown["MLFLOW_TRACKING_USERNAME"]
+        else:
+            unknown["MLFLOW_TRACKING_PASSWORD"] = password
+        before = stack.postgres.query("select count(*) from runs", database="auth")
+        ended = Place(ada.folder, unknown).step("ingest")
+        assert (ended.exit_code, ended.out) == (1, "")
+        assert ended.err.startswith("TrackingUnavailable: ")
+        assert "not authenticated" in ended.err
+        assert "MLFLOW_TRACKING_USERNAME" in ended.err
+        assert "Traceback" not in ended.err
+        assert stack.postgres.query("select count(*) from runs", database="auth") == before
+
+
+class TestSecrets:
+    SECRETS = (SECRET, PASSWORD, KEY)
+
+    def test_are_on_no_command_line(self, seen: tuple[Ended, set[str]]) -> None:
+        assert any("SparkSubmit" in line for line in seen[1])
+        assert any("steps.train" in line for line in seen[1])
+        assert [line for line in seen[1] if any(secret in line for secret in self.SECRETS)] == []
+
+    def test_are_in_nothing_that_was_printed(self, seen: tuple[Ended, set[str]]) -> None:
+        assert [secret for secret in self.SECRETS if secret in seen[0].text] == []
+
+    def test_are_in_no_run_tag_or_param(self, stack: Stack, seen: tuple[Ended, set[str]]) -> None:
+        dumped = stack.postgres.dump("auth")
+        assert "xgboost" in dumped
+        assert [secret for secret in self.SECRETS if secret in dumped] == []
+
+    def test_are_in_no_artifact_and_no_table(self, stack: Stack, seen: tuple[Ended, set[str]]) -> None:
+        contents = {
+            f"{bucket}/{name}": stack.store.client().get_object(Bucket=bucket, Key=name)["Body"].read()
+            for bucket in ("mlflow", "delta")
+            for name in stack.store.names(bucket)
+        }
+        assert any(name.endswith("workflow.json") for name in contents)
+        found = [name for name, data in contents.items() if any(secret.encode() in data for secret in self.SECRETS)]
+        assert found == []
+
+    def test_are_in_no_file_left_where_the_user_stands(self, ada: Place, seen: tuple[Ended, set[str]]) -> None:
+        files = [path for path in ada.folder.rglob("*") if path.is_file()]
+        assert [path for path in files if any(secret.encode() in path.read_bytes() for secret in self.SECRETS)] == []
+
+    def test_are_in_no_message_when_they_are_wrong(self, ada: Place) -> None:
+        wrong = "wr0ng-but-still-secret"
+        for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"):
+            ended = Place(ada.folder, {**ada.extra, name: wrong}).step("ingest")
+            assert ended.exit_code == 1
+            assert wrong not in ended.text
+
+    def test_in_the_address_of_a_server_are_left_out_of_messages(self, ada: Place) -> None:
+        ended = Place(ada.folder, {**ada.extra, "MLFLOW_TRACKING_URI": f"http://admin:{PASSWORD}@127.0.0.1:1"}).step(
+            "ingest"
+        )
+        assert ended.err.startswith("TrackingUnavailable: the tracking store http://127.0.0.1:1 cannot be used")
+        assert PASSWORD not in ended.text
