@@ -20,6 +20,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from benchmarks.process_tree import ALL_TOGETHER, SAMPLE_SECONDS, CommandFailed, Measurement, measure
+from steps.core import jars, java
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -208,14 +209,15 @@ def memory_table(rounds: Sequence[dict[str, list[Measurement]]]) -> Iterator[str
 
 def machine(*, load: float) -> str:
     """When, on what and with what it was measured, as a Markdown list."""
+    archive = "present" if jars.for_folders().is_prepared() else "absent"
     memory_gibibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     facts = (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load average before the start {load:.1f}",
         f"revision {first_line('git', '-C', str(ROOT), 'describe', '--always', '--dirty')}",
         f"{os.cpu_count()} cores ({cpu_model()}), {memory_gibibytes:.1f} GiB, {system()}",
-        f"Python {platform.python_version()}, {first_line(java_program(), '-version')}",
+        f"Python {platform.python_version()}, {java.check()}",
         ", ".join(f"{package} {version(package)}" for package in PACKAGES),
-        f"class archive (`python -m steps.core.spark` makes it): {'present' if has_class_archive() else 'absent'}",
+        f"class archive (`python -m steps.core.spark` makes it): {archive}",
     )
     return "\n".join(f"- {fact}" for fact in facts)
 
@@ -234,21 +236,11 @@ def system() -> str:
     return f"{platform.system()} {platform.release()}"
 
 
-def java_program() -> str:
-    home = os.environ.get("JAVA_HOME")
-    return str(Path(home) / "bin" / "java") if home else "java"
-
-
 def first_line(*command: str) -> str:
-    """The first line that a command prints, java's on stderr; "unknown" when it fails."""
+    """The first line that a command prints; "unknown" when it fails."""
     done = subprocess.run(command, check=False, capture_output=True, text=True)
-    lines = (done.stdout + done.stderr).splitlines()
+    lines = done.stdout.splitlines()
     return lines[0] if done.returncode == 0 and lines else "unknown"
-
-
-def has_class_archive() -> bool:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return any((cache / "tabular-workflow").glob("classes-*.jsa"))
 
 
 if __name__ == "__main__":

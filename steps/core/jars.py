@@ -67,6 +67,11 @@ class JarSet:
         parts = [java.check(), pyspark.__version__, pyspark.__file__, *map(str, jars)]
         return self.folder / f"classes-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.jsa"
 
+    def is_prepared(self) -> bool:
+        """Whether the jars are there, and their class archive for this Java."""
+        jars = self.downloaded()
+        return bool(jars) and self.class_archive(jars).exists()
+
     @property
     def _done(self) -> Path:
         return self.folder / "done"

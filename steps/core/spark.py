@@ -252,7 +252,7 @@ def prepare(*paths: str) -> None:
     """
     remote = any(map(storage.is_remote, paths))
     jar_set = jars.for_object_stores() if remote else jars.for_folders()
-    if (files := jar_set.downloaded()) and jar_set.class_archive(files).exists():
+    if jar_set.is_prepared():
         return
     with machine.scratch("workflow-spark-") as folder:
         with session(*paths, data_bytes=0):
