@@ -15,7 +15,7 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from sklearn.metrics import confusion_matrix
 
-from steps.core import artifact, config, gate, lake, metrics, pictures, registry, report, reuse, split, step
+from steps.core import artifact, config, gate, lake, metrics, pictures, registry, report, reuse, runs, split, step
 from steps.core.errors import TableUnfit
 from steps.core.parameters import parameters
 
@@ -110,7 +110,10 @@ def _log(evaluation: Evaluation, *, truth: np.ndarray, model_uri: str, facts: Ma
             "curves": pictures.curves(truth, evaluation.probabilities, evaluation.classes),
         }
         by_class = metrics.per_class(truth, evaluation.probabilities, evaluation.classes)
-        mlflow.log_metrics({f"{name}.{label}": value for label, row in by_class.items() for name, value in row.items()})
+        known_as = metrics.names_of(by_class)
+        mlflow.log_metrics(
+            {f"{name}.{known_as[label]}": value for label, row in by_class.items() for name, value in row.items()}
+        )
     for name, figure in figures.items():
         mlflow.log_figure(figure, f"{name}.png")
     page = report.render(
@@ -170,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             evaluation = evaluate(parts, model, settings=settings, champion=champion)
             _log(evaluation, truth=parts.test[settings.target].to_numpy(), model_uri=model.uri, facts=facts)
             champion_now = _pass_the_gate(version, evaluation.verdict, run.run_id)
-        mlflow.set_tag(step.REASONS, "; ".join(evaluation.verdict.reasons)[: step.TAG_CHARACTERS])
+        mlflow.set_tag(step.REASONS, "; ".join(evaluation.verdict.reasons)[: runs.TAG_CHARACTERS])
         run.writes(
             verdict=evaluation.verdict.outcome,
             champion=registry.uri_of(champion_now) if champion_now else "",

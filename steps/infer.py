@@ -36,8 +36,15 @@ class InferParameters:
 
 
 def check_features(table: lake.TableUri, model: scorer.Scorer) -> None:
-    """TableUnfit when the table lacks a column that the model needs."""
+    """TableUnfit when the table lacks a column that the model needs, or holds predictions already."""
     present = lake.schema(table).names
+    if taken := [name for name in present if name.lower() in config.PREDICTION_COLUMNS]:
+        raise TableUnfit(
+            str(table),
+            [f"has a column {name!r}, which predictions have" for name in taken],
+            expected="a table of rows to predict, not of predictions",
+            next="pass the table that these were made of",
+        )
     if absent := [feature.name for feature in model.schema.features if feature.name not in present]:
         raise TableUnfit(
             str(table),
@@ -110,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.logs_table(table, context="infer")
 
         made_of = {"step": "infer", "table": str(table), "model": registry.uri_of(version)}
-        made_of |= {"table_id": lake.table_id(table), "model_source": str(version.source)}  # those at these URIs now
+        made_of["key"] = reuse.key_of("infer", inputs)  # which other code or another environment has another of
 
         def write(metadata: str) -> None:
             model = artifact.load(version).scorer

@@ -48,8 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         inputs = reuse.inputs("ingest", settings.with_source(given), lake=lake_root, content=source.fingerprint(given))
         run.depends_on(inputs, workflow=settings.name)
 
-        with spark.session(lake_root, given.uri, data_bytes=source.size_bytes(given)) as session:
+        size_bytes = source.size_bytes(given)
+        with spark.session(lake_root, given.uri, data_bytes=size_bytes) as session:
             raw = reader.read(given, session)
+            if 0 < size_bytes < spark.SMALL_BYTES:  # read once, so that what is written is what was checked
+                raw = raw.localCheckpoint(eager=False)
             if absent := contract.missing(settings.columns, raw.columns):
                 raise ContractBroken(given.uri, absent)
             try:

@@ -32,6 +32,7 @@ from steps.core.parameters import Hyperparameters, parameters
 from steps.core.split import Parts, SplitSettings, labelled, settings_of, split
 
 METRIC = "mlogloss"  # XGBoost's multi-class log loss, nats per row
+REQUIREMENTS = ("mlflow", "xgboost", "pandas", "numpy")  # of the model where it is loaded
 
 
 @parameters
@@ -166,16 +167,18 @@ def _register(
         files = {"booster": Path(folder, "booster.ubj"), "schema": Path(folder, "schema.json")}
         files["booster"].write_bytes(booster)
         files["schema"].write_text(schema.dumps(), encoding="utf-8")
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=scorer.__file__,
-            artifacts={key: str(path) for key, path in files.items()},
-            signature=signature,
-            # whole numbers as the signature has them
-            input_example=example.astype({each.name: "float64" for each in schema.features if each.type == "long"}),
-            pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "xgboost", "pandas", "numpy")],
-            registered_model_name=name,
-        )
+        # whole numbers as the signature has them
+        example = example.astype({each.name: "float64" for each in schema.features if each.type == "long"})
+        with registry.changing(name):
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=scorer.__file__,
+                artifacts={key: str(path) for key, path in files.items()},
+                signature=signature,
+                input_example=example,
+                pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+                registered_model_name=name,
+            )
     artifact.let_go_of_model()
     return registry.resolve(f"models:/{name}/{logged.registered_model_version}")
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import xgboost
 from hypothesis import settings
-from mlflow.pyfunc import PyFuncModel
 
 from steps import train
 from steps.core import artifact, config, scorer, split
@@ -78,8 +77,8 @@ def flowers_model() -> scorer.Scorer:
 
 
 def loaded(model: scorer.Scorer, uri: str = "models:/flowers_model/1") -> artifact.LoadedModel:
-    """`model` as if it came from the registry; the pure functions do not ask for its enforced form."""
-    return artifact.LoadedModel(uri=uri, enforced=cast(PyFuncModel, None), scorer=model)
+    """`model` as if it came from the registry."""
+    return artifact.LoadedModel(uri=uri, scorer=model)
 
 
 @contextlib.contextmanager

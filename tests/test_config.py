@@ -91,6 +91,8 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
         ({"gate": {"below_champion": -0.1}}, "gate.below_champion: -0.1 given"),
         ({"gate": {"at_least": float("nan")}}, "gate.at_least: nan given, input should be a finite number"),
         ({"name": "my-flowers"}, "name: 'my-flowers' given, string should match pattern"),
+        ({"name": "iris_predictions"}, "name: 'iris_predictions' ends in _predictions, as tables beside those of"),
+        ({"name": "a_rejects"}, "name: 'a_rejects' ends in _rejects, as tables beside those of another config do"),
         ({"task": "regression"}, "task: 'regression' given, input should be 'classification'"),
         ({"source": {"uri": "a", "format": "xls"}}, "source.format: 'xls' given, input should be 'csv', 'json'"),
         ({"columns": {"species": {"type": "string"}}}, "columns: "),

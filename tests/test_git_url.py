@@ -89,6 +89,21 @@ def test_a_workflow_from_a_git_url_leaves_its_results_where_the_user_stands_and_
         assert ended.out.count("reused, run ") == 4
 
 
+def test_a_token_in_the_url_is_kept_nowhere(tmp_path: Path, url: str) -> None:
+    """The address that git is given holds a user and a token, and leads to the daemon."""
+    base = url.removesuffix("project")
+    settings = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{base}.insteadOf"}
+    place = Place(tmp_path, {**settings, "GIT_CONFIG_VALUE_0": "https://ada:t0ken-9d1c@example.org/"})
+    ended = place.mlflow_run("status", project="https://ada:t0ken-9d1c@example.org/project", at="v1.0")
+    assert ended.exit_code == 0, ended.text
+    run = place.runs()[0]
+    assert run.data.tags["mlflow.source.name"] == "https://example.org/project"
+    planned = Path(place.client.download_artifacts(run.info.run_id, "workflow.json")).read_text()
+    assert "mlflow run https://example.org/project -v " in planned
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and b"t0ken-9d1c" in path.read_bytes()]
+    assert left == []
+
+
 def test_a_commit_without_the_project_is_told_before_anything_is_made(tmp_path: Path, url: str) -> None:
     ended = Place(tmp_path).mlflow_run("main", project=url)
     assert ended.exit_code == 1

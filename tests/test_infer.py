@@ -8,9 +8,10 @@ from deltalake import write_deltalake
 from small import fit, flower_parts, flowers, flowers_config, flowers_model, model_of
 
 from steps.core import lake
+from steps.core.errors import TableUnfit
 from steps.core.scorer import Scorer
 from steps.core.split import Parts
-from steps.infer import add_predictions, count_unseen, output_schema
+from steps.infer import add_predictions, check_features, count_unseen, output_schema
 
 ROWS = pa.Table.from_pandas(flowers(40, seed=3), preserve_index=False)
 ADDED = ["prediction", "probability", "probabilities"]
@@ -112,3 +113,9 @@ def test_texts_that_training_did_not_see_are_counted_over_the_whole_table(tmp_pa
     write_deltalake(str(tmp_path / "flowers"), given)
     table = lake.TableUri(str(tmp_path / "flowers"), 0)
     assert count_unseen(table, flowers_model()) == {"color": 20}
+
+
+def test_a_table_of_predictions_is_not_predicted_again(tmp_path: Path) -> None:
+    write_deltalake(tmp_path / "t", add_predictions(ROWS, flowers_model()))
+    with pytest.raises(TableUnfit, match="has a column 'prediction', which predictions have\n"):
+        check_features(lake.TableUri(str(tmp_path / "t"), 0), flowers_model())

@@ -1,6 +1,7 @@
 """The entry point `ingest`: the same rows from every kind of source, and nothing from a source that is not right."""
 
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
-from place import CASES, COLUMNS, FEATURES, Ended, Place, rows_of, version_of
+from place import CASES, COLUMNS, FEATURES, PROJECT, Ended, Place, rows_of, version_of
 from sklearn.datasets import load_iris
 
 pytestmark = pytest.mark.spark
@@ -115,6 +116,43 @@ def test_only_a_source_that_changed_makes_a_new_version(place: Place) -> None:
     assert place.step("ingest", config=config).out == f"ingest: table = {place.lake('changing')}@v1\n"
     before, after = (rows_of(place.lake("changing"), version=version) for version in (0, 1))
     assert sum((counted(after) - counted(before)).values()) == 1
+
+
+def test_a_microsecond_is_a_change(place: Place) -> None:
+    columns = {"number": "long", "when": "timestamp", "word": "string"}
+    for version, digit in enumerate((1, 2)):
+        lines = [f"{n},2026-01-01T00:00:00.00000{digit}Z,w" for n in range(3)]
+        (place.folder / "times.csv").write_text("\n".join(["number,when,word", *lines]))
+        config = place.config(
+            name="times",
+            source={"uri": "times.csv"},
+            columns={name: {"type": kind, "feature": kind == "long"} for name, kind in columns.items()},
+            target="word",
+        )
+        assert place.step("ingest", config=config).out == f"ingest: table = {place.lake('times')}@v{version}\n"
+    assert {when.microsecond for when in table(place, "times")["when"].to_pylist()} == {2}
+
+
+def test_what_is_written_is_what_was_checked_also_when_the_source_is_replaced_meanwhile(place: Place) -> None:
+    source = place.folder / "replaced.csv"
+    flowers().to_csv(source, index=False)
+    config = place.config(name="replaced", source={"uri": str(source)}, columns=COLUMNS)
+    script = f"""
+from pathlib import Path
+from steps import ingest
+from steps.core import contract
+inspect = contract.inspect
+def and_then_it_is_replaced(*given):
+    found = inspect(*given)
+    Path({str(source)!r}).write_text("sepal_length,sepal_width,petal_length,petal_width,species\\n-1,-1,-1,-1,rose\\n")
+    return found
+contract.inspect = and_then_it_is_replaced
+ingest.main(["--config={config}"])
+"""
+    ended = Place(place.folder, {"PYTHONPATH": str(PROJECT), **place.extra}).run(sys.executable, "-c", script)
+    assert ended.exit_code == 0, ended.text
+    assert f"{source} was written to meanwhile; this run will not be reused" in ended.err
+    assert counted(table(place, "replaced")) == counted(pa.Table.from_pandas(flowers(), preserve_index=False))
 
 
 def test_another_source_can_be_given_instead_of_the_configs(place: Place) -> None:

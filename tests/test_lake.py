@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,8 +12,8 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from small import sqlite, tracked
 from sqlalchemy import make_url
 
-from steps.core import lake
-from steps.core.errors import LakeUndefined, TableNotFound, TableUnfit, TableVersionGone
+from steps.core import lake, tables
+from steps.core.errors import LakeUndefined, TableNotFound, TableUnfit, TableUnreadable, TableVersionGone
 from steps.core.lake import TableUri
 
 ROWS = pa.table({"length": [1.5, 2.5], "color": ["red", None], "petals": [3, None]})
@@ -76,6 +77,13 @@ class TestUris:
     def test_a_tilde_is_the_home_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", "/users/me")
         assert lake.absolute("~/lake") == "/users/me/lake"
+
+    def test_a_link_is_the_place_that_it_leads_to(self, tmp_path: Path) -> None:
+        (tmp_path / "real" / "lake").mkdir(parents=True)
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        (tmp_path / "lake").symlink_to(tmp_path / "real" / "lake")
+        assert lake.root(f"{tmp_path}/lake") == lake.root("link/lake") == f"{tmp_path}/real/lake"
+        assert str(lake.table_uri("link/lake/iris@v1")) == str(lake.table_uri("lake/iris@v1"))
 
     @pytest.mark.parametrize("uri", ["http://host/lake", "dbfs:/lake"])
     def test_what_is_not_a_folder_nor_in_an_object_store_is_refused(self, uri: str) -> None:
@@ -181,6 +189,14 @@ class TestVersions:
         with pytest.raises(TableNotFound, match="iris is not a Delta table\n.*\n  next      move that file away"):
             lake.exists(TableUri(str(tmp_path / "iris")))
 
+    def test_a_table_that_cannot_be_read_is_not_told_as_one_that_is_not_there(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t", numbered(1), numbered(2))
+        (tmp_path / "t" / "_delta_log" / f"{1:020d}.json").write_text("no JSON")
+        with pytest.raises(TableUnreadable, match="t cannot be read: .*\n.*\n  next      restore it, or move it away"):
+            lake.pin(table)
+        with pytest.raises(TableUnreadable, match="t cannot be read: "):
+            tables.commits(table.path)
+
     def test_a_version_that_is_not_there_yet_is_told_with_those_that_are(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", numbered(1), numbered(2))
         with pytest.raises(TableVersionGone, match="t@v2: there is no such version yet\n.*a version from 0 to 1\n"):
@@ -281,7 +297,13 @@ class TestReading:
             lake.read(TableUri(table.path, 0), columns=["number"])
 
 
-class TestLastCommit:
+def metadata_of(table: TableUri) -> dict[str, Any]:
+    newest = lake.newest_whole(table)
+    assert newest is not None
+    return newest.metadata
+
+
+class TestNewestCommit:
     def write(self, path: Path, metadata: str) -> TableUri:
         properties = CommitProperties(custom_metadata={"userMetadata": metadata})
         write_deltalake(str(path), ROWS, commit_properties=properties, mode="append")
@@ -290,14 +312,14 @@ class TestLastCommit:
     def test_what_the_newest_commit_carries_is_read_back(self, tmp_path: Path) -> None:
         self.write(tmp_path, '{"step": "old"}')
         table = self.write(tmp_path, json.dumps({"step": "ingest", "fingerprint": "a|b"}))
-        assert lake.last_commit(table) == {"step": "ingest", "fingerprint": "a|b"}
+        assert metadata_of(table) == {"step": "ingest", "fingerprint": "a|b"}
 
     @pytest.mark.parametrize("metadata", ["", "a note of someone's", "[1]", "3"])
     def test_what_is_not_ours_is_nothing(self, metadata: str, tmp_path: Path) -> None:
-        assert lake.last_commit(self.write(tmp_path, metadata)) == {}
+        assert metadata_of(self.write(tmp_path, metadata)) == {}
 
     def test_a_later_commit_of_someone_else_hides_ours(self, tmp_path: Path) -> None:
         """So the next ingest or infer writes again, rather than trust a table that another hand changed."""
         self.write(tmp_path, '{"step": "ingest"}')
         write_deltalake(str(tmp_path), ROWS, mode="append")
-        assert lake.last_commit(TableUri(str(tmp_path))) == {}
+        assert metadata_of(TableUri(str(tmp_path))) == {}

@@ -35,10 +35,11 @@ with spark.session(path, data_bytes=0) as session:
 HOLDER = """
 import os, sys, time
 from steps.core import errors, lease
-lease.STALE_SECONDS, lease.RENEW_SECONDS = float(sys.argv[3]), 0.2
-lease.WAIT_MINUTES = float(sys.argv[4])
+from steps.core import lifetime
+lease.STALE_SECONDS, lease.WAIT_MINUTES, lease.RENEW_SECONDS = map(float, sys.argv[3:])
+lease.ENDED_SECONDS = 3
 try:
-    with lease.held(sys.argv[1], run_id=sys.argv[2]):
+    with lifetime.guarded(), lease.held(sys.argv[1], run_id=sys.argv[2]):
         print("held", flush=True)
         sys.stdin.readline()
     print("given back", flush=True)
@@ -77,9 +78,15 @@ def place(stack: Stack) -> Place:
 
 @contextmanager
 def holder(
-    place: Place, table: str, run_id: str, *, stale_seconds: float = 30, wait_minutes: float = 1
+    place: Place,
+    table: str,
+    run_id: str,
+    *,
+    stale_seconds: float = 30,
+    wait_minutes: float = 1,
+    renew_seconds: float = 0.2,
 ) -> Iterator[subprocess.Popen[str]]:
-    process = started(place, HOLDER, table, run_id, stale_seconds, wait_minutes)
+    process = started(place, HOLDER, table, run_id, stale_seconds, wait_minutes, renew_seconds)
     try:
         yield process
     finally:
@@ -116,15 +123,21 @@ class TestALease:
                 assert said(second).startswith("TableBusy: s3://delta/c is being written to by ")
 
     @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
-    def test_one_of_a_process_that_has_ended_on_this_machine_is_taken_at_once(self, place: Place, name: str) -> None:
+    def test_one_of_a_process_that_has_ended_on_this_machine_is_taken_when_its_spark_has_too(
+        self, stack: Stack, place: Place, name: str
+    ) -> None:
         with holder(place, "s3://delta/d", "1" * 32) as first:
             assert said(first) == "held"
             first.send_signal(signal.Signals[name])
             first.wait()
+            assert lies_there(stack, "d")["writer"].endswith("run 11111111")  # not given back, also when told to end
             began = time.monotonic()
             with holder(place, "s3://delta/d", "2" * 32) as second:
+                assert "waiting for" in said(second)
                 assert said(second) == "held"
-            assert time.monotonic() - began < 10
+                assert 3 < time.monotonic() - began < 10
+                go_on(second)
+                assert said(second) == "given back"
 
     def test_one_of_another_machine_is_taken_when_it_was_not_renewed(self, stack: Stack, place: Place) -> None:
         left = {"lease_id": "x", "writer": "ada@elsewhere, run 1a2b3c4d", "process": "elsewhere:1:2.0", "renewals": "7"}
@@ -143,17 +156,18 @@ class TestALease:
             assert said(second) == "waiting for an unknown writer, which writes s3://delta/f"
             assert said(second) == "held"
 
+    @pytest.mark.parametrize("renew_seconds", [0.2, 60], ids=["renewing", "before it renews"])
     def test_a_writer_that_slept_while_it_was_taken_over_is_told_and_gives_nothing_back(
-        self, stack: Stack, place: Place
+        self, stack: Stack, place: Place, renew_seconds: float
     ) -> None:
-        with holder(place, "s3://delta/g", "1" * 32) as first:
+        with holder(place, "s3://delta/g", "1" * 32, renew_seconds=renew_seconds) as first:
             assert said(first) == "held"
             first.send_signal(signal.SIGSTOP)
             with holder(place, "s3://delta/g", "2" * 32, stale_seconds=2) as second:
                 assert "waiting for" in said(second)
                 assert said(second) == "held"
                 first.send_signal(signal.SIGCONT)
-                time.sleep(1)  # it renews in between, and finds the other's
+                time.sleep(1)  # one that renews finds the other's in between
                 go_on(first)
                 assert said(first).startswith("LeaseLost: s3://delta/g was taken over by another writer")
                 assert lies_there(stack, "g")["writer"].endswith("run 22222222")

@@ -18,8 +18,9 @@ from steps.core import leftovers, lifetime
 from steps.core.config import PROJECT
 
 HERE = lifetime.this_process()
-GONE = HERE.rsplit(":", 2)[0] + ":1:1.00"  # process 1 began at another time
-ELSEWHERE = "elsewhere/1:1:1.00"
+GONE = HERE.rsplit(":", 2)[0] + ":1:99"  # process 1 began at another time
+BEFORE = HERE.replace(HERE.split(":")[1], "an-earlier-boot")
+ELSEWHERE = "elsewhere/1:a-boot:1:99"
 LONG_AGO = int(psutil.Process(1).create_time() - 3600) * 1000  # before any process that is there
 OF_THE_PROJECT = {"mlflow.source.name": str(PROJECT), "mlflow.project.entryPoint": "train", "mlflow.user": "ada"}
 
@@ -76,8 +77,14 @@ def command(*words: str) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("process", "expected"),
-    [(GONE, "KILLED"), (HERE, "RUNNING"), (ELSEWHERE, "RUNNING"), ("a word of the user's", "RUNNING")],
-    ids=["gone", "living", "on another machine", "no process"],
+    [
+        (GONE, "KILLED"),
+        (BEFORE, "KILLED"),
+        (HERE, "RUNNING"),
+        (ELSEWHERE, "RUNNING"),
+        ("a word of the user's", "RUNNING"),
+    ],
+    ids=["gone", "before the machine was started again", "living", "on another machine", "no process"],
 )
 def test_a_run_goes_by_its_process(experiment: Experiment, own: Run, process: str, expected: str) -> None:
     assert after_a_start(experiment.run({"process": process}), own) == expected

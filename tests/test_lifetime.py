@@ -181,9 +181,20 @@ def test_what_was_started_by_hand_outlives_its_shell(tmp_path: Path) -> None:
 
 def test_a_process_is_known_by_its_start_too() -> None:
     me = lifetime.this_process()
-    machine, pid, began = me.rsplit(":", 2)
+    machine, boot, pid, began = me.split(":")
     assert not lifetime.has_ended(me)
-    assert lifetime.has_ended(f"{machine}:{pid}:{float(began) - 60}")
+    assert lifetime.has_ended(f"{machine}:{boot}:{pid}:{int(began) - 1}")
+
+
+def test_a_process_of_an_earlier_boot_is_told_from_one_that_has_ended() -> None:
+    """A copy of this machine has its name and another boot: no lease is taken from what lives there."""
+    me = lifetime.this_process()
+    machine, _, pid, began = me.split(":")
+    then = f"{machine}:0f6b2c9e-earlier:{pid}:{began}"
+    assert not lifetime.has_ended(then)
+    assert lifetime.is_of_an_earlier_boot(then)
+    assert not lifetime.is_of_an_earlier_boot(me)
+    assert not lifetime.is_of_an_earlier_boot(then.replace(machine, "elsewhere"))
 
 
 def test_a_process_that_has_ended_is_told_from_one_that_lives() -> None:

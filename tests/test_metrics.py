@@ -1,6 +1,7 @@
 """Metrics against their formulas, written out with loops, and against scikit-learn's own where it has one."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -150,3 +151,22 @@ def test_the_baselines_scores_are_those_of_always_answering_the_most_frequent_cl
     most = max(classes, key=train.tolist().count)
     assert found["accuracy"] == pytest.approx(test.tolist().count(most) / len(test))
     assert found["roc_auc"] == 0.5
+
+
+@QUICK
+@given(st.lists(st.text(max_size=300) | st.text("a_.+*<>=/%' ", max_size=3), unique=True, max_size=8))
+def test_every_label_has_a_name_of_its_own_that_mlflow_takes(labels: list[str]) -> None:
+    names = [f"precision.{name}" for name in metrics.names_of(labels).values()]
+    assert len(set(names)) == len(labels)
+    for name in names:
+        assert re.fullmatch(r"[\w.\- :]{1,250}", name)
+
+
+def test_a_label_that_mlflow_takes_is_its_own_name() -> None:
+    assert metrics.names_of(["Iris setosa", "7", "<=50K", "a+", "a*"]) == {
+        "Iris setosa": "Iris setosa",
+        "7": "7",
+        "<=50K": "__50K",
+        "a+": "a_",
+        "a*": "a_.4",
+    }

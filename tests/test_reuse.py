@@ -301,6 +301,14 @@ class TestRunsAgain:
             file.write("# a comment\n")
         assert workflow.ran() == {"infer": "steps/infer.py changed"}
 
+    def test_infer_in_other_words_and_the_predictions_are_what_it_says_now(self, workflow: Workflow) -> None:
+        file = workflow.project / "steps" / "infer.py"
+        file.write_text(file.read_text().replace("F.lit(str(table))", 'F.lit("in other words")'))
+        assert workflow.ran() == {"infer": "steps/infer.py changed"}
+        predictions = rows_of(workflow.place.lake("iris_predictions"))
+        assert predictions["table_uri"].unique().to_pylist() == ["in other words"]
+        assert workflow.ran() == {}
+
     def test_nothing_for_a_file_that_no_step_imports(self, workflow: Workflow) -> None:
         (workflow.project / "steps" / "core" / "notes.py").write_text("x = 1\n")
         assert workflow.ran() == {}

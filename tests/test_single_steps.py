@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,51 @@ def test_labels_keep_their_values_from_source_to_predictions(trained: Place) -> 
     assert set(predictions["prediction"].to_pylist()) == {3, 7, 10}
     hits = [row["prediction"] == row["label"] for row in predictions.to_pylist()]
     assert sum(hits) / len(hits) > 0.95
+
+
+def test_labels_may_hold_what_the_name_of_a_metric_may_not(trained: Place) -> None:
+    labels = ["<=50K", ">50K", "it's 50%"]
+    lines = [f"{n % 3 + n / 1000},{labels[n % 3]}" for n in range(200)]
+    (trained.folder / "incomes.csv").write_text("\n".join(["x,income", *lines]))
+    config = trained.config(
+        name="incomes",
+        source={"uri": "incomes.csv"},
+        columns={"x": {"type": "double"}, "income": {"type": "string"}},
+        target="income",
+        model={"name": "incomes"},
+    )
+    ended = trained.workflow(config=config)
+    assert ended.exit_code == 0, ended.text
+    metrics = newest(trained, "evaluate").data.metrics
+    assert {"f1.__50K", "f1._50K", "f1.it_s 50_"} <= set(metrics)
+    assert set(rows_of(trained.lake("incomes_predictions"))["prediction"].to_pylist()) == set(labels)
+
+
+def test_a_model_of_another_make_is_told(trained: Place) -> None:
+    script = """
+import mlflow
+from mlflow.pyfunc import PythonModel
+class Other(PythonModel):
+    def predict(self, context, model_input: list[str]) -> list[str]:
+        return model_input
+mlflow.pyfunc.log_model(name="other", python_model=Other(), pip_requirements=[], registered_model_name="other")
+"""
+    assert trained.run(sys.executable, "-c", script).exit_code == 0
+    for step in ("infer", "evaluate"):
+        ended = trained.step(step, model="models:/other/1")
+        assert (ended.exit_code, ended.out) == (1, "")
+        assert "ModelNotFound: models:/other/1 was not trained by this project\n" in ended.err
+        assert "Traceback" not in ended.err
+
+
+def test_a_model_whose_files_are_gone_is_told(trained: Place) -> None:
+    version = done(trained.step("train", rounds=4)).strip().rpartition("/")[2]
+    model_id = str(trained.client.get_model_version(MODEL, version).source).rpartition("/")[2]
+    shutil.rmtree(next(trained.folder.glob(f"mlruns/**/{model_id}")))
+    ended = trained.step("infer", model=f"models:/{MODEL}/{version}")
+    assert (ended.exit_code, ended.out) == (1, "")
+    assert f"ModelNotFound: models:/{MODEL}/{version} cannot be loaded: MLmodel" in ended.err
+    assert "Traceback" not in ended.err
 
 
 def test_a_source_whose_name_a_shell_would_run_is_read_as_it_is_named(trained: Place) -> None:

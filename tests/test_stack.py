@@ -121,7 +121,7 @@ class TestStepsAlone:
         protocol = DeltaTable(f"s3://delta/{table}", storage_options=stack.store.deltalake_options).protocol()
         assert (protocol.min_reader_version, protocol.min_writer_version) == (1, 2)
 
-    def test_one_spark_for_everyone_writes_without_a_lease(
+    def test_one_spark_for_everyone_writes_under_the_same_leases(
         self, stack: Stack, ada: Place, served_at_store: dict[str, str]
     ) -> None:
         port = Path(served_at_store["WORKFLOW_SPARK"], "port")
@@ -129,7 +129,7 @@ class TestStepsAlone:
         remote = f"sc://localhost:{port.read_text()}/;token={served_at_store['SPARK_CONNECT_AUTHENTICATE_TOKEN']}"
         shared = Place(ada.folder, {**ada.extra, "SPARK_REMOTE": remote, "JAVA_HOME": "/nowhere"})
         assert shared.step("ingest", lake="s3://delta/shared").out == "ingest: table = s3://delta/shared/iris@v0\n"
-        assert stack.store.names("delta", "shared/_leases") == []
+        assert stack.store.names("delta", "shared/_leases") == ["shared/_leases/iris"]
         assert iris(stack, "shared/iris").num_rows == 150
 
     def test_temporary_keys_with_a_session_token_do(self, stack: Stack, ada: Place) -> None:
@@ -141,6 +141,29 @@ class TestStepsAlone:
         assert passing.step("ingest", lake="s3://delta/passing").out == "ingest: table = s3://delta/passing/iris@v0\n"
         without = Place(ada.folder, {**ada.extra, **keys})
         assert "ObjectStoreUnavailable: s3://delta" in without.step("ingest", lake="s3://delta/passing").err
+
+    def test_keys_for_a_part_of_the_bucket_do(self, stack: Stack, ada: Place) -> None:
+        team = "arn:aws:s3:::delta"
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": ["s3:*Object"], "Resource": [f"{team}/team/*"]},
+                {
+                    "Effect": "Allow",
+                    "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
+                    "Resource": [team],
+                    "Condition": {"StringLike": {"s3:prefix": ["team", "team/*"]}},
+                },
+            ],
+        }
+        given = stack.store.client("sts").assume_role(
+            RoleArn="arn:aws:iam::000000000000:role/any", RoleSessionName="test", Policy=json.dumps(policy)
+        )["Credentials"]
+        keys = {"AWS_ACCESS_KEY_ID": given["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"]}
+        of_the_team = Place(ada.folder, {**ada.extra, **keys, "AWS_SESSION_TOKEN": given["SessionToken"]})
+        ended = of_the_team.step("ingest", lake="s3://delta/team")
+        assert ended.out == "ingest: table = s3://delta/team/iris@v0\n", ended.text
+        assert "these keys may not use it" in of_the_team.step("ingest", lake="s3://delta/other").err
 
     def test_a_source_may_be_in_the_object_store(self, stack: Stack, alone: Place, tmp_path: Path) -> None:
         lines = ["number,word", *(f"{n},{'even' if n % 2 == 0 else 'odd'}" for n in range(40))]

@@ -1,8 +1,10 @@
 """When a service of the stack goes away, refuses or is full: one message, nothing lost, and on from there."""
 
+import http.server
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +19,16 @@ LESS = {
     "petal_length": {"source": "petal length (cm)", "type": "double"},
     "species": {"source": "target", "type": "string"},
 }
+
+
+class NobodyBehindIt(http.server.BaseHTTPRequestHandler):
+    """A proxy whose server is gone."""
+
+    def do_GET(self) -> None:
+        self.send_error(502)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
 
 
 @pytest.fixture
@@ -120,6 +132,11 @@ class TestTheObjectStore:
         assert reason in ended.err
         assert value not in ended.err or setting == "LAKE_URI"
 
+    def test_whose_address_is_no_url_is_told(self, place: Place) -> None:
+        ended = Place(place.folder, {**place.extra, "MLFLOW_S3_ENDPOINT_URL": "localhost:9000"}).step("ingest")
+        is_one_message(ended, "ObjectStoreUnavailable")
+        assert "at localhost:9000 cannot be used: an endpoint is a URL, http://<host>:<port>" in ended.err
+
     def test_without_any_key_says_so(self, place: Place) -> None:
         keyless = {name: value for name, value in place.extra.items() if not name.startswith("AWS_")}
         ended = Place(place.folder, {**keyless, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(place.folder)}).step(
@@ -198,6 +215,16 @@ class TestTheTrackingServer:
         ended = place.step("ingest")
         is_one_message(ended, "TrackingUnavailable")
         assert ended.seconds < 30
+
+    def test_whose_proxy_answers_in_its_place_is_told(self, place: Place) -> None:
+        with http.server.HTTPServer(("127.0.0.1", 0), NobodyBehindIt) as proxy:
+            threading.Thread(target=proxy.serve_forever, daemon=True).start()
+            ended = Place(
+                place.folder, {**place.extra, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy.server_port}"}
+            ).step("ingest")
+            proxy.shutdown()
+        is_one_message(ended, "TrackingUnavailable")
+        assert "it answers with 502" in ended.err
 
     @staticmethod
     def has_begun(stack: Stack, step: str) -> bool:

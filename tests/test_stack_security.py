@@ -1,14 +1,19 @@
 """Who may use the stack, and that no secret is in anything that a run leaves, prints or shows while it works."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+import requests
+from mlflow.entities import Run
 from place import Ended, Place
 from services import KEY, PASSWORD, SECRET, MlflowServer, Stack
 
 pytestmark = pytest.mark.spark
+
+MODEL = "iris_xgboost_classifier"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +79,66 @@ class TestAServerThatAsksWhoIsThere:
         assert "MLFLOW_TRACKING_USERNAME" in ended.err
         assert "Traceback" not in ended.err
         assert stack.postgres.query("select count(*) from runs", database="auth") == before
+
+
+class TestAUserWhoMayOnlyReadTheModel:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def bob(cls, guarded: MlflowServer, ada: Place, seen: tuple[Ended, set[str]]) -> Place:
+        """By the server's default a user reads what others have made; bob may work in ada's experiment, too."""
+        known = {"username": "bob", "password": "another-password-1"}
+        for what, given in (
+            ("users", known),
+            ("experiments/permissions", {"experiment_id": "0", "username": "bob", "permission": "EDIT"}),
+        ):
+            answer = requests.post(
+                f"{guarded.url}/api/2.0/mlflow/{what}/create", json=given, auth=("admin", PASSWORD), timeout=10
+            )
+            assert answer.ok, answer.text
+        names = {f"MLFLOW_TRACKING_{name.upper()}": value for name, value in known.items()}
+        return Place(ada.folder, {**ada.extra, **names})
+
+    def test_infers_with_it(self, bob: Place) -> None:
+        ended = bob.step("infer")
+        assert ended.out == "infer: predictions = s3://delta/guarded/iris_predictions@v0\n", ended.text
+
+    @pytest.mark.parametrize("step", ["train", "evaluate", "promote"])
+    def test_is_told_which_right_is_missing_and_changes_nothing(self, bob: Place, ada: Place, step: str) -> None:
+        before = self.state(ada)
+        ended = bob.step(step)
+        assert (ended.exit_code, ended.out) == (1, "")
+        assert (
+            f"ModelProtected: the tracking server does not let bob change the registered model {MODEL}\n" in ended.err
+        )
+        assert f"the permission EDIT on {MODEL}" in ended.err
+        assert "Traceback" not in ended.err
+        assert self.state(ada) == before
+        if step != "promote":
+            run = stack_runs(bob)[0]
+            assert (run.info.run_name, run.info.status) == (step, "FAILED")
+            assert run.data.metrics  # what was found out is kept
+
+    @staticmethod
+    def state(ada: Place) -> tuple[object, ...]:
+        """The model's aliases, and its versions with their tags."""
+        with known_as(ada):
+            client = ada.client
+            versions = client.search_model_versions(f"name = '{MODEL}'")
+            return client.get_registered_model(MODEL).aliases, [(each.version, each.tags) for each in versions]
+
+
+def stack_runs(user: Place) -> list[Run]:
+    with known_as(user):
+        return user.runs()
+
+
+@contextlib.contextmanager
+def known_as(user: Place) -> Iterator[None]:
+    """MLflow's client, in this process, with the user's name and password."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+            patch.setenv(name, user.extra[name])
+        yield
 
 
 class TestSecrets:

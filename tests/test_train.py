@@ -227,18 +227,20 @@ class TestRegistered:
         rows = flowers(30, seed=8).astype({"petals": float})
         expected = flowers_model().predict(None, rows)
         pd.testing.assert_frame_equal(registered.scorer.predict(None, rows), expected)
-        pd.testing.assert_frame_equal(registered.enforced.predict(rows), expected)
+        pd.testing.assert_frame_equal(mlflow.pyfunc.load_model(registered.uri).predict(rows), expected)
 
     def test_its_input_may_be_shuffled_widened_and_full_of_holes(self, registered: artifact.LoadedModel) -> None:
         rows = flowers(30, seed=8)
         rows["petals"] = rows["petals"].astype(float).where(rows.index % 3 > 0)
         rows["extra"] = "x"
-        made = registered.enforced.predict(rows[["extra", "wild", "color", "petals", "petal_length"]])
+        made = mlflow.pyfunc.load_model(registered.uri).predict(
+            rows[["extra", "wild", "color", "petals", "petal_length"]]
+        )
         pd.testing.assert_frame_equal(made, flowers_model().predict(None, rows))
 
     def test_a_missing_column_is_refused_by_name(self, registered: artifact.LoadedModel) -> None:
         with pytest.raises(MlflowException, match="missing inputs.*color"):
-            registered.enforced.predict(flowers(3).astype({"petals": float}).drop(columns="color"))
+            mlflow.pyfunc.load_model(registered.uri).predict(flowers(3).astype({"petals": float}).drop(columns="color"))
 
     def test_a_model_of_a_whole_number_without_holes_is_registered(self, registered: artifact.LoadedModel) -> None:
         """As train.main takes its example: from the train part, where a long without missing values is int64."""

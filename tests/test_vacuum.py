@@ -172,6 +172,18 @@ class TestEntryPoint:
             f"kept beyond the limit\n  LAKE/iris@v0              {MODEL}/1 was trained on it\n"
         )
 
+    def test_nothing_goes_while_a_table_that_may_need_it_cannot_be_read(self, made: Place) -> None:
+        before = files(made.lake("iris"))
+        log = Path(made.lake("iris_predictions"), "_delta_log")
+        newest = max(log.glob("*.json"))
+        kept = newest.read_text()
+        newest.write_text("no JSON")
+        ended = made.step("vacuum", keep_days=0)
+        newest.write_text(kept)
+        assert ended.exit_code == 1
+        assert f"TableUnreadable: {made.lake('iris_predictions')} cannot be read: " in ended.err
+        assert files(made.lake("iris")) == before
+
     def test_a_lake_in_a_folder_of_any_name_is_vacuumed(self, place: Place) -> None:
         folder = place.folder / "it's my `lake` é"
         config = place.config(columns=COLUMNS)

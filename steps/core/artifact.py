@@ -3,29 +3,40 @@
 from dataclasses import dataclass
 
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PyFuncModel, load_model
+from mlflow.pyfunc import load_model
 
 from steps.core import registry
+from steps.core.errors import ModelNotFound
 from steps.core.scorer import Scorer
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A version with its model: `enforced` checks its input against the signature, `scorer` is what it wraps."""
-
     uri: str
-    enforced: PyFuncModel
     scorer: Scorer
 
 
 def load(version: ModelVersion) -> LoadedModel:
-    enforced = load_model(registry.uri_of(version))
-    scorer: Scorer = enforced.unwrap_python_model()
+    """ModelNotFound when the version's files are gone, or are not those of a model of this project."""
+    uri = registry.uri_of(version)
+    try:
+        scorer: Scorer = load_model(uri).unwrap_python_model()
+    except (MlflowException, OSError) as err:
+        lost = registry.what_is_gone(uri, source=str(version.source))
+        raise ModelNotFound(f"{uri} cannot be loaded: {lost or err}", known=_others(version)) from err
+    if not hasattr(scorer, "schema"):
+        raise ModelNotFound(f"{uri} was not trained by this project", known=_others(version))
     let_go_of_model()
-    return LoadedModel(uri=registry.uri_of(version), enforced=enforced, scorer=scorer)
+    return LoadedModel(uri=uri, scorer=scorer)
 
 
 def let_go_of_model() -> None:
     """Take the last loaded model out of MLflow's own hands, which outlive XGBoost's when the process ends."""
     set_model(Scorer())
+
+
+def _others(version: ModelVersion) -> list[str]:
+    found = [registry.uri_of(each) for each in registry.newest(version.name) if each.version != version.version]
+    return found or [f"no other version of {version.name}"]

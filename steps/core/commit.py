@@ -1,7 +1,6 @@
 """Commit rows to a Delta table: one writer after the other, and once for what the rows are made of."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from steps.core import lake, lease, machine, storage
+from steps.core import lake, lease, lifetime, machine, spark, storage
 
 ATTEMPTS = 10  # against writers on other machines, whom the lock does not hold; each that is lost, another has won
 # What Delta says of a commit that lost against another writer's.
@@ -37,10 +36,14 @@ def once(
     """
     for attempt in range(1, ATTEMPTS + 1):
         with _turn(table, run_id=made_by["run_id"]):
-            if lake.is_whole(table) and made_of.items() <= lake.last_commit(table).items():
-                return Committed(table=lake.pin(table), written=False)
+            newest = lake.newest_whole(table)
+            if newest and made_of.items() <= newest.metadata.items():
+                return Committed(table=lake.TableUri(table.path, newest.version), written=False)
             try:
                 write(json.dumps({**made_of, **made_by}))
+            except lifetime.Interrupted:
+                spark.hang_up(server_may_be_gone=True)  # what the server is at is cancelled before another's turn
+                raise
             except PySparkException as err:
                 if attempt == ATTEMPTS or not (err.getCondition() or "").startswith(CONFLICTS):
                     raise
@@ -59,7 +62,6 @@ def overwrite(rows: DataFrame, table: lake.TableUri, *, metadata: str) -> None:
 
 def _turn(table: lake.TableUri, *, run_id: str) -> AbstractContextManager[None]:
     """A block in which no other of our processes writes the table."""
-    if storage.is_remote(table.path) and "SPARK_REMOTE" not in os.environ:
+    if storage.is_remote(table.path):
         return lease.held(table.path, run_id=run_id)
-    # On a local disk Delta's own check and rename are two steps. A Spark server is the one writer of its object store.
-    return machine.alone("table", table.path)
+    return machine.alone("table", table.path)  # on a local disk Delta's own check and rename are two steps

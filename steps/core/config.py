@@ -12,6 +12,7 @@ from steps.core.errors import ConfigInvalid, ConfigNotFound, did_you_mean
 
 PROJECT = Path(__file__).resolve().parents[2]
 PREDICTION_COLUMNS = ("prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at")
+OTHER_TABLES = ("_predictions", "_rejects")  # what <lake>/<name> stands beside, by the ends of their names
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # what Delta and Spark take without quoting
 ModelName = Annotated[str, Field(pattern=r"^[^/:@%\x22.\s][^/:@%\x22]*$")]  # what a models:/ URI and a filter can hold
@@ -111,6 +112,13 @@ class Config(Strict):
     split: Split = Split()
     model: Model
     gate: Gate = Gate()
+
+    @field_validator("name")
+    @classmethod
+    def _table_is_its_own(cls, name: str) -> str:
+        if taken := [ending for ending in OTHER_TABLES if name.endswith(ending)]:
+            raise ValueError(f"{name!r} ends in {taken[0]}, as tables beside those of another config do")
+        return name
 
     @field_validator("columns")
     @classmethod

@@ -10,6 +10,9 @@ from pyspark.sql.connect import functions as F
 from steps.core import config
 from steps.core.errors import did_you_mean
 
+# Spark's own format ends at milliseconds, which would make rows equal that are not.
+TO_THE_MICROSECOND = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -40,7 +43,7 @@ def inspect(raw: DataFrame, columns: Mapping[str, config.Column]) -> Finding:
     """Count, fingerprint and check all rows of `raw` in one pass over them."""
     rules = {(name, rule): broken for name, column in columns.items() for rule, broken in _rules(raw, name, column)}
     values = {name: _cast(raw, name, column) for name, column in columns.items()}
-    whole_row = F.to_json(F.struct(*[value.alias(name) for name, value in values.items()]))
+    whole_row = F.to_json(F.struct(*[value.alias(name) for name, value in values.items()]), TO_THE_MICROSECOND)
     answers = [F.count(F.lit(1)), F.sum(F.xxhash64(whole_row).cast("decimal(38,0)"))]
     for (name, _), broken in rules.items():
         shown = F.col(_quoted(columns[name].source or name)).cast("string")

@@ -91,6 +91,7 @@ class Workflow:
         self._resources = resources
         self._reuse = reuse
         self._dry_run = dry_run
+        self._has_spark = False
         self._launched: list[Launched] = []
         self._reused: list[str] = []  # links to their runs
         self._notes: list[str] = []
@@ -174,7 +175,7 @@ class Workflow:
         )
 
     def _execute(self, name: str, given: Mapping[str, str], because: str) -> Launched:
-        if name in STARTS_SPARK:
+        if name in STARTS_SPARK and not self._has_spark:
             self._start_spark()
         print(f"{name} ... ({because})", file=sys.stderr, flush=True)
         began = time.monotonic()
@@ -208,11 +209,11 @@ class Workflow:
         )
 
     def _start_spark(self) -> None:
-        """Once: where a server is there already, serve() does nothing."""
         from steps.core import spark  # PySpark takes half a second, which a workflow that runs no step does not pay
 
         source = self._settings.source
         self._resources.enter_context(spark.serve(self._lake, source.uri, data_bytes=size_bytes(source)))
+        self._has_spark = True
 
     def _newest_child(self, name: str) -> Run:
         """The child's run: mlflow.run tells its id only when the child succeeds."""
@@ -221,7 +222,7 @@ class Workflow:
 
     def _command(self, name: str, given: Mapping[str, str]) -> str:
         source = self._run.source_name
-        if urlparse(source).scheme in ("", "file"):
+        if not source or urlparse(source).scheme == "file" or os.path.exists(source.partition("#")[0]):
             is_here = lake.is_embedded() and lake.home() == PROJECT
             project = ["." if is_here else str(PROJECT)]
         else:

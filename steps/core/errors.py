@@ -6,8 +6,10 @@ UserError
 |-- TrackingUnavailable, LakeUndefined,                   where things live
 |   ObjectStoreUnavailable, TableBusy, LeaseLost
 |-- SourceUnreadable, ContractBroken                      the source
-|-- TableNotFound, TableVersionGone, TableUnfit           tables
-|-- ModelNotFound, PromotionRefused, NothingToInferWith   models
+|-- TableNotFound, TableUnreadable, TableVersionGone,     tables
+|   TableUnfit
+|-- ModelNotFound, ModelProtected, PromotionRefused,      models
+|   NothingToInferWith
 `-- NothingKnown                                          lineage
     StepFailed                                            a step of the workflow; carries that step's own message
 
@@ -140,6 +142,15 @@ class TableNotFound(UserError):
         super().__init__(f"{uri} is not a Delta table", expected="<lake>/<name> or <lake>/<name>@v<N>", next=next)
 
 
+class TableUnreadable(UserError):
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"{uri} cannot be read: {reason}",
+            expected="a folder that may be read, with a log as Delta writes it",
+            next="restore it, or move it away and run `mlflow run . -e ingest`",
+        )
+
+
 class TableVersionGone(UserError):
     def __init__(self, uri: str, reason: str, *, versions: str) -> None:
         super().__init__(
@@ -161,6 +172,15 @@ class ModelNotFound(UserError):
             given,
             expected=f"models:/<name>/<version> or models:/<name>@<alias>; there is {there_is}",
             next="run `mlflow run . -e train` and `-e evaluate`, or pass another model",
+        )
+
+
+class ModelProtected(UserError):
+    def __init__(self, name: str, user: str) -> None:
+        super().__init__(
+            f"the tracking server does not let {user} change the registered model {name}",
+            expected=f"the permission EDIT on {name}; READ is enough for infer, and for what is read here",
+            next="ask its owner or an administrator of the server, or set another model.name in the config",
         )
 
 

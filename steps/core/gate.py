@@ -67,5 +67,5 @@ def _against_rival(gate: Gate, model: Candidate, rival: Candidate, *, margin: fl
     better_by = sign * (value - other)
     good = better_by >= margin - 1e-12  # a difference of exactly the margin passes, whatever its last bit
     difference = f"{abs(better_by):.4f} {'better' if better_by >= 0 else 'worse'}"
-    wanted = f"at least {margin:g} better is wanted" if margin > 0 else f"at most {-margin:g} worse is allowed"
+    wanted = f"at least {margin:g} better is wanted" if margin > 0 else f"at most {abs(margin):g} worse is allowed"
     return good, f"{gate.metric} {value:.4f} against {other:.4f} of {rival.name}: {difference}, {wanted}"

@@ -17,7 +17,14 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from sqlalchemy.engine import make_url
 
 from steps.core import object_store, storage
-from steps.core.errors import LakeUndefined, ObjectStoreUnavailable, TableNotFound, TableUnfit, TableVersionGone
+from steps.core.errors import (
+    LakeUndefined,
+    ObjectStoreUnavailable,
+    TableNotFound,
+    TableUnfit,
+    TableUnreadable,
+    TableVersionGone,
+)
 
 # Properties of every table of ours, given when it is made: a version stays readable until our own vacuum, which knows
 # who needs it. Delta's defaults end that after 30 days for any reader, and after 7 for Spark.
@@ -40,7 +47,7 @@ class TableUri:
 
 
 def home() -> Path:
-    """Where the command was given: the folder of the SQLite tracking store, else the working directory.
+    """The folder of an embedded tracking store, which MLflow makes where the command is given, else the working one.
 
     A git-URL run works in a temporary clone, but its store was made, and made absolute, where the user stood.
     """
@@ -64,18 +71,23 @@ def root(given: str) -> str:
     lake = given or os.environ.get("LAKE_URI", "")
     if not lake and not is_embedded():
         raise LakeUndefined("tracking is on a server, and no lake is given")
-    return _folder(lake or "lake")
+    folder = _folder(lake or "lake")
+    return folder if storage.is_remote(folder) else os.path.realpath(folder)
 
 
 def absolute(uri: str) -> str:
-    """A folder or table as an absolute path, or as s3://; relative paths start at home()."""
+    """A folder or table as an absolute path, or as s3://; relative paths start at home().
+
+    One place has one path: links on the way to it are followed.
+    """
     kind = scheme(uri)
     if kind in ("s3", "s3a"):
         return _at_object_store(uri)
     if kind not in ("", "file"):
         raise LakeUndefined(f"{uri} is not a folder and not at s3://: {kind}: is not supported")
     path = unquote(urlparse(uri).path) if kind else os.path.expanduser(uri)
-    return os.path.normpath(home() / path)
+    folder, name = os.path.split(os.path.normpath(home() / path))
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _at_object_store(uri: str) -> str:
@@ -114,24 +126,25 @@ def exists(table: TableUri) -> bool:
     return DeltaTable.is_deltatable(table.path, storage.options(table.path))
 
 
-def is_whole(table: TableUri) -> bool:
-    """Whether there is a table, and all files of its newest version are there."""
-    return exists(table) and not lost_files(table.path, open_table(TableUri(table.path)))
-
-
 def pin(table: TableUri) -> TableUri:
     """`table` with the version that is the newest now, if none was given. Raises what open_table raises."""
     return TableUri(table.path, open_table(table).version())
 
 
 def open_table(table: TableUri) -> DeltaTable:
-    """The table at its version. TableNotFound, or TableVersionGone for one never written or already vacuumed."""
+    """The table at its version.
+
+    TableNotFound, TableUnreadable, or TableVersionGone for a version that was never written or is vacuumed already.
+    """
     try:
         newest = _delta_table(table.path)
-    except (TableNotFoundError, DeltaError, OSError) as err:
-        if storage.is_remote(table.path) and (reason := object_store.why_not(table.path)):
+    except (DeltaError, OSError) as err:
+        is_remote = storage.is_remote(table.path)
+        if is_remote and (reason := object_store.why_not(table.path)):
             raise ObjectStoreUnavailable(table.path, object_store.endpoint(), reason) from err
-        raise TableNotFound(str(table)) from err
+        if isinstance(err, TableNotFoundError) or not (is_remote or os.path.isdir(table.path)):
+            raise TableNotFound(str(table)) from err
+        raise TableUnreadable(str(table), " ".join(str(err).split())) from err
     if table.version is None or table.version == newest.version():
         return newest
     versions = f"{_first_version(newest)} to {newest.version()}"
@@ -239,10 +252,13 @@ def commits(table: TableUri) -> list[Commit]:
     return [_commit(each) for each in open_table(TableUri(table.path)).history() if "version" in each]
 
 
-def last_commit(table: TableUri) -> dict[str, Any]:
-    """The metadata of the newest commit of a table, {} when it carries none of ours."""
-    newest = _delta_table(table.path).history(limit=1)
-    return _metadata(newest[0]) if newest else {}
+def newest_whole(table: TableUri) -> Commit | None:
+    """The newest version of a table, if there is one and all its files are there."""
+    if not exists(table):
+        return None
+    opened = open_table(TableUri(table.path))
+    told = opened.history(limit=1)  # a log that was cleaned may not tell
+    return None if lost_files(table.path, opened) else _commit({"version": opened.version(), **(told or [{}])[0]})
 
 
 def committed_by(run_id: str, table: TableUri) -> TableUri | None:

@@ -61,15 +61,19 @@ def _mark(run_id: str, tags: Mapping[str, str], client: MlflowClient) -> None:
 def _is_left(run: Run, own: Run, client: MlflowClient) -> bool:
     tags = run.data.tags
     if PROCESS in tags:
-        return lifetime.has_ended(tags[PROCESS])
+        return _has_ended(tags[PROCESS])
     if parent_id := tags.get(MLFLOW_PARENT_RUN_ID):
         parent = client.get_run(parent_id)
         driver = parent.data.tags.get(PROCESS, "")
-        return lifetime.has_ended(driver) or (bool(driver) and parent.info.status != RUNNING)
+        return _has_ended(driver) or (bool(driver) and parent.info.status != RUNNING)
     sources = (own.data.tags.get(MLFLOW_SOURCE_NAME), str(PROJECT))
     of_this_project = MLFLOW_PROJECT_ENTRY_POINT in tags and tags.get(MLFLOW_SOURCE_NAME) in sources
     of_this_user = tags.get(MLFLOW_USER) == own.data.tags.get(MLFLOW_USER)
     return of_this_project and of_this_user and not _is_being_started(since=run.info.start_time / 1000)
+
+
+def _has_ended(process: str) -> bool:
+    return lifetime.has_ended(process) or lifetime.is_of_an_earlier_boot(process)
 
 
 def _is_being_started(*, since: float) -> bool:

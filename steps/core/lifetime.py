@@ -27,7 +27,6 @@ GRACE_SECONDS = 8  # for the farewell: a step is ended, the JVM is ended, runs a
 CHILD_SECONDS = 4  # of these, for a child to end by itself
 LOOK_SECONDS = 0.5  # how often a process looks whether those that started it are still there
 SHELLS = ("bash", "sh", "dash", "zsh")  # MLflow starts a command by one; it may replace itself by the command
-SAME_START_SECONDS = 1  # how far two readings of one process's start may lie apart
 
 
 class Interrupted(SystemExit):
@@ -79,20 +78,28 @@ def end_children(*, of_mlflow: bool = False) -> None:
 
 
 def this_process() -> str:
-    """This process as `<machine>:<pid>:<start>`, which names no other one before or after."""
-    return f"{_machine()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+    """This process as `<machine>:<boot>:<pid>:<start>`, which names no other one before or after."""
+    return ":".join([*_here(), str(os.getpid()), _start(os.getpid())])
 
 
 def has_ended(process: str) -> bool:
-    """Whether what this_process() said once is a process of this machine that is gone."""
-    parts = re.fullmatch(r"(.+):(\d+):([\d.]+)", process)
-    if parts is None or parts[1] != _machine():
+    """Whether what this_process() said once is a process of this machine, since it was started, that is gone."""
+    machine, boot, pid, start = _parts(process)
+    if (machine, boot) != _here():
         return False  # not ours to judge
     try:
-        found = psutil.Process(int(parts[2]))
-        return not _lives(found) or abs(found.create_time() - float(parts[3])) > SAME_START_SECONDS
-    except psutil.NoSuchProcess:
+        return not _lives(psutil.Process(int(pid))) or _start(int(pid)) != start
+    except (psutil.NoSuchProcess, FileNotFoundError):
         return True
+
+
+def is_of_an_earlier_boot(process: str) -> bool:
+    """Whether what this_process() said once was before this machine was started again.
+
+    Copies of one machine under one name are taken for it, so whoever goes by this must bear to be wrong.
+    """
+    machine, boot, _, _ = _parts(process)
+    return machine == _here()[0] and boot != _here()[1]
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
@@ -167,9 +174,23 @@ def _environment(process: psutil.Process, name: str) -> str:
         return ""
 
 
-def _machine() -> str:
-    """This machine and, in a container, the numbering of processes that is valid there."""
+def _parts(process: str) -> tuple[str, ...]:
+    found = re.fullmatch(r"([^:]*):([^:]*):(\d+):([\d.]+)", process)
+    return found.groups() if found else ("", "", "", "")
+
+
+def _here() -> tuple[str, str]:
+    """This machine (in a container, the numbering of processes that is valid there), and since when it runs."""
     try:
-        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')[5:-1]}"
+        namespace = os.readlink("/proc/self/ns/pid")[5:-1]
+        return f"{socket.gethostname()}/{namespace}", Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:  # not Linux
-        return socket.gethostname()
+        return socket.gethostname(), f"{psutil.boot_time():.0f}"
+
+
+def _start(pid: int) -> str:
+    """When a process was started: on Linux in ticks since the machine was, which no correction of its clock moves."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        return f"{psutil.Process(pid).create_time():.2f}"

@@ -1,7 +1,8 @@
-"""What processes on one machine share: locks that end with their holder, and folders for scratch files."""
+"""What processes on one machine share: their user, locks that end with their holder, and folders for scratch files."""
 
 import contextlib
 import fcntl
+import getpass
 import hashlib
 import os
 import shutil
@@ -14,6 +15,14 @@ from typing import IO
 
 OWNED = ".owned"  # a scratch folder's file on which its owner holds a lock
 YOUNG_SECONDS = 60  # a folder younger than that may not be locked yet
+
+
+def user() -> str:
+    """The name of whoever runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without one
+        return f"uid {os.getuid()}"
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """How good predictions are, by scikit-learn. A number that cannot be had is left out, never nan or infinite."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
 SMALLER_IS_BETTER = {"log_loss"}
+LABEL_CHARACTERS = 200  # of a metric's name, which MLflow lets have 250
 
 
 def scores(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str | int | bool]) -> dict[str, float]:
@@ -46,6 +48,17 @@ def per_class(
         str(label): {name: float(column[i]) for name, column in zip(names, columns, strict=True)}
         for i, label in enumerate(classes)
     }
+
+
+def names_of(labels: Iterable[str]) -> dict[str, str]:
+    """Each label as it can be in the name of a metric to MLflow, and as no other label is."""
+    names: dict[str, str] = {}
+    for position, label in enumerate(labels):
+        name = re.sub(r"[^\w .:-]", "_", label)[:LABEL_CHARACTERS]
+        while name in names.values():
+            name += f".{position}"
+        names[label] = name
+    return names
 
 
 def baseline(train_labels: np.ndarray, classes: Sequence[str | int | bool], *, rows: int) -> np.ndarray:

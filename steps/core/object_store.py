@@ -26,7 +26,7 @@ REASONS = {
 }
 
 
-_usable: set[str] = set()  # buckets that this process has asked for
+_usable: dict[str, str] = {}  # buckets that this process has asked for, and the URI by which it did
 
 
 class Location(NamedTuple):
@@ -48,29 +48,30 @@ def locate(uri: str) -> Location:
 
 
 def check(uri: str) -> None:
-    """ObjectStoreUnavailable, saying why, when the bucket of `uri` cannot be used; asked once a process."""
-    bucket = f"{SCHEME}{locate(uri).bucket}"
+    """ObjectStoreUnavailable, saying why, when the store cannot be used at `uri`; asked once for a bucket."""
+    bucket = locate(uri).bucket
     if bucket not in _usable:
-        if reason := why_not(bucket):
-            raise ObjectStoreUnavailable(bucket, endpoint(), reason)
-        _usable.add(bucket)
+        if reason := why_not(uri):
+            raise ObjectStoreUnavailable(f"{SCHEME}{bucket}", endpoint(), reason)
+        _usable[bucket] = uri
 
 
 def what_is_wrong(error: Exception) -> ObjectStoreUnavailable | None:
     """What `error` says of the store in Spark's words, or what check() would say now of buckets that it has passed."""
-    for uri in sorted(_usable):
-        said = next((REASONS[code] for code in REASONS if code in str(error)), "")
+    said = next((REASONS[code] for code in REASONS if code in str(error)), "")
+    for bucket, uri in _usable.items():
         if reason := said or why_not(uri):
-            return ObjectStoreUnavailable(uri, endpoint(), reason)
+            return ObjectStoreUnavailable(f"{SCHEME}{bucket}", endpoint(), reason)
     return None
 
 
 def why_not(uri: str) -> str:
-    """Why the bucket of `uri` cannot be used now; "" when it can."""
+    """Why what begins with `uri` cannot be listed now; "" when it can. Keys need be good for no more than that."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        client().list_objects_v2(Bucket=locate(uri).bucket, MaxKeys=1)
+        bucket, key = locate(uri)
+        client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
     except (ClientError, BotoCoreError) as err:
         return reason(err)
     return ""
@@ -90,9 +91,12 @@ def code(error: Exception) -> str:
 
 @cache
 def client() -> Any:
-    """boto3's client of the store."""
+    """boto3's client of the store. ObjectStoreUnavailable for an endpoint that is no URL."""
     import boto3  # half a second that only a lake at s3:// pays
     from botocore.config import Config
+
+    if endpoint() and not endpoint().startswith(("http://", "https://")):
+        raise ObjectStoreUnavailable(SCHEME, endpoint(), "an endpoint is a URL, http://<host>:<port> or https://<host>")
 
     settings = Config(
         connect_timeout=ANSWER_SECONDS,

@@ -1,10 +1,10 @@
 """Registered models: text to one version, verdicts, and aliases that keep their history. Reads and writes MLflow."""
 
-import getpass
+import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,10 +14,10 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from steps.core import machine
-from steps.core.errors import ModelNotFound, ParametersInvalid
+from steps.core import machine, runs
+from steps.core.errors import ModelNotFound, ModelProtected, ParametersInvalid
 from steps.core.pages import every
 
 STAGING = "staging"  # what the gate moves, and what names the champion
@@ -26,7 +26,7 @@ HISTORY = "alias_history."  # tags on the registered model: alias_history.<alias
 VERDICT = "verdict"  # tags on a version: verdict, verdict.reasons, verdict.run_id
 # Without them it is no model of ours.
 ARTIFACT_FILES = ("MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/schema.json")
-_MISSING = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+_MISSING, _DENIED = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(PERMISSION_DENIED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def uri_of(version: ModelVersion) -> str:
 
 def resolve(uri: str) -> ModelVersion:
     """The version that `models:/<name>/<version>` or `models:/<name>@<alias>` names now. ModelNotFound else."""
-    parsed = re.fullmatch(r"models:/([^/@\x22]+)(?:/(\d+)|@([^/@]+))", uri)
+    parsed = re.fullmatch(r"models:/([^/:@\x22]+)(?:/(\d+)|@([^/@]+))", uri)
     if parsed is None:
         raise ModelNotFound(f"{uri!r} does not name a version of a model", known=_model_names())
     name, number, alias = parsed.groups()
@@ -146,9 +146,21 @@ def aliases(name: str) -> dict[str, str]:
         return {}
 
 
+@contextlib.contextmanager
+def changing(name: str) -> Iterator[None]:
+    """In this block a server's refusal to change model `name` is ModelProtected."""
+    try:
+        yield
+    except MlflowException as err:
+        if err.error_code != _DENIED:
+            raise
+        raise ModelProtected(name, _user()) from err
+
+
 def tag(version: ModelVersion, tags: Mapping[str, str]) -> None:
-    for key, value in tags.items():
-        MlflowClient().set_model_version_tag(version.name, version.version, key, value)
+    with changing(version.name):
+        for key, value in tags.items():
+            MlflowClient().set_model_version_tag(version.name, version.version, key, value)
 
 
 def deciding(name: str) -> AbstractContextManager[None]:
@@ -161,8 +173,9 @@ def deciding(name: str) -> AbstractContextManager[None]:
 
 def record_verdict(version: ModelVersion, *, verdict: str, reasons: list[str], run_id: str) -> None:
     """Tag a version with the gate's verdict on it; a later verdict replaces an earlier one."""
+    reasons_text = "; ".join(reasons)[: runs.TAG_CHARACTERS]
     # The verdict last: nobody goes by one whose reasons were not written any more.
-    tag(version, {f"{VERDICT}.reasons": "; ".join(reasons)[:5000], f"{VERDICT}.run_id": run_id, VERDICT: verdict})
+    tag(version, {f"{VERDICT}.reasons": reasons_text, f"{VERDICT}.run_id": run_id, VERDICT: verdict})
 
 
 def move_alias(version: ModelVersion, alias: str, *, how: Literal["gate", "promote", "previous"]) -> bool:
@@ -175,12 +188,13 @@ def move_alias(version: ModelVersion, alias: str, *, how: Literal["gate", "promo
     if now == to:
         return False
     moves = _written_moves(client.get_registered_model(version.name), alias)
-    if not (moves and (moves[-1].from_version, moves[-1].to_version, moves[-1].how) == (now, to, how)):
-        when = datetime.now(UTC).isoformat(timespec="microseconds")
-        move = Move(when=when, who=_user(), from_version=now, to_version=to, how=how)
-        tag = f"{HISTORY}{alias}.{when.replace('+00:00', 'Z')}"  # "+" is not allowed in the key of a tag
-        client.set_registered_model_tag(version.name, tag, json.dumps(asdict(move)))
-    client.set_registered_model_alias(version.name, alias, version.version)
+    with changing(version.name):
+        if not (moves and (moves[-1].from_version, moves[-1].to_version, moves[-1].how) == (now, to, how)):
+            when = datetime.now(UTC).isoformat(timespec="microseconds")
+            move = Move(when=when, who=_user(), from_version=now, to_version=to, how=how)
+            tag = f"{HISTORY}{alias}.{when.replace('+00:00', 'Z')}"  # "+" is not allowed in the key of a tag
+            client.set_registered_model_tag(version.name, tag, json.dumps(asdict(move)))
+        client.set_registered_model_alias(version.name, alias, version.version)
     return True
 
 
@@ -220,12 +234,7 @@ def _written_moves(model: RegisteredModel, alias: str) -> list[Move]:
 
 def _user() -> str:
     """Who moves an alias: the user of the tracking server, else of this machine."""
-    if user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
-        return user
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return f"uid {os.getuid()}"
+    return os.environ.get("MLFLOW_TRACKING_USERNAME") or machine.user()
 
 
 def _model_names() -> list[str]:

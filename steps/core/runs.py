@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 from steps.core.pages import every
 
 PAGE = 1000  # how many runs MLflow hands out at once
+TAG_CHARACTERS = 5000  # MLflow's limit for the value of a tag
 
 
 def search(condition: str) -> list[Run]:

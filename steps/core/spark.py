@@ -70,14 +70,17 @@ def session(*paths: str, data_bytes: int | None) -> Iterator[SparkSession]:
         try:
             yield _connect(os.environ.get("SPARK_REMOTE") or _address(Path(os.environ[MEETING_PLACE])))
         except lifetime.Interrupted:
-            _hang_up(server_may_be_gone=True)
+            hang_up(server_may_be_gone=True)
             raise
         finally:
-            _hang_up()
+            hang_up()
 
 
-def _hang_up(*, server_may_be_gone: bool = False) -> None:
-    """End the session, also one that was interrupted while it began: MLflow asks an active session for settings."""
+def hang_up(*, server_may_be_gone: bool = False) -> None:
+    """End the session, if there is one, and what the server does for it.
+
+    Also one that was interrupted while it began: MLflow asks an active session for settings.
+    """
     if connection := SparkSession.getActiveSession():
         if server_may_be_gone:
             connection.client.set_retry_policies([])
@@ -105,7 +108,7 @@ def _address(folder: Path) -> str:
             reason, _, next = (folder / "failed").read_text().partition("\0")
             raise SparkUnavailable(reason, next=next)
         time.sleep(0.05)
-    raise SparkUnavailable(f"it did not start within {START_SECONDS} s", next=f"read {folder / 'spark.log'}")
+    raise SparkUnavailable(f"it did not start within {START_SECONDS} s", next=f"read {_keep_log(folder)}")
 
 
 class _Server:
@@ -126,7 +129,8 @@ class _Server:
         os.environ["PYSPARK_PYTHON"] = sys.executable
         os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-        os.environ.pop("PYSPARK_SUBMIT_ARGS", None)
+        for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_REMOTE"):  # the latter is empty here
+            os.environ.pop(name, None)
         self._thread.start()
 
     def stop(self) -> None:
@@ -169,7 +173,8 @@ class _Server:
     def _warm_up(self, gateway) -> None:  # type: ignore[no-untyped-def]
         """Load Delta's classes while the first step's interpreter starts: 2 s less for that step to wait."""
         rows = gateway.jvm.org.apache.spark.sql.SparkSession.builder().getOrCreate().range(1)
-        for _ in range(2):  # the second commit reads the log of the first
+        for _ in range(2):  # the second commit reads the log of the first, from its files
+            gateway.jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
             writer = rows.write().format("delta").mode("overwrite").option("overwriteSchema", True)
             writer.option("userMetadata", "{}").save(str(self._folder / "warm-up"))
 
@@ -194,6 +199,8 @@ class _Server:
             "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.connect.grpc.binding.port": "0",
+            # Nobody here brings classes of their own; apart, each session would compile all generated code anew.
+            "spark.sql.artifact.isolation.enabled": "false",
             "spark.sql.warehouse.dir": str(self._folder / "warehouse"),
             "spark.sql.catalogImplementation": "in-memory",
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -231,9 +238,15 @@ class _Server:
                 "connect this machine to Maven Central once and run it again",
             )
         last = next((line.strip() for line in reversed(log.splitlines()) if "rror" in line or "xception" in line), "")
-        kept = Path(tempfile.gettempdir()) / f"workflow-spark-{os.getpid()}.log"
-        kept.write_text(log)
-        return f"its JVM did not start: {last or 'it said nothing'}", f"read {kept}"
+        return f"its JVM did not start: {last or 'it said nothing'}", f"read {_keep_log(self._folder)}"
+
+
+def _keep_log(folder: Path) -> str:
+    """Where the log of the JVM stays when `folder` goes; for this user alone."""
+    opened, kept = tempfile.mkstemp(prefix="workflow-spark-", suffix=".log")
+    with os.fdopen(opened, "wb") as copy:
+        copy.write((folder / "spark.log").read_bytes())
+    return kept
 
 
 def heap_mebibytes() -> int:
@@ -289,6 +302,6 @@ def _exercise(connection: SparkSession, folder: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        prepare(os.environ.get("LAKE_URI", ""))
+        prepare(os.environ.get("LAKE_URI", "").replace("s3a:", "s3:", 1))
     except UserError as err:
         sys.exit(str(err))

@@ -69,8 +69,11 @@ def hashes(rows: pd.DataFrame, columns: Sequence[str], *, seed: int) -> np.ndarr
 
 
 def _canonical(values: pd.Series) -> pd.Series:
-    """One representation for equal values: numbers as doubles without -0.0, everything else as text, missing as one."""
-    if pd.api.types.infer_dtype(values, skipna=True) in ("integer", "floating", "boolean", "mixed-integer-float"):
+    """One representation for equal values: numbers as doubles without -0.0, everything else as text, missing as one.
+
+    Booleans are text: a column of them that is all missing does not differ from one of text, so neither may its hash.
+    """
+    if pd.api.types.infer_dtype(values, skipna=True) in ("integer", "floating", "mixed-integer-float"):
         numbers = values.to_numpy(dtype="float64", na_value=np.nan)
         return pd.Series(np.where(np.isnan(numbers), np.nan, numbers + 0.0))
     return pd.Series([None if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)])

@@ -38,7 +38,7 @@ def _table(table: lake.TableUri) -> Iterator[str]:
 def _predictions(table: lake.TableUri) -> Iterator[str]:
     yield from _table(table)
     if lake.exists(table):
-        made_of = lake.last_commit(table)
+        made_of = lake.commits(table)[0].metadata
         yield f"the newest were made with {made_of.get('model', 'unknown')} from {made_of.get('table', 'unknown')}"
 
 

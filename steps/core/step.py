@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME
 
-from steps.core import lake, leftovers, lifetime, machine, object_store, reuse, store
+from steps.core import lake, leftovers, lifetime, machine, object_store, reuse, runs, store
 from steps.core import parameters as step_parameters
 from steps.core.errors import TrackingUnavailable, UserError
 
@@ -26,7 +26,6 @@ ERROR = "error"  # the tag with the message of what went wrong
 WORKFLOW_RUN = "WORKFLOW_RUN_ID"  # environment variable: the run of the driver, which reports a step's error itself
 INTERRUPTED = "interrupted: what was finished is kept, and the same command goes on from there"
 DRIVER = "main"  # the entry point that launches the others, and prints their outputs itself
-TAG_CHARACTERS = 5000  # MLflow's limit for the value of a tag
 FOR_SERVERS = {  # MLflow's settings, where the user has none
     # A server hands out addresses of its object store, which need not be valid here; a client then hangs for minutes.
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
@@ -43,7 +42,7 @@ class StepRun:
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.git_commit: str = run.data.tags.get(MLFLOW_GIT_COMMIT, "")
-        self.source_name: str = run.data.tags.get(MLFLOW_SOURCE_NAME, "")
+        self.source_name = store.without_password(run.data.tags.get(MLFLOW_SOURCE_NAME, ""))
         self.receipt: dict[str, Any] = {"step": step, "run_id": self.run_id, "git_commit": self.git_commit}
         self.receipt |= {"read": {}, "parameters": {}, "wrote": {}}
 
@@ -121,6 +120,7 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
             machine.remove_left_folders()
             with mlflow.start_run(run_name=step, tags={leftovers.PROCESS: lifetime.this_process()}) as active:
                 run_id = active.info.run_id
+                _hide_passwords(active)
                 if WORKFLOW_RUN not in os.environ:  # else the driver has done so
                     leftovers.mark_left_runs(active)
                 try:
@@ -131,7 +131,7 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
                 except Exception as err:
                     known = _explained(err)
                     text = str(known) if known else f"{type(err).__name__}: {err}"
-                    mlflow.set_tag(ERROR, text[:TAG_CHARACTERS])
+                    mlflow.set_tag(ERROR, text[: runs.TAG_CHARACTERS])
                     raise known or err from err
     except lifetime.Interrupted:
         _say(INTERRUPTED)
@@ -163,6 +163,12 @@ def _say(text: str) -> None:
     """Under the driver a step leaves the talking to it."""
     if WORKFLOW_RUN not in os.environ:
         print(text, file=sys.stderr)
+
+
+def _hide_passwords(run: Run) -> None:
+    """MLflow keeps the URL of a git project as it was given, with a token in it."""
+    shown = {name: store.without_password(value) for name, value in run.data.tags.items() if "://" in value}
+    mlflow.set_tags({name: value for name, value in shown.items() if value != run.data.tags[name]})
 
 
 def _explained(error: Exception) -> UserError | None:

@@ -45,23 +45,30 @@ def check_answers(uri: str) -> None:
         import requests  # a fifth of a second, which a database is not worth
 
         try:
-            requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+            status = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).status_code
         except requests.RequestException as err:
             raise TrackingUnavailable(without_password(uri), "it does not answer") from err
+        if status >= 500:  # a proxy whose server is gone
+            raise TrackingUnavailable(without_password(uri), f"it answers with {status}")
 
 
 def without_password(uri: str) -> str:
-    """`uri` as it may be shown."""
+    """`uri` as it may be shown: a user may be a token, but for ssh, where it is part of the address."""
     parsed = urlparse(uri)
-    return parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl()
+    user, _, host = parsed.netloc.rpartition("@")
+    is_address = parsed.scheme.endswith("ssh") and user
+    return parsed._replace(netloc=f"{user.partition(':')[0]}@{host}" if is_address else host).geturl()
 
 
 def _is_half_made(path: Path) -> bool:
-    """Whether MLflow has not got to its last act there, the experiment Default. Others' databases are left to it."""
+    """Whether MLflow has not got to its last act there, the experiment Default. Others' databases are left to it.
+
+    Opened for writing, as what a killed process has left of a transaction is undone only so.
+    """
     if not path.exists():
         return True
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
             tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
             if tables and "alembic_version" not in tables and "experiments" not in tables:
                 return False
