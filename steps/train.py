@@ -169,17 +169,19 @@ def _register(
         files["schema"].write_text(schema.dumps(), encoding="utf-8")
         # whole numbers as the signature has them
         example = example.astype({each.name: "float64" for each in schema.features if each.type == "long"})
-        with registry.changing(name):
-            logged = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=scorer.__file__,
-                artifacts={key: str(path) for key, path in files.items()},
-                signature=signature,
-                input_example=example,
-                pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
-                registered_model_name=name,
-            )
-    artifact.let_go_of_model()
+        try:
+            with registry.changing(name):
+                logged = mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=scorer.__file__,
+                    artifacts={key: str(path) for key, path in files.items()},
+                    signature=signature,
+                    input_example=example,
+                    pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+                    registered_model_name=name,
+                )
+        finally:
+            artifact.let_go_of_model()
     return registry.resolve(f"models:/{name}/{logged.registered_model_version}")
 
 

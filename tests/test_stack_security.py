@@ -86,17 +86,15 @@ class TestAUserWhoMayOnlyReadTheModel:
     @classmethod
     def bob(cls, guarded: MlflowServer, ada: Place, seen: tuple[Ended, set[str]]) -> Place:
         """By the server's default a user reads what others have made; bob may work in ada's experiment, too."""
-        known = {"username": "bob", "password": "another-password-1"}
+        may_edit = {"username": "bob", "resource_type": "experiment", "resource_id": "0", "permission": "EDIT"}
         for what, given in (
-            ("users", known),
-            ("experiments/permissions", {"experiment_id": "0", "username": "bob", "permission": "EDIT"}),
+            ("2.0/mlflow/users/create", {"username": "bob", "password": "another-password-1"}),
+            ("3.0/mlflow/users/permissions/grant", may_edit),
         ):
-            answer = requests.post(
-                f"{guarded.url}/api/2.0/mlflow/{what}/create", json=given, auth=("admin", PASSWORD), timeout=10
-            )
+            answer = requests.post(f"{guarded.url}/api/{what}", json=given, auth=("admin", PASSWORD), timeout=10)
             assert answer.ok, answer.text
-        names = {f"MLFLOW_TRACKING_{name.upper()}": value for name, value in known.items()}
-        return Place(ada.folder, {**ada.extra, **names})
+        known = {"MLFLOW_TRACKING_USERNAME": "bob", "MLFLOW_TRACKING_PASSWORD": "another-password-1"}
+        return Place(ada.folder, {**ada.extra, **known})
 
     def test_infers_with_it(self, bob: Place) -> None:
         ended = bob.step("infer")

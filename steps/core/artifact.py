@@ -26,9 +26,10 @@ def load(version: ModelVersion) -> LoadedModel:
     except (MlflowException, OSError) as err:
         lost = registry.what_is_gone(uri, source=str(version.source))
         raise ModelNotFound(f"{uri} cannot be loaded: {lost or err}", known=_others(version)) from err
+    finally:
+        let_go_of_model()
     if not hasattr(scorer, "schema"):
         raise ModelNotFound(f"{uri} was not trained by this project", known=_others(version))
-    let_go_of_model()
     return LoadedModel(uri=uri, scorer=scorer)
 
 
