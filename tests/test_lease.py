@@ -156,21 +156,21 @@ class TestALease:
             assert said(second) == "waiting for an unknown writer, which writes s3://delta/f"
             assert said(second) == "held"
 
-    @pytest.mark.parametrize("renew_seconds", [0.2, 60], ids=["renewing", "before it renews"])
+    @pytest.mark.parametrize(("name", "renew_seconds"), [("g", 0.2), ("h", 60)], ids=["renewing", "before it renews"])
     def test_a_writer_that_slept_while_it_was_taken_over_is_told_and_gives_nothing_back(
-        self, stack: Stack, place: Place, renew_seconds: float
+        self, stack: Stack, place: Place, name: str, renew_seconds: float
     ) -> None:
-        with holder(place, "s3://delta/g", "1" * 32, renew_seconds=renew_seconds) as first:
+        with holder(place, f"s3://delta/{name}", "1" * 32, renew_seconds=renew_seconds) as first:
             assert said(first) == "held"
             first.send_signal(signal.SIGSTOP)
-            with holder(place, "s3://delta/g", "2" * 32, stale_seconds=2) as second:
+            with holder(place, f"s3://delta/{name}", "2" * 32, stale_seconds=2) as second:
                 assert "waiting for" in said(second)
                 assert said(second) == "held"
                 first.send_signal(signal.SIGCONT)
                 time.sleep(1)  # one that renews finds the other's in between
                 go_on(first)
-                assert said(first).startswith("LeaseLost: s3://delta/g was taken over by another writer")
-                assert lies_there(stack, "g")["writer"].endswith("run 22222222")
+                assert said(first).startswith(f"LeaseLost: s3://delta/{name} was taken over by another writer")
+                assert lies_there(stack, name)["writer"].endswith("run 22222222")
 
 
 class TestTwoWriters:

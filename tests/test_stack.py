@@ -150,7 +150,7 @@ class TestStepsAlone:
                 {"Effect": "Allow", "Action": ["s3:*Object"], "Resource": [f"{team}/team/*"]},
                 {
                     "Effect": "Allow",
-                    "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
+                    "Action": ["s3:ListBucket"],
                     "Resource": [team],
                     "Condition": {"StringLike": {"s3:prefix": ["team", "team/*"]}},
                 },
