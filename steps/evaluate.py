@@ -6,8 +6,10 @@ Hands on  output.verdict (pass, fail or undecided), output.champion (what `stagi
 Fails   TableNotFound, TableVersionGone, TableUnfit, ModelNotFound
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -100,31 +102,34 @@ def _log(evaluation: Evaluation, *, truth: np.ndarray, model_uri: str, facts: Ma
         if name != model_uri:
             role = BASELINE if name == BASELINE else "champion"
             mlflow.log_metrics({f"{role}_{metric}": value for metric, value in scores.items()})
-    figures, by_class = {}, {}
+    images: dict[str, bytes] = {}
+    by_class = {}
     if evaluation.probabilities is not None:
         labels = [str(label) for label in evaluation.classes]
         predicted = np.asarray(evaluation.classes)[evaluation.probabilities.argmax(axis=1)]
         counts = confusion_matrix(truth, predicted, labels=list(evaluation.classes))
-        figures = {
-            "confusion_matrix": pictures.confusion_matrix(counts, labels),
-            "curves": pictures.curves(truth, evaluation.probabilities, evaluation.classes),
+        images = {
+            "confusion_matrix": pictures.png(pictures.confusion_matrix(counts, labels)),
+            "curves": pictures.png(pictures.curves(truth, evaluation.probabilities, evaluation.classes)),
         }
         by_class = metrics.per_class(truth, evaluation.probabilities, evaluation.classes)
         known_as = metrics.names_of(by_class)
         mlflow.log_metrics(
             {f"{name}.{known_as[label]}": value for label, row in by_class.items() for name, value in row.items()}
         )
-    for name, figure in figures.items():
-        mlflow.log_figure(figure, f"{name}.png")
     page = report.render(
         title=model_uri,
         verdict=evaluation.verdict,
         facts=facts,
         scores=evaluation.scores,
         per_class=by_class,
-        figures=figures,
+        images=images,
     )
-    mlflow.log_text(page, "report.html")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, image in images.items():
+            Path(folder, f"{name}.png").write_bytes(image)
+        Path(folder, "report.html").write_text(page, encoding="utf-8")
+        mlflow.log_artifacts(folder)
 
 
 def _pass_the_gate(version: ModelVersion, verdict: gate.Verdict, run_id: str) -> ModelVersion | None:

@@ -18,7 +18,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
-import xgboost
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
@@ -28,6 +27,7 @@ from mlflow.types.schema import Schema as MlflowSchema
 
 from steps.core import artifact, config, lake, pictures, registry, reuse, scorer, step
 from steps.core.errors import TableUnfit
+from steps.core.lean_xgboost import xgboost
 from steps.core.parameters import Hyperparameters, parameters
 from steps.core.split import Parts, SplitSettings, labelled, settings_of, split
 

@@ -50,7 +50,7 @@ def page(**changes: object) -> str:
         "facts": {"table": "/lake/iris@v3"},
         "scores": {"models:/iris/3": {"f1_macro": 0.7, "roc_auc": 0.91234}, "baseline": {"f1_macro": 0.25}},
         "per_class": {"setosa": {"precision": 0.5, "recall": 0.75, "f1": 0.6, "rows": 12.0}},
-        "figures": {"confusion_matrix": pictures.confusion_matrix(counts, ["a", "b"])},
+        "images": {"confusion_matrix": pictures.png(pictures.confusion_matrix(counts, ["a", "b"]))},
         **changes,
     }
     return report.render(**given)  # type: ignore[arg-type]
@@ -101,13 +101,13 @@ def test_text_of_the_users_own_is_shown_and_never_run(changes: dict[str, object]
 
 
 def test_the_caption_of_a_picture_is_escaped_in_its_attribute() -> None:
-    figures = {NASTY: pictures.confusion_matrix(np.eye(2, dtype=int), ["a", "b"])}
-    assert ("alt", NASTY) in Page(page(figures=figures)).attributes
+    images = {NASTY: pictures.png(pictures.confusion_matrix(np.eye(2, dtype=int), ["a", "b"]))}
+    assert ("alt", NASTY) in Page(page(images=images)).attributes
 
 
 def test_a_model_that_could_not_be_scored_still_has_a_page() -> None:
     verdict = Verdict(outcome="undecided", reasons=["models:/iris/3 cannot be scored: the table has no column x"])
-    read = Page(page(verdict=verdict, scores={}, per_class={}, figures={}))
+    read = Page(page(verdict=verdict, scores={}, per_class={}, images={}))
     assert read.open == []
     assert verdict.reasons[0] in read.cells
 

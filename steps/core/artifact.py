@@ -7,6 +7,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import load_model
 
+from steps.core import lean_xgboost as lean_xgboost  # before XGBoost is imported by scorer
 from steps.core import registry
 from steps.core.errors import ModelNotFound
 from steps.core.scorer import Scorer

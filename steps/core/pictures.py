@@ -1,6 +1,5 @@
 """The pictures of a model, by matplotlib: each function returns a figure to log or to embed."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 COLORS = ("#2f6f9f", "#c8553d", "#5b8c5a", "#8e6c8a", "#b08900", "#4d4d4d")
 MOST_FEATURES = 20
@@ -56,6 +54,8 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str]) -> Figure:
 
 def curves(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str | int | bool]) -> Figure:
     """ROC and precision-recall of each class against the rest. A class with no row, or with all of them, has none."""
+    from sklearn.metrics import precision_recall_curve, roc_curve  # half a second that train does not pay
+
     figure = Figure(figsize=(9.0, 3.9), layout="constrained")
     roc, precision_recall = figure.subplots(1, 2)
     for color, (position, label) in zip(COLORS * 2, enumerate(classes[:MOST_CLASSES]), strict=False):
@@ -79,10 +79,6 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
-
-
-def data_uri(figure: Figure) -> str:
-    return "data:image/png;base64," + base64.b64encode(png(figure)).decode("ascii")
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

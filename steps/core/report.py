@@ -1,12 +1,10 @@
 """The evaluation report: one HTML file that needs nothing else, for MLflow's artifact viewer and for mail."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from matplotlib.figure import Figure
-
 from steps.core.gate import Verdict
-from steps.core.pictures import data_uri
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff }
@@ -28,9 +26,9 @@ def render(
     facts: Mapping[str, str],
     scores: Mapping[str, Mapping[str, float]],
     per_class: Mapping[str, Mapping[str, float]],
-    figures: Mapping[str, Figure],
+    images: Mapping[str, bytes],
 ) -> str:
-    """`scores` has a column for each model and a row for each metric; `figures` are shown under their captions."""
+    """`scores` has a column for each model and a row for each metric; `images` are PNGs by name."""
     metrics = list(dict.fromkeys(name for column in scores.values() for name in column))
     score_rows = [[name, *[_number(column.get(name)) for column in scores.values()]] for name in metrics]
     class_rows = [
@@ -38,9 +36,7 @@ def render(
         for label, row in per_class.items()
     ]
     class_head = ["class", *next(iter(per_class.values()), {})]
-    pictures = "".join(
-        f'<p><img alt="{escape(name)}" src="{data_uri(figure)}"></p>' for name, figure in figures.items()
-    )
+    pictures = "".join(f'<p><img alt="{escape(name)}" src="{_data_uri(image)}"></p>' for name, image in images.items())
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style></head><body>
@@ -60,6 +56,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, css: str = "sc
     top = "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>" if head else ""
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<table class="{css}">{top}{body}</table>'
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _number(value: float | None) -> str:
