@@ -63,8 +63,12 @@ class JarSet:
         }
 
     def class_archive(self, jars: list[Path]) -> Path:
-        """Where the JVM's class-data archive for these jars and this Java lies; it halves a small job's Spark time."""
-        parts = [java.check(), pyspark.__version__, pyspark.__file__, *map(str, jars)]
+        """Where the JVM's class-data archive for these jars and this Java lies; it halves a small job's Spark time.
+
+        The JVM takes none that was made of older files, and does not say so: their times are in its name.
+        """
+        files = [*sorted(Path(pyspark.__file__).parent.glob("jars/*.jar")), *jars]
+        parts = [java.check(), *(f"{file} {file.stat().st_mtime_ns}" for file in files)]
         return self.folder / f"classes-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.jsa"
 
     def is_prepared(self) -> bool:
