@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pyspark
 import pytest
 
 from steps.core import jars
@@ -15,7 +16,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     own.parent.mkdir(parents=True)
     for jar in (own, delta):
         jar.write_bytes(b"PK")
-    monkeypatch.setattr(jars.pyspark, "__file__", str(tmp_path / "pyspark" / "__init__.py"))
+    monkeypatch.setattr(pyspark, "__file__", str(tmp_path / "pyspark" / "__init__.py"))
     return [own, delta]
 
 

@@ -116,6 +116,18 @@ class TestAUserWhoMayOnlyReadTheModel:
             assert (run.info.run_name, run.info.status) == (step, "FAILED")
             assert run.data.metrics  # what was found out is kept
 
+    def test_and_not_write_to_the_experiment_is_told_so(self, guarded: MlflowServer, bob: Place) -> None:
+        known = {"username": "carol", "password": "another-password-2"}
+        answer = requests.post(
+            f"{guarded.url}/api/2.0/mlflow/users/create", json=known, auth=("admin", PASSWORD), timeout=10
+        )
+        assert answer.ok, answer.text
+        names = {f"MLFLOW_TRACKING_{name.upper()}": value for name, value in known.items()}
+        ended = Place(bob.folder, {**bob.extra, **names}).step("ingest")
+        assert (ended.exit_code, ended.out) == (1, "")
+        assert f"TrackingUnavailable: the tracking store {guarded.url} cannot be used: this user may not" in ended.err
+        assert "Traceback" not in ended.err
+
     @staticmethod
     def state(ada: Place) -> tuple[object, ...]:
         """The model's aliases, and its versions with their tags."""

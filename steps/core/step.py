@@ -13,6 +13,7 @@ from mlflow.data.delta_dataset_source import DeltaDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME
 
 from steps.core import lake, leftovers, lifetime, machine, object_store, reuse, runs, store
@@ -175,6 +176,8 @@ def _explained(error: Exception) -> UserError | None:
     """What to tell the user: the mistake itself, or the service that is gone, from which the error follows."""
     if isinstance(error, UserError):
         return error
+    if isinstance(error, MlflowException) and error.error_code == ErrorCode.Name(PERMISSION_DENIED):
+        return TrackingUnavailable(store.without_password(mlflow.get_tracking_uri()), "this user may not do that there")
     try:
         store.check_answers(mlflow.get_tracking_uri())
     except TrackingUnavailable as gone:
