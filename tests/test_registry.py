@@ -158,11 +158,11 @@ class TestMoves:
         registry.move_alias(first, "live", how="promote")
 
         def die(*_: object) -> None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("told to end")
 
         with monkeypatch.context() as patch:
             patch.setattr(MlflowClient, "set_registered_model_alias", die)
-            with pytest.raises(KeyboardInterrupt):  # as Ctrl-C says nothing
+            with pytest.raises(KeyboardInterrupt, match="told to end"):
                 registry.move_alias(second, "live", how="promote")
         assert [move.to_version for move in registry.history(name, "live")] == ["1"]
         registry.move_alias(second, "live", how="promote")
