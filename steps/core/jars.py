@@ -81,6 +81,11 @@ class JarSet:
         return self.folder / "done"
 
 
+def needed(*, remote: bool) -> JarSet:
+    """Those for tables at s3://, or for tables in folders alone."""
+    return for_object_stores() if remote else for_folders()
+
+
 def for_folders() -> JarSet:
     """Delta's."""
     return JarSet(packages=_delta(), excludes=",".join(f"{each}:*" for each in (*IN_SPARK, "org.*")))

@@ -118,7 +118,7 @@ class _Server:
         self._folder = folder
         self._small = small
         self._remote = remote
-        self._jars = jars.for_object_stores() if remote else jars.for_folders()
+        self._jars = jars.needed(remote=remote)
         self._archive_to = archive_to
         self._thread = threading.Thread(target=self._run, name="spark-server", daemon=True)
         self._stopped = threading.Event()
@@ -264,7 +264,7 @@ def prepare(*paths: str) -> None:
     `paths` are those of the lake: at s3:// Spark needs more jars.
     """
     remote = any(map(storage.is_remote, paths))
-    jar_set = jars.for_object_stores() if remote else jars.for_folders()
+    jar_set = jars.needed(remote=remote)
     if jar_set.is_prepared():
         return
     with machine.scratch("workflow-spark-") as folder:
