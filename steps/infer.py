@@ -10,7 +10,7 @@ Fails   TableNotFound, TableVersionGone, TableUnfit (a feature is missing), Mode
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import mlflow
@@ -23,8 +23,6 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from steps.core import artifact, commit, config, lake, registry, reuse, scorer, spark, step, storage
 from steps.core.errors import TableUnfit
 from steps.core.parameters import parameters
-
-IN_MEMORY_BYTES = 128 * 2**20  # of Parquet: below it one process scores faster than Spark's workers start
 
 
 @parameters
@@ -85,13 +83,14 @@ def output_schema(rows: pa.Schema, model: scorer.Scorer) -> pa.Schema:
     )
 
 
-def score(
-    table: lake.TableUri, model: scorer.Scorer, session: SparkSession, *, in_memory_bytes: int = IN_MEMORY_BYTES
-) -> DataFrame:
-    """The table's rows with their predictions: scored here when they are few, by Spark's workers when they are many."""
-    columns = lake.schema(table)
-    if lake.size_bytes(table) <= in_memory_bytes:
-        return session.createDataFrame(add_predictions(lake.read(table, columns=columns.names), model))
+def score_here(table: lake.TableUri, model: scorer.Scorer) -> pa.Table:
+    """The table's rows with their predictions, in memory."""
+    return add_predictions(lake.read(table, columns=lake.schema(table).names), model)
+
+
+def score_by_workers(table: lake.TableUri, model: scorer.Scorer, session: SparkSession) -> DataFrame:
+    """The table's rows with their predictions, when asked for: each of Spark's workers scores some rows at a time."""
+    # The model's code and this module's are sent along: a cluster's workers have neither.
     cloudpickle.register_pickle_by_value(sys.modules[type(model).__module__])
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -100,7 +99,23 @@ def score(
             yield from add_predictions(pa.Table.from_batches([batch]), model).to_batches()
 
     stored = session.read.format("delta").option("versionAsOf", table.version).load(storage.for_spark(table.path))
-    return stored.mapInArrow(score_batches, from_arrow_schema(output_schema(columns, model)))
+    return stored.mapInArrow(score_batches, from_arrow_schema(output_schema(lake.schema(table), model)))
+
+
+def write_predictions(
+    table: lake.TableUri, model: scorer.Scorer, folder: str, *, lineage: Mapping[str, str], lake_uri: str
+) -> None:
+    """Parquet files in `folder`: the rows of `table`, the prediction of each, `lineage` and the time."""
+    scored_at = datetime.now(UTC)
+    if lake.size_bytes(table) <= lake.IN_MEMORY_BYTES:
+        rows = score_here(table, model)
+        for name, value in {**lineage, "scored_at": pa.scalar(scored_at, pa.timestamp("us", "UTC"))}.items():
+            rows = rows.append_column(name, pa.repeat(value, len(rows)))
+        commit.save(rows, folder)
+        return
+    with spark.session(lake_uri, table.path, data_bytes=lake.size_bytes(table)) as session:
+        columns = {name: F.lit(value) for name, value in {**lineage, "scored_at": scored_at}.items()}
+        commit.save(score_by_workers(table, model, session).withColumns(columns), folder)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -117,20 +132,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.logs_table(table, context="infer")
 
         made_of = {"step": "infer", "table": str(table), "model": registry.uri_of(version)}
+        made_of |= {name: inputs[name] for name in ("table.identity", "model.identity")}
         made_of["key"] = reuse.key_of("infer", inputs)  # which other code or another environment has another of
 
-        def write(metadata: str) -> None:
+        def write(folder: str) -> None:
             model = artifact.load(version).scorer
             check_features(table, model)
             mlflow.log_metrics({f"unseen.{name}": rows for name, rows in count_unseen(table, model).items()})
-            with spark.session(lake_uri, table.path, data_bytes=lake.size_bytes(table)) as session:
-                lineage = {
-                    "model_uri": F.lit(registry.uri_of(version)),
-                    "table_uri": F.lit(str(table)),
-                    "run_id": F.lit(run.run_id),
-                    "scored_at": F.lit(datetime.now(UTC)),
-                }
-                commit.overwrite(score(table, model, session).withColumns(lineage), predictions, metadata=metadata)
+            lineage = {"model_uri": registry.uri_of(version), "table_uri": str(table), "run_id": run.run_id}
+            write_predictions(table, model, folder, lineage=lineage, lake_uri=lake_uri)
 
         made_by = {"run_id": run.run_id, "git_commit": run.git_commit}
         committed = commit.once(predictions, made_of=made_of, made_by=made_by, write=write)

@@ -32,7 +32,7 @@ def write_if_changed(
         table,
         made_of={"step": "ingest", "fingerprint": fingerprint},
         made_by=made_by,
-        write=lambda metadata: commit.overwrite(rows, table, metadata=metadata),
+        write=lambda folder: commit.save(rows, folder),
     ).table
 
 

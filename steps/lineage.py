@@ -38,20 +38,22 @@ class Node:
     nodes: tuple["Node", ...] = ()
 
 
-def origin(uri: str, makings: Makings, *, before: datetime | None = None, told: set[tuple[str, str]]) -> Node:
-    """`uri`, used at `before`, on what it was made of. Adds to `told`, which is what ends a circle."""
-    making = makings.making(uri, before=before)
+def origin(
+    uri: str, makings: Makings, *, before: datetime | None = None, identity: str = "", told: set[tuple[str, str]]
+) -> Node:
+    """`uri`, used at `before` when it had `identity`, on what it was made of. Adds to `told`, which ends a circle."""
+    making = makings.making(uri, before=before, identity=identity)
     key = (uri, making.run_id if making else "")
     if key in told:
         return Node(name=uri, again=True)
     told.add(key)
-    when = making.when if making else None
-    of = making.of.values() if making else ()
-    return Node(
-        name=uri,
-        making=making,
-        nodes=tuple(origin(each, makings, before=when, told=told) for each in of),
+    if making is None:
+        return Node(name=uri)
+    nodes = (
+        origin(source, makings, before=making.when, identity=making.identities.get(name, ""), told=told)
+        for name, source in making.of.items()
     )
+    return Node(name=uri, making=making, nodes=tuple(nodes))
 
 
 def yields(

@@ -193,7 +193,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = lake.pin(lake.table_uri(parameters.table or f"{lake.root(parameters.lake)}/{settings.name}"))
         run.reads(table=table)
         run.ran_with(table__uri=table, **{f"model__{key}": value for key, value in model.model_dump().items()})
-        run.depends_on(reuse.inputs("train", settings, table=str(table)), workflow=settings.name)
+        inputs = reuse.inputs("train", settings, table=str(table))
+        run.depends_on(inputs, workflow=settings.name)
         run.logs_table(table, context="train")
 
         rows = lake.read(table, columns=settings.training_columns).to_pandas()
@@ -216,6 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             name=model.name,
         )
         tags = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
+        tags[registry.TABLE_IDENTITY] = inputs["table.identity"]
         tags["booster_sha256"] = hashlib.sha256(booster).hexdigest()
         registry.tag(registered, tags)
         run.writes(model=registry.uri_of(registered))

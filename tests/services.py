@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -228,3 +230,79 @@ class Stack:
         self.mlflow.stop()
         self.postgres.remove()
         self.store.stop()
+
+
+class HeldPuts:
+    """A proxy before an object store that holds back a put of an object whose path matches, until it is released.
+
+    It holds the next one after hold(), and no other. With `lose_answers` that put is passed on and its answer is not.
+    """
+
+    def __init__(self, port: int, *, name: str, lose_answers: bool = False) -> None:
+        self._port = port
+        self._pattern = re.compile(rf"PUT \S*{name}[? ]".encode())
+        self._lose_answers = lose_answers
+        self._is_to_hold = threading.Event()
+        self._held, self._released = threading.Semaphore(0), threading.Semaphore(0)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> "HeldPuts":
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._listener.close()
+
+    def hold(self) -> None:
+        self._is_to_hold.set()
+
+    def wait_for_put(self) -> None:
+        """Until the store would have the next put, if this proxy were not."""
+        assert self._held.acquire(timeout=30)
+
+    def release(self) -> None:
+        """Let the put that is held back through."""
+        self._released.release()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            answers = threading.Thread(target=self._answer, args=(client, server), daemon=True)
+            answers.start()
+            with contextlib.suppress(OSError):
+                while chunk := client.recv(2**20):
+                    if self._pattern.match(chunk) and self._is_to_hold.is_set():
+                        self._is_to_hold.clear()
+                        self._held.release()
+                        assert self._released.acquire(timeout=60)
+                        if self._lose_answers:
+                            self._pass_on_alone(client, chunk)
+                            break
+                    server.sendall(chunk)
+            with contextlib.suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+            answers.join()
+
+    def _pass_on_alone(self, client: socket.socket, chunk: bytes) -> None:
+        """Put by a connection of its own, so that the answer is read here, and hang up."""
+        with socket.create_connection(("127.0.0.1", self._port)) as server:
+            server.sendall(chunk)
+            client.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                while more := client.recv(2**20):
+                    server.sendall(more)
+            assert b" 200 " in server.recv(2**16)
+        client.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def _answer(client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := server.recv(2**20):
+                client.sendall(chunk)
+            client.shutdown(socket.SHUT_RDWR)

@@ -298,9 +298,7 @@ class TestReading:
 
 
 def metadata_of(table: TableUri) -> dict[str, Any]:
-    newest = lake.newest_whole(table)
-    assert newest is not None
-    return newest.metadata
+    return lake.newest_commit(lake.open_table(table)).metadata
 
 
 class TestNewestCommit:

@@ -76,13 +76,6 @@ class TestTheWorkflow:
         assert ended.exit_code == 0, ended.text
         assert ended.out.count("reused, run") == 4
 
-    def test_leaves_its_leases_given_back(self, stack: Stack, finished: Ended) -> None:
-        names = stack.store.names("delta", "_leases/")
-        assert names == ["_leases/iris", "_leases/iris_predictions"]
-        for name in names:
-            body = stack.store.client().get_object(Bucket="delta", Key=name)["Body"].read()
-            assert json.loads(body)["writer"] == ""
-
 
 class TestStepsAlone:
     def test_ingest_of_the_same_rows_makes_no_version(self, stack: Stack, alone: Place) -> None:
@@ -121,7 +114,7 @@ class TestStepsAlone:
         protocol = DeltaTable(f"s3://delta/{table}", storage_options=stack.store.deltalake_options).protocol()
         assert (protocol.min_reader_version, protocol.min_writer_version) == (1, 2)
 
-    def test_one_spark_for_everyone_writes_under_the_same_leases(
+    def test_one_spark_for_everyone_does_as_well(
         self, stack: Stack, ada: Place, served_at_store: dict[str, str]
     ) -> None:
         port = Path(served_at_store["WORKFLOW_SPARK"], "port")
@@ -129,7 +122,6 @@ class TestStepsAlone:
         remote = f"sc://localhost:{port.read_text()}/;token={served_at_store['SPARK_CONNECT_AUTHENTICATE_TOKEN']}"
         shared = Place(ada.folder, {**ada.extra, "SPARK_REMOTE": remote, "JAVA_HOME": "/nowhere"})
         assert shared.step("ingest", lake="s3://delta/shared").out == "ingest: table = s3://delta/shared/iris@v0\n"
-        assert stack.store.names("delta", "shared/_leases") == ["shared/_leases/iris"]
         assert iris(stack, "shared/iris").num_rows == 150
 
     def test_temporary_keys_with_a_session_token_do(self, stack: Stack, ada: Place) -> None:

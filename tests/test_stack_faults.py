@@ -79,15 +79,9 @@ def stored(stack: Stack, place: Place, table: str) -> int:
 
 
 def is_written(stack: Stack, place: Place, table: str) -> Callable[[], bool]:
-    """Whether a writer of the table has its lease now."""
-    key = f"{place.extra['LAKE_URI'].removeprefix('s3://delta/')}/_leases/{table}"
-
-    def held() -> bool:
-        if key not in stack.store.names("delta", key):
-            return False
-        return b'"writer": ""' not in stack.store.client().get_object(Bucket="delta", Key=key)["Body"].read()
-
-    return held
+    """Whether a writer of the table has begun to put its files there."""
+    key = f"{place.extra['LAKE_URI'].removeprefix('s3://delta/')}/{table}/"
+    return lambda: bool(stack.store.names("delta", key))
 
 
 class TestTheObjectStore:

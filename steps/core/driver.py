@@ -24,8 +24,6 @@ from steps.core.source import fingerprint, size_bytes
 
 NOT_KNOWN = "?"  # stands for what a step would hand on, where nothing is run
 HANDS_ON = {"ingest": ["table"], "train": ["model"], "evaluate": ["verdict", "champion"], "infer": ["predictions"]}
-# train does not need it, but infer will, unless the gate refuses the version: then it was started for nothing.
-STARTS_SPARK = ("ingest", "train", "infer")
 REUSED, PLANNED = "reused", "would run"
 
 
@@ -175,7 +173,7 @@ class Workflow:
         )
 
     def _execute(self, name: str, given: Mapping[str, str], because: str) -> Launched:
-        if name in STARTS_SPARK and not self._has_spark:
+        if _needs_spark(name, given) and not self._has_spark:
             self._start_spark()
         print(f"{name} ... ({because})", file=sys.stderr, flush=True)
         began = time.monotonic()
@@ -229,6 +227,13 @@ class Workflow:
             project = [source, *(["-v", self._run.git_commit] if self._run.git_commit else [])]
         parameters = [word for key, value in given.items() for word in ("-P", f"{key}={value}")]
         return shlex.join(["mlflow", "run", *project, "-e", name, *parameters, "--env-manager", "local"])
+
+
+def _needs_spark(name: str, given: Mapping[str, str]) -> bool:
+    """Whether a step needs Spark, or starts it for infer, which will, unless the gate refuses the version."""
+    if name in ("train", "infer"):
+        return lake.size_bytes(lake.table_uri(given["table"])) > lake.IN_MEMORY_BYTES
+    return name == "ingest"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,10 +4,10 @@ UserError
 |-- ParametersInvalid, ConfigNotFound, ConfigInvalid      what was asked for
 |-- JavaUnusable, SparkUnavailable                        the machine
 |-- TrackingUnavailable, LakeUndefined,                   where things live
-|   ObjectStoreUnavailable, TableBusy, LeaseLost
+|   ObjectStoreUnavailable
 |-- SourceUnreadable, ContractBroken                      the source
 |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
-|   TableUnfit
+|   TableUnfit, TableNotWritten, TableBusy
 |-- ModelNotFound, ModelProtected, PromotionRefused,      models
 |   NothingToInferWith
 `-- NothingKnown                                          lineage
@@ -99,24 +99,6 @@ class ObjectStoreUnavailable(UserError):
         )
 
 
-class TableBusy(UserError):
-    def __init__(self, table: str, writer: str, *, minutes: int) -> None:
-        super().__init__(
-            f"{table} is being written to by {writer}, for more than {minutes} minutes now",
-            expected="one writer after the other",
-            next="wait until that has ended, and run it again",
-        )
-
-
-class LeaseLost(UserError):
-    def __init__(self, table: str, *, seconds: int) -> None:
-        super().__init__(
-            f"{table} was taken over by another writer: this process did not say for {seconds} s that it still writes",
-            expected="a machine that stays awake and connected while it writes",
-            next="run it again: what was written is found and taken, what was not is written",
-        )
-
-
 class SourceUnreadable(UserError):
     def __init__(
         self, uri: str, reason: str, *, next: str = "correct source.uri in the config, or pass -P source=URI"
@@ -143,11 +125,13 @@ class TableNotFound(UserError):
 
 
 class TableUnreadable(UserError):
-    def __init__(self, uri: str, reason: str) -> None:
+    def __init__(
+        self, uri: str, reason: str, *, next: str = "restore it, or move it away and run `mlflow run . -e ingest`"
+    ) -> None:
         super().__init__(
             f"{uri} cannot be read: {reason}",
             expected="a folder that may be read, with a log as Delta writes it",
-            next="restore it, or move it away and run `mlflow run . -e ingest`",
+            next=next,
         )
 
 
@@ -163,6 +147,24 @@ class TableUnfit(UserError):
 
     def __init__(self, uri: str, mistakes: Iterable[str], *, expected: str, next: str) -> None:
         super().__init__(listed(uri, mistakes), expected=expected, next=next)
+
+
+class TableNotWritten(UserError):
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"{uri} could not be written; its newest version is the one from before: {reason}",
+            expected="a folder or bucket that may be written, with room for the rows",
+            next="make room, or correct its rights, and run it again",
+        )
+
+
+class TableBusy(UserError):
+    def __init__(self, uri: str, *, attempts: int) -> None:
+        super().__init__(
+            f"{uri}: each of {attempts} commits came after that of another writer",
+            expected="a moment between two commits of others",
+            next="run it again when fewer processes write this table",
+        )
 
 
 class ModelNotFound(UserError):

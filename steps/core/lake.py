@@ -1,5 +1,6 @@
 """Where tables live and which version of them is meant. Reads Delta's log by deltalake, without a JVM, never writes."""
 
+import hashlib
 import json
 import os
 import re
@@ -28,7 +29,10 @@ from steps.core.errors import (
 
 # Properties of every table of ours, given when it is made: a version stays readable until our own vacuum, which knows
 # who needs it. Delta's defaults end that after 30 days for any reader, and after 7 for Spark.
-KEPT = {f"delta.{what}RetentionDuration": "interval 36500 days" for what in ("log", "deletedFile")}
+RETENTION_PROPERTIES = {f"delta.{what}RetentionDuration": "interval 36500 days" for what in ("log", "deletedFile")}
+IN_MEMORY_BYTES = (
+    128 * 2**20
+)  # of Parquet: up to it one process reads and scores a table faster than Spark's workers start
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def open_table(table: TableUri) -> DeltaTable:
             raise ObjectStoreUnavailable(table.path, object_store.endpoint(), reason) from err
         if isinstance(err, TableNotFoundError) or not (is_remote or os.path.isdir(table.path)):
             raise TableNotFound(str(table)) from err
-        raise TableUnreadable(str(table), " ".join(str(err).split())) from err
+        raise _unreadable(table, err) from err
     if table.version is None or table.version == newest.version():
         return newest
     versions = f"{_first_version(newest)} to {newest.version()}"
@@ -218,21 +222,31 @@ def lost_files(path: str, opened: DeltaTable) -> list[str]:
     return storage.missing(path, data_files(opened))
 
 
-def table_id(table: TableUri) -> str:
-    """Delta's id of a table: another one when the table was deleted and made anew at the same path."""
-    return str(open_table(table).metadata().id)
+def identity(table: TableUri) -> str:
+    """What tells a pinned version from any other that had or will have its URI; TableVersionGone when it is not there.
+
+    A table that was deleted and made anew begins at version 0 again, and one that was put back from a backup repeats
+    versions under its old id. The names of data files are never repeated, so they are what a version is known by.
+    """
+    return identity_of(open_table(table))
 
 
-def what_is_gone(table: TableUri, *, table_id: str) -> str:
+def identity_of(opened: DeltaTable) -> str:
+    """The identity of an opened version: a digest of Delta's id of the table and of the names of its data files."""
+    parts = [str(opened.metadata().id), *sorted(data_files(opened))]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def what_is_gone(table: TableUri, *, identity: str) -> str:
     """Why a pinned table is no longer the newest version, with all of its files; "" when it is."""
     try:
         newest = open_table(TableUri(table.path))
     except TableNotFound:
         return f"{table.path} is gone"
-    if str(newest.metadata().id) != table_id:
-        return f"{table.path} was made anew"
     if newest.version() != table.version:
         return f"{table.name} is at version {newest.version()} now"
+    if identity_of(newest) != identity:
+        return f"{table} was made anew"
     lost = lost_files(table.path, newest)
     return f"{len(lost)} files of {table} are gone" if lost else ""
 
@@ -252,20 +266,29 @@ def commits(table: TableUri) -> list[Commit]:
     return [_commit(each) for each in open_table(TableUri(table.path)).history() if "version" in each]
 
 
-def newest_whole(table: TableUri) -> Commit | None:
-    """The newest version of a table, if there is one and all its files are there."""
-    if not exists(table):
-        return None
-    opened = open_table(TableUri(table.path))
-    told = opened.history(limit=1)  # a log that was cleaned may not tell
-    return None if lost_files(table.path, opened) else _commit({"version": opened.version(), **(told or [{}])[0]})
+def newest_commit(opened: DeltaTable) -> Commit:
+    """The commit of an opened version, which is the newest; a log that was cleaned may tell nothing of it."""
+    told = opened.history(limit=1)
+    return _commit({"version": opened.version(), **(told or [{}])[0]})
 
 
-def committed_by(run_id: str, table: TableUri) -> TableUri | None:
+def committed_by(run_id: str, opened: DeltaTable) -> int | None:
     """The version that a run has just written, which need not be the newest any more; None if there is none."""
-    told = _delta_table(table.path).history(limit=100)
-    versions = [each["version"] for each in told if _metadata(each).get("run_id") == run_id]
-    return TableUri(table.path, versions[0]) if versions else None
+    told = opened.history(limit=100)
+    return next((each["version"] for each in told if _metadata(each).get("run_id") == run_id), None)
+
+
+def reason_of(error: Exception) -> str:
+    """What delta-rs says, on one line and without its colors."""
+    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())
+
+
+def _unreadable(table: TableUri, error: Exception) -> TableUnreadable:
+    reason = reason_of(error)
+    if " collate " in reason:  # what an earlier infer wrote of more than IN_MEMORY_BYTES
+        next = "run `mlflow run . -e infer`, which writes plain types into its log; all rows are kept"
+        return TableUnreadable(str(table), reason, next=next)
+    return TableUnreadable(str(table), reason)
 
 
 def _delta_table(path: str, *, version: int | None = None) -> DeltaTable:

@@ -6,7 +6,7 @@ Delta's log and the registry know for good which run made something, and of what
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,16 +24,26 @@ RESULTS = ("model", "table", "predictions")  # the names of outputs that are URI
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """`of` is what was read, name to URI; `remark` says what is no longer there to see."""
+    """`of` is what was read, name to URI; `remark` says what is no longer there to see.
+
+    `identity` tells what was made, and `identities` what was read, from what has the same URI at another time; "" and
+    no entry where that was not written down.
+    """
 
     step: str
     run_id: str
     git_commit: str
     when: datetime
     of: Mapping[str, str]
+    identity: str = ""
+    identities: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     remark: str = ""
     until: datetime | None = None  # when another took its name
+
+    def identity_of(self, uri: str) -> str:
+        """The identity of what was read at `uri`, "" where it was not written down."""
+        return next((self.identities.get(name, "") for name, read in self.of.items() if read == uri), "")
 
 
 class Makings:
@@ -44,20 +54,22 @@ class Makings:
         self._logs: dict[str, dict[int, lake.Commit]] = {}
         self._readable: dict[str, bool] = {}
 
-    def making(self, uri: str, *, before: datetime | None = None) -> Making | None:
+    def making(self, uri: str, *, before: datetime | None = None, identity: str = "") -> Making | None:
         """How `uri` was made; None for a source, and for what nothing is known of.
 
-        `before` is when it was used: what was made later under the same name is not what was used.
+        `identity` is that of what was used, `before` is when it was used: where the first is not known, what was made
+        later under the same name is not what was used.
         """
         if not is_pinned(uri):
             return None
         written = self._of_version(uri) if _is_model(uri) else self._of_commit(lake.table_uri(uri))
-        if written and (before is None or written.when <= before):
+        if written and _fits(written, before=before, identity=identity):
             return written
         gone = "another has its name now" if written else "it is no longer there"
-        for run in (run for name in RESULTS for run in runs.tagged(f"{step.OUTPUT}{name}", uri)):
-            if _reads(run) and uri not in _reads(run).values() and (before is None or runs.ended(run) <= before):
-                return _of_run(run, remark=gone, until=written.when if written else None)
+        for output, run in ((name, run) for name in RESULTS for run in runs.tagged(f"{step.OUTPUT}{name}", uri)):
+            made = _of_run(run, output=output, remark=gone, until=written.when if written else None)
+            if _reads(run) and uri not in _reads(run).values() and _fits(made, before=before, identity=identity):
+                return made
         return None
 
     def products(self, uri: str, making: Making | None) -> list[tuple[str, Making]]:
@@ -67,7 +79,12 @@ class Makings:
         since, until = (making.when, making.until) if making else (None, None)
         found: dict[tuple[str, str], Making] = {}
         for name, made in (*self._in_tables(uri), *self._in_registry(uri), *self._in_runs(uri, since)):
-            if (since is None or since <= made.when) and (until is None or made.when <= until):
+            read = made.identity_of(uri)
+            if making and making.identity and read:
+                is_of_this = read == making.identity
+            else:
+                is_of_this = (since is None or since <= made.when) and (until is None or made.when <= until)
+            if is_of_this:
                 found.setdefault((name, made.run_id), made)
         products = [(name, made) for (name, _), made in found.items()]
         return sorted(products, key=lambda product: (not _is_model(product[0]), product[1].when))
@@ -91,9 +108,10 @@ class Makings:
             if runs.step_of(run) == step.DRIVER or (since and runs.ended(run) < since):
                 continue
             made = step.outputs(run)
-            for result in made.values():
+            for output, result in made.items():
                 if is_pinned(result) and result not in _reads(run).values():
-                    yield result, self.making(result, before=runs.ended(run)) or _of_run(run)
+                    of_run = _of_run(run, output=output)
+                    yield result, self.making(result, before=of_run.when, identity=of_run.identity) or of_run
             if verdict := made.get(registry.VERDICT):
                 yield f"verdict: {verdict}", _of_run(run)
 
@@ -117,6 +135,8 @@ class Makings:
             git_commit=said.get("git_commit") or _git_commit(run),
             when=commit.when,
             of=_of(said) or _of(_reads(run)),
+            identity=tables.identity(table),
+            identities=_identities({name: said.get(f"{name}.identity") for name in OF} if _of(said) else {}, run),
             fingerprint=said.get("fingerprint", ""),
             remark=", ".join([*remarks, *_fate(run, said.get("run_id", ""))]),
         )
@@ -169,17 +189,21 @@ def _of_registered(version: ModelVersion) -> Making:
         git_commit=version.tags.get("git_commit") or _git_commit(run),
         when=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
         of={"table": table} if table else _of(_reads(run)),
+        identity=str(version.source),
+        identities=_identities({"table": version.tags.get(registry.TABLE_IDENTITY)}, run),
         remark=", ".join(_fate(run, run_id)),
     )
 
 
-def _of_run(run: Run, *, remark: str = "", until: datetime | None = None) -> Making:
+def _of_run(run: Run, *, output: str = "", remark: str = "", until: datetime | None = None) -> Making:
     return Making(
         step=runs.step_of(run),
         run_id=run.info.run_id,
         git_commit=_git_commit(run),
         when=runs.ended(run),
         of=_of(_reads(run)),
+        identity=run.data.tags.get(f"{step.OUTPUT_IDENTITY}{output}", ""),
+        identities=_identities({}, run),
         remark=", ".join(filter(None, [remark, *_fate(run, run.info.run_id)])),
         until=until,
     )
@@ -191,6 +215,20 @@ def _reads(run: Run | None) -> dict[str, str]:
 
 def _of(named: Mapping[str, Any]) -> dict[str, str]:
     return {name: named[name] for name in OF if named.get(name)}
+
+
+def _identities(written: Mapping[str, str | None], run: Run | None) -> dict[str, str]:
+    """The identities of what was read: as `written` beside the result, else as the run's tags have them."""
+    tags = run.data.tags if run else {}
+    found = {name: written.get(name) or tags.get(f"{step.INPUT_IDENTITY}{name}", "") for name in OF}
+    return {name: identity for name, identity in found.items() if identity}
+
+
+def _fits(made: Making, *, before: datetime | None, identity: str) -> bool:
+    """Whether `made` tells of what was used at `before` and had `identity`, "" where that is not known."""
+    if identity and made.identity:
+        return made.identity == identity
+    return before is None or made.when <= before
 
 
 def _git_commit(run: Run | None) -> str:

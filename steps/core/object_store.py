@@ -119,11 +119,31 @@ def objects(prefix: str) -> Iterator[Object]:
             yield Object(uri, each["Size"], each["LastModified"].timestamp(), each["ETag"])
 
 
-def read(uri: str, size_bytes: int) -> bytes:
-    """The first bytes of an object, which is not empty."""
+def read(uri: str, size_bytes: int | None = None) -> bytes:
+    """An object, or the first bytes of one that is not empty."""
     bucket, key = locate(uri)
-    answer = client().get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{size_bytes - 1}")
-    return bytes(answer["Body"].read())
+    some = {} if size_bytes is None else {"Range": f"bytes=0-{size_bytes - 1}"}
+    return bytes(client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
+
+
+def put(uri: str, content: bytes, *, replace: bool = True) -> bool:
+    """Write an object; whether it was written, which without `replace` depends on that there is none."""
+    from botocore.exceptions import ClientError
+
+    bucket, key = locate(uri)
+    try:
+        client().put_object(Bucket=bucket, Key=key, Body=content, **({} if replace else {"IfNoneMatch": "*"}))
+    except ClientError as err:
+        if code(err) not in ("PreconditionFailed", "ConditionalRequestConflict"):
+            raise
+        return False
+    return True
+
+
+def remove(prefix: str) -> None:
+    """All objects whose URIs begin with `prefix`."""
+    for each in list(objects(prefix)):
+        client().delete_object(Bucket=locate(each.uri).bucket, Key=locate(each.uri).key)
 
 
 def folders(uri: str) -> list[str]:

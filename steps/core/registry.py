@@ -24,6 +24,7 @@ STAGING = "staging"  # what the gate moves, and what names the champion
 PRODUCTION = "production"
 HISTORY = "alias_history."  # tags on the registered model: alias_history.<alias>.<when> = Move
 VERDICT = "verdict"  # tags on a version: verdict, verdict.reasons, verdict.run_id
+TABLE_IDENTITY = "table_identity"  # tag on a version, beside table_uri: which table of that URI it was trained on
 # Without them it is no model of ours.
 ARTIFACT_FILES = ("MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/schema.json")
 _MISSING, _DENIED = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(PERMISSION_DENIED)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from deltalake import DeltaTable
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
@@ -31,36 +32,52 @@ class Plan:
 
 
 def references(limit: datetime) -> dict[str, str]:
-    """URIs that a registered model was trained on, or that a receipt since `limit` or a run at work names: by whom."""
+    """What a registered model was trained on, or a receipt since `limit` or a run at work names: by whom.
+
+    By the identity of a table's version, which is the same wherever the lake lies and however its address is spelt; by
+    URI where no identity was written down.
+    """
     found: dict[str, str] = {}
     for run in [*runs.search(f"attributes.end_time >= {_milliseconds(limit)}"), *_at_work()]:
-        named = {value for key, value in run.data.tags.items() if key.startswith((step.INPUT, step.OUTPUT))}
-        found |= {uri: f"run {run.info.run_id[:8]} names it" for value in named for uri in (value, *value.split(", "))}
+        needed = f"run {run.info.run_id[:8]} names it"
+        for prefix, identities in ((step.INPUT, step.INPUT_IDENTITY), (step.OUTPUT, step.OUTPUT_IDENTITY)):
+            for name, value in step.tagged(run, prefix).items():
+                identity = step.tagged(run, identities).get(name)
+                found |= dict.fromkeys([identity] if identity else [value, *value.split(", ")], needed)
     for version in registry.every_version():
-        if table := version.tags.get("table_uri"):
+        if table := version.tags.get(registry.TABLE_IDENTITY) or version.tags.get("table_uri"):
             found[table] = f"{registry.uri_of(version)} was trained on it"
     return found
 
 
 def sources(path: str, *, without: Collection[int] = ()) -> dict[str, str]:
-    """The tables that a table's versions were made of, if they can be read and are not in `without`: by which one."""
+    """What a table's versions were made of, if they can be read and are not in `without`, as references() has it."""
     found: dict[str, str] = {}
     for version, commit in tables.commits(path).items():
         made = lake.TableUri(path, version)
         if "table" in commit.metadata and version not in without and tables.is_readable(made):
-            found.setdefault(commit.metadata["table"], f"{made} was made of it")
+            source = commit.metadata.get("table.identity") or commit.metadata["table"]
+            found.setdefault(source, f"{made} was made of it")
     return found
 
 
 def plan(table: lake.TableUri, *, limit: datetime, needed: Mapping[str, str]) -> Plan:
-    """What can go of a table: neither its newest version, nor one since `limit`, nor one that `needed` names."""
+    """What can go of a table: neither its newest version, nor one since `limit`, nor one that `needed` names.
+
+    `needed` has identities and URIs, as references() has them.
+    """
     commits = tables.commits(table.path)
     newest = max(commits)
-    files = {version: _files(table, version) for version in range(newest + 1)}
+    opened = {version: _opened(table, version) for version in range(newest + 1)}
+    files = {version: frozenset(lake.data_files(log)) if log else None for version, log in opened.items()}
     there = _data_files(table.path)
     young = {version for version, commit in commits.items() if version == newest or commit.when >= limit}
-    uris = {version: str(lake.TableUri(table.path, version)) for version in files}
-    kept = {version: needed[uri] for version, uri in uris.items() if uri in needed and version not in young}
+    names = {
+        version: (lake.identity_of(log) if log else "", str(lake.TableUri(table.path, version)))
+        for version, log in opened.items()
+        if version not in young
+    }
+    kept = {version: needed[name] for version, either in names.items() for name in either if name in needed}
     of_kept = {file for version in {*young, *kept} for file in files[version] or ()}
     unneeded = {file for known in files.values() for file in known or () if file in there} - of_kept
     strays: set[str] = set()
@@ -102,10 +119,10 @@ def _at_work() -> list[Run]:
     return runs.search(f"attributes.status = 'RUNNING' and attributes.start_time >= {since}")
 
 
-def _files(table: lake.TableUri, version: int) -> frozenset[str] | None:
-    """The data files of a version, None when its log entry is not kept."""
+def _opened(table: lake.TableUri, version: int) -> DeltaTable | None:
+    """A version of a table, None when its log entry is not kept."""
     try:
-        return frozenset(lake.data_files(lake.open_table(lake.TableUri(table.path, version))))
+        return lake.open_table(lake.TableUri(table.path, version))
     except TableVersionGone:
         return None
 

@@ -75,7 +75,7 @@ def identity(uri: str) -> str:
     if uri.startswith("models:/"):
         return str(registry.resolve(uri).source)
     if re.search(r"@v\d+$", uri):
-        return lake.table_id(lake.table_uri(uri))
+        return lake.identity(lake.table_uri(uri))
     return ""
 
 
@@ -146,7 +146,7 @@ def what_is_gone(run: Run) -> str:
         elif uri.startswith("models:/"):
             reason = registry.what_is_gone(uri, source=receipt["identities"][uri])
         else:
-            reason = lake.what_is_gone(lake.table_uri(uri), table_id=receipt["identities"][uri])
+            reason = lake.what_is_gone(lake.table_uri(uri), identity=receipt["identities"][uri])
         if reason:
             return reason
     return ""

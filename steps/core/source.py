@@ -57,7 +57,7 @@ def stamp(source: config.Source) -> str:
         return ""
     if source.format == "delta":
         pinned = lake.pin(lake.TableUri(source.uri))
-        return f"{pinned} {lake.table_id(pinned)}"
+        return f"{pinned} {lake.identity(pinned)}"
     return json.dumps([(name, file.size_bytes, file.version) for name, file in sorted(files(source.uri).items())])
 
 

@@ -93,6 +93,7 @@ def _connect(remote: str) -> SparkSession:
     try:
         connection: SparkSession = SparkSession.builder.remote(remote).getOrCreate()
         connection.conf.set("spark.sql.session.timeZone", "UTC")
+        connection.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")  # Delta's own timestamps
     except (PySparkException, ValueError) as err:
         raise SparkUnavailable(f"{where} does not answer", next=next) from err
     return connection
@@ -171,12 +172,9 @@ class _Server:
             gateway.proc.wait()
 
     def _warm_up(self, gateway) -> None:  # type: ignore[no-untyped-def]
-        """Load Delta's classes while the first step's interpreter starts: 2 s less for that step to wait."""
+        """Load the classes of a first job while the first step's interpreter starts: less for that step to wait."""
         rows = gateway.jvm.org.apache.spark.sql.SparkSession.builder().getOrCreate().range(1)
-        for _ in range(2):  # the second commit reads the log of the first, from its files
-            gateway.jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
-            writer = rows.write().format("delta").mode("overwrite").option("overwriteSchema", True)
-            writer.option("userMetadata", "{}").save(str(self._folder / "warm-up"))
+        rows.write().parquet(str(self._folder / "warm-up"))
 
     def _launch(self, files: list[Path]):  # type: ignore[no-untyped-def]  # py4j has no types
         conf = SparkConf(loadDefaults=False).setAll(list(self._settings(files).items()))
@@ -203,6 +201,7 @@ class _Server:
             "spark.sql.artifact.isolation.enabled": "false",
             "spark.sql.warehouse.dir": str(self._folder / "warehouse"),
             "spark.sql.catalogImplementation": "in-memory",
+            "spark.hadoop.fs.permissions.umask-mode": f"{_umask():03o}",  # Hadoop has one of its own, 022
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             **(FOR_FEW_ROWS if self._small else {}),
@@ -249,6 +248,12 @@ def _keep_log(folder: Path) -> str:
     return kept
 
 
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def heap_mebibytes() -> int:
     """Half of the memory that this process may use, 1 to 31 GiB (above which pointers double in size)."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -290,13 +295,12 @@ def _moved_beside(draft: Path, archive: Path) -> Path:
 
 
 def _exercise(connection: SparkSession, folder: Path) -> None:
-    """Load the classes that steps will need: an aggregate, two Delta writes and a read."""
-    table = str(folder / "table")
-    rows = connection.createDataFrame([(1.0, "a"), (2.0, "b")], "number double, text string")
+    """Load the classes that steps will need: an aggregate over a CSV file, and its rows written as Parquet."""
+    source = folder / "rows.csv"
+    source.write_text("number,text\n1.0,a\n2.0,b\n")
+    rows = connection.read.option("header", True).csv(str(source)).localCheckpoint(eager=False)
     rows.selectExpr("count(*)", "sum(cast(xxhash64(to_json(struct(*))) as decimal(20, 0)))", "min(number)").collect()
-    for _ in range(2):
-        rows.write.format("delta").mode("overwrite").option("userMetadata", "{}").save(table)
-    connection.read.format("delta").load(table).toPandas()
+    rows.selectExpr("try_cast(number as double)", "text").write.parquet(str(folder / "table"))
     connection.stop()
 
 

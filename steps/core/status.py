@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from steps.core import lake, registry
+from steps.core import lake, registry, tables
 from steps.core.config import Config
 from steps.core.errors import TableNotFound, TableVersionGone
 
@@ -39,7 +39,8 @@ def _predictions(table: lake.TableUri) -> Iterator[str]:
     yield from _table(table)
     if lake.exists(table):
         made_of = lake.commits(table)[0].metadata
-        yield f"the newest were made with {made_of.get('model', 'unknown')} from {made_of.get('table', 'unknown')}"
+        source = _source(made_of.get("table", "unknown"), made_of.get("table.identity", ""))
+        yield f"the newest were made with {made_of.get('model', 'unknown')} from {source}"
 
 
 def _rows(table: lake.TableUri) -> str:
@@ -55,7 +56,14 @@ def _model(name: str) -> Iterator[str]:
         yield f"{name} has no version yet"
     for version in versions:
         verdict = version.tags.get(registry.VERDICT, "not judged yet")
-        yield f"{registry.uri_of(version)}  {verdict}  trained on {version.tags.get('table_uri', 'unknown')}"
+        source = _source(version.tags.get("table_uri", "unknown"), version.tags.get(registry.TABLE_IDENTITY, ""))
+        yield f"{registry.uri_of(version)}  {verdict}  trained on {source}"
+
+
+def _source(uri: str, identity: str) -> str:
+    """The table that was read at `uri`, with a remark when another version has that URI now."""
+    is_another = identity and tables.identity(lake.table_uri(uri)) != identity
+    return f"{uri}, which is another one now" if is_another else uri
 
 
 def _aliases(name: str) -> Iterator[str]:

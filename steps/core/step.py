@@ -22,6 +22,8 @@ from steps.core.errors import TrackingUnavailable, UserError
 
 INPUT = "input."  # what a step read is on its run too: input.<name> = URI, so that runs are found by it
 OUTPUT = "output."  # a step's results are tags on its run: output.<name> = URI
+# What tells a table or model from any other that has its URI at another time (reuse.identity), by the same names.
+INPUT_IDENTITY, OUTPUT_IDENTITY = "input_identity.", "output_identity."
 REASONS = "reasons"  # the tag with the reasons for a verdict
 ERROR = "error"  # the tag with the message of what went wrong
 WORKFLOW_RUN = "WORKFLOW_RUN_ID"  # environment variable: the run of the driver, which reports a step's error itself
@@ -61,6 +63,8 @@ class StepRun:
         self.receipt["inputs"] = dict(inputs)
         key = reuse.key_of(self.step, inputs)
         mlflow.set_tags({reuse.KEY: key, reuse.WORKFLOW: f"{workflow}.{self.step}"})
+        read = {name: inputs.get(f"{name}.identity") for name in self.receipt["read"]}
+        mlflow.set_tags({f"{INPUT_IDENTITY}{name}": identity for name, identity in read.items() if identity})
 
     def is_not_reusable(self, reason: str) -> None:
         """Take depends_on() back."""
@@ -73,6 +77,11 @@ class StepRun:
         if "inputs" in self.receipt:
             wrote = self.receipt["wrote"].values()
             self.receipt["identities"] = {uri: made for uri in wrote if (made := reuse.identity(uri))}
+            known = self.receipt["identities"]
+            named = {
+                f"{OUTPUT_IDENTITY}{name}": known[uri] for name, uri in self.receipt["wrote"].items() if uri in known
+            }
+            mlflow.set_tags(named)
             self.receipt["artifacts"] = reuse.artifacts(self.run_id)
         mlflow.log_dict(self.receipt, reuse.RECEIPT)
         if WORKFLOW_RUN not in os.environ and self.step != DRIVER:
@@ -147,15 +156,16 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
 
 def outputs(run: Run) -> dict[str, str]:
     """What a run handed on: name to URI."""
-    return _tagged(run, OUTPUT)
+    return tagged(run, OUTPUT)
 
 
 def inputs(run: Run) -> dict[str, str]:
     """What a run read: name to URI."""
-    return _tagged(run, INPUT)
+    return tagged(run, INPUT)
 
 
-def _tagged(run: Run, prefix: str) -> dict[str, str]:
+def tagged(run: Run, prefix: str) -> dict[str, str]:
+    """The tags of a run whose names begin with `prefix`, by the rest of their names."""
     tags: dict[str, str] = run.data.tags
     return {key.removeprefix(prefix): value for key, value in tags.items() if key.startswith(prefix)}
 

@@ -2,6 +2,8 @@
 
 import glob
 import os
+import shutil
+import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -56,6 +58,43 @@ def start_of(path: str, size_bytes: int) -> bytes:
         return object_store.read(path, size_bytes)
     with open(path, "rb") as opened:
         return opened.read(size_bytes)
+
+
+def read(path: str) -> bytes:
+    """All of a file."""
+    return object_store.read(path) if is_remote(path) else Path(path).read_bytes()
+
+
+def write(path: str, content: bytes) -> None:
+    """A new file, or one in place of the file that is there, in a folder that need not be there yet."""
+    if is_remote(path):
+        object_store.put(path, content)
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(content)
+
+
+def create(path: str, content: bytes) -> bool:
+    """Write a file whole unless there is one; whether there was none."""
+    if is_remote(path):
+        return object_store.put(path, content, replace=False)
+    draft = Path(f"{path}.{uuid.uuid4().hex}")
+    draft.write_bytes(content)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
+
+
+def remove_folder(path: str) -> None:
+    """A folder and all files below it."""
+    if is_remote(path):
+        object_store.remove(f"{path}/")
+    else:
+        shutil.rmtree(path)
 
 
 def missing(path: str, names: Collection[str]) -> list[str]:

@@ -18,3 +18,11 @@ def is_readable(table: lake.TableUri) -> bool:
         return not lake.lost_files(table.path, lake.open_table(table))
     except (TableNotFound, TableVersionGone):
         return False
+
+
+def identity(table: lake.TableUri) -> str:
+    """lake.identity() of a pinned version, "" where its log entry is gone."""
+    try:
+        return lake.identity(table)
+    except (TableNotFound, TableVersionGone):
+        return ""
