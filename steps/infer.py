@@ -8,19 +8,14 @@ Fails   TableNotFound, TableVersionGone, TableUnfit (a feature is missing), Mode
         they were
 """
 
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import mlflow
 import pyarrow as pa
-from pyspark import cloudpickle
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.connect import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
-from steps.core import artifact, commit, config, lake, registry, reuse, scorer, spark, step, storage
+from steps.core import artifact, commit, config, lake, predictions, registry, reuse, scorer, step
 from steps.core.errors import TableUnfit
 from steps.core.parameters import parameters
 
@@ -61,45 +56,9 @@ def count_unseen(table: lake.TableUri, model: scorer.Scorer) -> Counter[str]:
     return counts
 
 
-def add_predictions(rows: pa.Table, model: scorer.Scorer) -> pa.Table:
-    """`rows`, each with what `model` says of it, in the types of output_schema()."""
-    names = [feature.name for feature in model.schema.features]
-    predicted = model.predict(None, rows.select(names).to_pandas())
-    for field in list(output_schema(rows.schema, model))[len(rows.schema) :]:
-        rows = rows.append_column(field, pa.array(predicted[field.name].tolist(), field.type))
-    return rows
-
-
-def output_schema(rows: pa.Schema, model: scorer.Scorer) -> pa.Schema:
-    """`rows` and the three columns that a model adds; `prediction` has the type of the target's own labels."""
-    kinds = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}
-    return pa.schema(
-        [
-            *rows,
-            pa.field("prediction", kinds[type(model.schema.classes[0])]),
-            pa.field("probability", pa.float64()),
-            pa.field("probabilities", pa.map_(pa.string(), pa.float64())),
-        ]
-    )
-
-
 def score_here(table: lake.TableUri, model: scorer.Scorer) -> pa.Table:
     """The table's rows with their predictions, in memory."""
-    return add_predictions(lake.read(table, columns=lake.schema(table).names), model)
-
-
-def score_by_workers(table: lake.TableUri, model: scorer.Scorer, session: SparkSession) -> DataFrame:
-    """The table's rows with their predictions, when asked for: each of Spark's workers scores some rows at a time."""
-    # The model's code and this module's are sent along: a cluster's workers have neither.
-    cloudpickle.register_pickle_by_value(sys.modules[type(model).__module__])
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-    def score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield from add_predictions(pa.Table.from_batches([batch]), model).to_batches()
-
-    stored = session.read.format("delta").option("versionAsOf", table.version).load(storage.for_spark(table.path))
-    return stored.mapInArrow(score_batches, from_arrow_schema(output_schema(lake.schema(table), model)))
+    return predictions.add_predictions(lake.read(table, columns=lake.schema(table).names), model)
 
 
 def write_predictions(
@@ -113,9 +72,11 @@ def write_predictions(
             rows = rows.append_column(name, pa.repeat(value, len(rows)))
         commit.save(rows, folder)
         return
+    from steps.core import spark, workers  # PySpark takes half a second, which small tables do not pay
+
     with spark.session(lake_uri, table.path, data_bytes=lake.size_bytes(table)) as session:
-        columns = {name: F.lit(value) for name, value in {**lineage, "scored_at": scored_at}.items()}
-        commit.save(score_by_workers(table, model, session).withColumns(columns), folder)
+        rows_of_all = workers.score(table, model, session, beside={**lineage, "scored_at": scored_at})
+        commit.save(rows_of_all, folder)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -124,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lake_uri = lake.root(parameters.lake)
         version = registry.resolve(parameters.model or f"models:/{settings.model.name}@{registry.STAGING}")
         table = lake.pin(lake.table_uri(parameters.table or f"{lake_uri}/{settings.name}"))
-        predictions = lake.TableUri(f"{lake_uri}/{settings.name}_predictions")
+        predicted = lake.TableUri(f"{lake_uri}/{settings.name}_predictions")
         run.reads(table=table, model=registry.uri_of(version))
         run.ran_with(table__uri=table, model__uri=registry.uri_of(version))
         inputs = reuse.inputs("infer", settings, lake=lake_uri, table=str(table), model=registry.uri_of(version))
@@ -143,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_predictions(table, model, folder, lineage=lineage, lake_uri=lake_uri)
 
         made_by = {"run_id": run.run_id, "git_commit": run.git_commit}
-        committed = commit.once(predictions, made_of=made_of, made_by=made_by, write=write)
+        committed = commit.once(predicted, made_of=made_of, made_by=made_by, write=write)
         rows = lake.count(committed.table)
         mlflow.log_metrics({"rows": rows, "rows_written": rows if committed.written else 0})
         run.writes(predictions=committed.table)

@@ -7,6 +7,7 @@ Writes  fewer files, and no version of a table; vacuum.json on its run. Never to
 Fails   TableNotFound; SparkUnavailable
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -81,6 +82,8 @@ def delete_files(plan: Plan, session: SparkSession) -> None:
     session.sql(f"VACUUM delta.`{quoted}` USING INVENTORY (SELECT * FROM unneeded) RETAIN 0 HOURS").collect()
     if left := plan.files.keys() - storage.missing(plan.table.path, plan.files):
         raise RuntimeError(f"Delta's VACUUM left {', '.join(sorted(left))} of {plan.table.path}")
+    for folder in {os.path.dirname(name) for name in plan.files} - {""}:
+        storage.remove_if_empty(f"{plan.table.path}/{folder}")
 
 
 def delete_model(model: LoggedModel) -> None:

@@ -9,9 +9,10 @@ from small import fit, flower_parts, flowers, flowers_config, flowers_model, mod
 
 from steps.core import lake
 from steps.core.errors import TableUnfit
+from steps.core.predictions import add_predictions, output_schema
 from steps.core.scorer import Scorer
 from steps.core.split import Parts
-from steps.infer import add_predictions, check_features, count_unseen, output_schema
+from steps.infer import check_features, count_unseen
 
 ROWS = pa.Table.from_pandas(flowers(40, seed=3), preserve_index=False)
 ADDED = ["prediction", "probability", "probabilities"]

@@ -406,7 +406,7 @@ class TestIsNeverWrong:
         assert whole.would_run() == {}
 
     def test_a_table_whose_files_are_gone_is_written_again(self, whole: Workflow) -> None:
-        for path in (whole.place.folder / "lake" / "iris").glob("*.parquet"):
+        for path in (whole.place.folder / "lake" / "iris").rglob("*.parquet"):
             path.unlink()
         assert re.fullmatch(r"1 files of .*/iris@v\d are gone", whole.would_run()["ingest"])
         ran = whole.ran()

@@ -40,7 +40,7 @@ def readable(path: str) -> dict[int, bool]:
 
 
 def files(path: str) -> set[str]:
-    return {file.name for file in Path(path).glob("*.parquet")}
+    return {file.name for file in Path(path).rglob("*.parquet")}
 
 
 def write_flowers(place: Place, rows: int) -> str:
@@ -73,7 +73,7 @@ class TestEntryPoint:
                 place.client.delete_model_version("iris_xgboost_classifier", "2")
             if version in (1, 2):
                 done(place, "infer", config=config, model=f"{MODEL}/1")
-        data = next(Path(place.lake("iris")).glob("*.parquet"))
+        data = next(Path(place.lake("iris")).rglob("*.parquet"))
         for days in (0, 2):
             stray = shutil.copy(data, data.with_name(f"part-stray-{days}.parquet"))
             os.utime(stray, (time.time() - days * DAY,) * 2)
@@ -118,7 +118,7 @@ class TestEntryPoint:
 
     def test_a_run_removes_just_what_nothing_needs(self, made: Place) -> None:
         """v1 goes with the only predictions that were made of it; v2 stays with the newest predictions."""
-        sizes = {file: file.stat().st_size for file in Path(made.lake("")).glob("iris*/*.parquet")}
+        sizes = {file: file.stat().st_size for file in Path(made.lake("")).rglob("*.parquet")}
         rows = {version: rows_of(made.lake("iris"), version) for version in range(4)}
         newest = rows_of(made.lake("iris_predictions"), 1)
 
@@ -132,6 +132,7 @@ class TestEntryPoint:
         assert rows_of(made.lake("iris_predictions"), 1).equals(newest)
         gone = {file: size for file, size in sizes.items() if not file.exists()}
         assert len(gone) == 3
+        assert [file for file in gone if file.parent.exists() and not list(file.parent.iterdir())] == []
         assert made.runs()[0].data.metrics == {
             "files_removed": 3,
             "bytes_removed": sum(gone.values()),

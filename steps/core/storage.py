@@ -1,5 +1,6 @@
 """Files, wherever they lie: in a folder, or at s3://."""
 
+import contextlib
 import glob
 import os
 import shutil
@@ -95,6 +96,13 @@ def remove_folder(path: str) -> None:
         object_store.remove(f"{path}/")
     else:
         shutil.rmtree(path)
+
+
+def remove_if_empty(path: str) -> None:
+    """Remove a folder in which nothing is left; an object store has none such."""
+    if not is_remote(path):
+        with contextlib.suppress(OSError):  # something is in it
+            os.rmdir(path)
 
 
 def missing(path: str, names: Collection[str]) -> list[str]:

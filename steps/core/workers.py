@@ -1,0 +1,31 @@
+"""Score a table by Spark's workers: each takes some rows at a time, so that a table may be larger than any memory."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+import pyarrow as pa
+from pyspark import cloudpickle
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.connect import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from steps.core import lake, predictions, scorer, storage
+
+
+def score(
+    table: lake.TableUri, model: scorer.Scorer, session: SparkSession, *, beside: Mapping[str, str | datetime]
+) -> DataFrame:
+    """The rows of a pinned table with their predictions, and the values `beside` them; computed when it is written."""
+    # The model's code and what adds its predictions are sent along: a cluster's workers have no file of this project.
+    cloudpickle.register_pickle_by_value(sys.modules[type(model).__module__])
+    cloudpickle.register_pickle_by_value(predictions)
+    add_predictions = predictions.add_predictions
+
+    def score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield from add_predictions(pa.Table.from_batches([batch]), model).to_batches()
+
+    stored = session.read.format("delta").option("versionAsOf", table.version).load(storage.for_spark(table.path))
+    scored = stored.mapInArrow(score_batches, from_arrow_schema(predictions.output_schema(lake.schema(table), model)))
+    return scored.withColumns({name: F.lit(value) for name, value in beside.items()})
