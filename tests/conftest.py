@@ -17,12 +17,13 @@ gc.enable()  # importing steps turns it off
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """`mlflow run <project> -e main`, once, in a folder whose name has a blank and a letter that is not ASCII."""
+    """`mlflow run <project> -e main`, once, in a folder whose name has a blank and a letter that is not ASCII. Its user
+    keeps all files to themselves."""
     base = tmp_path_factory.mktemp("finished")
     folder, temporary = base / "my project é", base / "tmp"
     folder.mkdir()
     temporary.mkdir()
-    place = Place(folder, {"TMPDIR": str(temporary)})
+    place = Place(folder, {"TMPDIR": str(temporary)}, umask=0o077)
     before = _git_status()
     ended = place.mlflow_run("main")
     assert ended.exit_code == 0, ended.text

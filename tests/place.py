@@ -45,10 +45,11 @@ class Ended:
 
 @dataclass(frozen=True)
 class Place:
-    """`folder` is where the user stands; `extra` are environment variables that the user has set."""
+    """`folder` is where the user stands; `extra` are environment variables that the user has set, `umask` too."""
 
     folder: Path
     extra: Mapping[str, str] = field(default_factory=dict)
+    umask: int = -1  # as it is
 
     @property
     def environment(self) -> dict[str, str]:
@@ -64,6 +65,7 @@ class Place:
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
+            umask=self.umask,
             capture_output=True,
             text=True,
             timeout=300,

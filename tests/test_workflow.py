@@ -80,6 +80,12 @@ def test_main_says_which_step_it_is_at_and_no_traceback(finished: Finished) -> N
     assert "Traceback" not in finished.ended.text
 
 
+def test_its_tables_are_as_private_as_their_users_other_files(finished: Finished) -> None:
+    files = [path for path in Path(finished.place.lake("")).rglob("*")]
+    assert {path.suffix for path in files} >= {".json", ".parquet"}
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+
+
 def test_steps_are_finished_child_runs_of_main(runs: dict[str, Run]) -> None:
     assert set(runs) == {"main", *STEPS}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
