@@ -8,14 +8,13 @@ Fails   TableNotFound, TableVersionGone, TableUnfit, ModelNotFound
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
-from sklearn.metrics import confusion_matrix
 
 from steps.core import artifact, config, gate, lake, metrics, pictures, registry, report, reuse, runs, split, step
 from steps.core.errors import TableUnfit
@@ -56,7 +55,10 @@ def evaluate(
     judged, probabilities = contend(model, parts.test, target=settings.target)
     naive = gate.Candidate(name=BASELINE, scores={} if judged.unfit else metrics.scores(truth, shares, classes))
     rival = contend(champion, parts.test, target=settings.target)[0] if champion else None
-    verdict = gate.judge(settings.gate, model=judged, baseline=naive, champion=rival)
+    if probabilities is not None:
+        judged = replace(judged, by_chance=metrics.by_chance(settings.gate.metric, truth, probabilities, classes))
+    test_rows = {str(label): int((truth == label).sum()) for label in dict.fromkeys([*classes, *truth.tolist()])}
+    verdict = gate.judge(settings.gate, model=judged, baseline=naive, champion=rival, test_rows=test_rows)
     contenders = [judged, naive, *([rival] if rival and rival.name != judged.name else [])]
     return Evaluation(
         verdict=verdict,
@@ -106,8 +108,7 @@ def _log(evaluation: Evaluation, *, truth: np.ndarray, model_uri: str, facts: Ma
     by_class = {}
     if evaluation.probabilities is not None:
         labels = [str(label) for label in evaluation.classes]
-        predicted = np.asarray(evaluation.classes)[evaluation.probabilities.argmax(axis=1)]
-        counts = confusion_matrix(truth, predicted, labels=list(evaluation.classes))
+        counts = metrics.confusion(truth, evaluation.probabilities, evaluation.classes)
         images = {
             "confusion_matrix": pictures.png(pictures.confusion_matrix(counts, labels)),
             "curves": pictures.png(pictures.curves(truth, evaluation.probabilities, evaluation.classes)),
