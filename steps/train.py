@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             name=model.name,
         )
         tags = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
-        tags["booster_sha256"] = hashlib.sha256(booster).hexdigest()
+        tags[registry.BOOSTER_SHA256] = hashlib.sha256(booster).hexdigest()
         registry.tag(registered, tags)
         run.writes(model=registry.uri_of(registered))
 

@@ -25,6 +25,8 @@ EXAMPLES: list[UserError] = [
     errors.TableVersionGone("/lake/iris@v9", "there is no such version yet", versions="0 to 2"),
     errors.TableUnfit("/lake/iris@v9", ["has no column 'x'"], expected="the columns x", next="ingest again"),
     errors.ModelNotFound("models:/iris/9 does not exist", known=[]),
+    errors.ModelDamaged("models:/iris/9", "MLmodel is gone"),
+    errors.ModelUnreadable("models:/iris/9", "API request failed with code 500"),
     errors.ModelProtected("iris_xgboost_classifier", "ada"),
     errors.PromotionRefused("the verdict is: fail", expected="a version that passed", next="run evaluate"),
     errors.NothingToInferWith("models:/iris/1", "fail", "f1_macro 0.1 is not at least 0.8"),

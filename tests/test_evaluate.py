@@ -166,6 +166,14 @@ def test_a_model_that_learnt_something_passes_by_every_metric(metric: Metric) ->
     assert made.verdict.outcome == "pass", made.verdict.reasons
 
 
+def test_a_lost_champion_is_among_the_reasons_and_does_not_change_the_verdict() -> None:
+    lost = "the champion models:/flowers_model/1 is lost"
+    challenger = loaded(flowers_model(), "models:/flowers_model/2")
+    made = evaluate(flower_parts(), challenger, settings=GOOD, champion=None, lost_champion=lost)
+    alone = evaluate(flower_parts(), challenger, settings=GOOD, champion=None)
+    assert (made.verdict.outcome, made.verdict.reasons) == ("pass", [*alone.verdict.reasons, lost])
+
+
 def test_a_model_with_the_same_split_was_trained_on_no_row_of_the_test_part() -> None:
     assert contend(loaded(flowers_model()), flower_parts().test, target="species")[0].trained_on == 0
 

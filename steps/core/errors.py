@@ -8,14 +8,15 @@ UserError
 |-- SourceUnreadable, ContractBroken                      the source
 |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
 |   TableUnfit
-|-- ModelNotFound, ModelProtected, PromotionRefused,      models
-|   NothingToInferWith
+|-- ModelNotFound, ModelDamaged, ModelUnreadable,         models
+|   ModelProtected, PromotionRefused, NothingToInferWith
 `-- NothingKnown                                          lineage
     StepFailed                                            a step of the workflow; carries that step's own message
 
 Anything else that is raised is a bug of ours and keeps its traceback.
 """
 
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -175,6 +176,30 @@ class ModelNotFound(UserError):
         )
 
 
+class ModelDamaged(UserError):
+    """`what` says which of the version's files are not as they were logged."""
+
+    def __init__(self, uri: str, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{uri} cannot be loaded: {what}",
+            expected="the files that train logged with it",
+            next="run `mlflow run . -e train` and `-e evaluate`: a version that passes takes over the alias staging; "
+            f"or {_another_version(uri)}",
+        )
+
+
+class ModelUnreadable(UserError):
+    """Nothing is known to be wrong with the version itself."""
+
+    def __init__(self, uri: str, reason: object) -> None:
+        super().__init__(
+            f"{uri} cannot be read here: {reason}",
+            expected="an artifact store that answers, and the packages of conda.yaml",
+            next=f"run it again when they are there; or {_another_version(uri)}",
+        )
+
+
 class ModelProtected(UserError):
     def __init__(self, name: str, user: str) -> None:
         super().__init__(
@@ -212,6 +237,12 @@ class StepFailed(UserError):
 
     def __init__(self, step: str, message: str, command: str) -> None:
         Exception.__init__(self, f"{step} failed\n{message}\n  again     {command}")
+
+
+def _another_version(uri: str) -> str:
+    name = shlex.quote(f"name={uri.removeprefix('models:/').rpartition('/')[0]}")
+    command = f"`mlflow run . -e promote -P {name} -P version=N -P alias=staging`"
+    return f"let the alias name another one: {command}, with -P force=true where that did not pass"
 
 
 def listed(title: str, mistakes: Iterable[str]) -> str:

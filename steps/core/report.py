@@ -32,7 +32,8 @@ def render(
     defined. `images` are PNGs by name."""
     metrics = list(dict.fromkeys(name for column in scores.values() for name in column))
     score_rows = [[name, *[_number(column.get(name)) for column in scores.values()]] for name in metrics]
-    measures = list(dict.fromkeys(name for row in per_class.values() for name in row))
+    fullest_first = sorted(per_class.values(), key=len, reverse=True)  # has the measures in their own order
+    measures = list(dict.fromkeys(name for row in fullest_first for name in row))
     class_rows = [
         [label, *[f"{row[name]:.0f}" if name == "rows" else _number(row.get(name)) for name in measures]]
         for label, row in per_class.items()
