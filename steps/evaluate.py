@@ -177,13 +177,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.logs_table(table, context="evaluate")
 
         rows = lake.read(table, columns=settings.training_columns).to_pandas()
-        parts = split.split(split.labelled(rows, settings), split.settings_of(settings))
+        with_label, split_settings = split.labelled(rows, settings), split.settings_of(settings)
+        parts = split.split(with_label, split_settings)
         if parts.test.empty:
             raise TableUnfit(
                 str(table),
                 ["its test part has no labelled row"],
                 expected="rows to judge the model on",
-                next="ingest more rows, or change split in the config",
+                next=f"{split.more_rows(with_label, split_settings)}, or change split in the config",
             )
 
         counts = {f"{name}_rows": len(part) for name, part in asdict(parts).items()}

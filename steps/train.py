@@ -29,7 +29,7 @@ from steps.core import artifact, config, lake, pictures, registry, reuse, scorer
 from steps.core.errors import TableUnfit
 from steps.core.lean_xgboost import xgboost
 from steps.core.parameters import Hyperparameters, parameters
-from steps.core.split import Parts, SplitSettings, labelled, settings_of, split
+from steps.core.split import Parts, SplitSettings, labelled, more_rows, settings_of, split
 
 METRIC = "mlogloss"  # XGBoost's multi-class log loss, nats per row
 REQUIREMENTS = ("mlflow", "xgboost", "pandas", "numpy")  # of the model where it is loaded
@@ -89,11 +89,12 @@ def learn_schema(
     if labels and not parts.validation.empty and not parts.validation[settings.target].isin(labels).any():
         mistakes.append(f"no value of {settings.target} in its validation part is in its train part")
     if mistakes:
+        with_label = pd.concat([parts.train, parts.validation, parts.test])
         raise TableUnfit(
             table_uri,
             mistakes,
             expected=f"rows in all three parts, with at least two values of {settings.target} to tell apart",
-            next="ingest more rows, or change split or target in the config",
+            next=f"{more_rows(with_label, split_settings)}, or change split or target in the config",
         )
     features = [
         scorer.Feature(
