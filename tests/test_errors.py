@@ -24,6 +24,7 @@ EXAMPLES: list[UserError] = [
     errors.TableUnreadable("/lake/iris", "its log is no JSON"),
     errors.TableVersionGone("/lake/iris@v9", "there is no such version yet", versions="0 to 2"),
     errors.TableUnfit("/lake/iris@v9", ["has no column 'x'"], expected="the columns x", next="ingest again"),
+    errors.SourceUnlabelled("/new.csv", "its target, column 'species', is empty in all 12 rows", table="/lake/iris"),
     errors.ModelNotFound("models:/iris/9 does not exist", known=[]),
     errors.ModelDamaged("models:/iris/9", "MLmodel is gone"),
     errors.ModelUnreadable("models:/iris/9", "API request failed with code 500"),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from deltalake import write_deltalake
 from mlflow.entities import Run
 from place import Ended, Finished, Place, datasets_of, rows_of, version_of
 
@@ -114,6 +115,17 @@ def test_infer_again_changes_nothing_and_another_model_does(trained: Place, mode
         == f"infer: predictions = {lake}/iris_predictions@v1\n"
     )
     assert rows_of(f"{lake}/iris_predictions")["model_uri"].unique().to_pylist() == [other]
+
+
+def test_rows_without_labels_are_predicted_from_a_table_of_their_own(trained: Place) -> None:
+    """As ingest says that refuses them."""
+    rows = rows_of(trained.lake("iris")).drop_columns(["species"])
+    write_deltalake(trained.folder / "new flowers", rows)
+    lake = trained.folder / "predicted new"
+    ended = trained.step("infer", table=trained.folder / "new flowers", lake=lake)
+    assert done(ended) == f"infer: predictions = {lake}/iris_predictions@v0\n"
+    assert rows_of(f"{lake}/iris_predictions")["prediction"].null_count == 0
+    assert rows_of(f"{lake}/iris_predictions").num_rows == 150
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ UserError
 |-- JavaUnusable, SparkUnavailable                        the machine
 |-- TrackingUnavailable, LakeUndefined,                   where things live
 |   ObjectStoreUnavailable, TableBusy, LeaseLost
-|-- SourceUnreadable, ContractBroken                      the source
+|-- SourceUnreadable, ContractBroken, SourceUnlabelled    the source
 |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
 |   TableUnfit
 |-- ModelNotFound, ModelDamaged, ModelUnreadable,         models
@@ -135,6 +135,17 @@ class ContractBroken(UserError):
             listed(f"source {uri} breaks the contract of its config; nothing was written", mistakes),
             expected="rows that keep the types and rules under `columns`",
             next="correct the source, or the columns in the config",
+        )
+
+
+class SourceUnlabelled(UserError):
+    def __init__(self, uri: str, reason: str, *, table: str) -> None:
+        super().__init__(
+            f"source {uri} has no labels: {reason}; nothing was written",
+            expected=f"rows with labels, to be the newest version of {table}, from which train and evaluate learn",
+            next="correct the source. To predict rows without labels, keep them in one source with labelled ones "
+            "(train and evaluate leave them out, infer predicts all), or write them as a Delta table of their own, "
+            "with columns named as in the config, and run `mlflow run . -e infer -P table=PATH`",
         )
 
 
