@@ -210,7 +210,8 @@ def test_a_champion_whose_store_does_not_answer_is_not_lost(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_MAX_ATTEMPTS"):
+        monkeypatch.setenv(name, "1")
     sources = {
         "proxied, does not answer": "http://127.0.0.1:9/api/2.0/mlflow-artifacts/artifacts/model",
         "proxied, answers with 500": f"{failing_store}/api/2.0/mlflow-artifacts/artifacts/model",
