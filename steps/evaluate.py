@@ -2,23 +2,24 @@
 
 Reads   the table's test part, which no model with the same split was trained on; the train part's class shares
 Writes  metrics, pictures and report.html; the verdict on the version; on a pass the alias `staging` moves to it
-Hands on  output.verdict (pass, fail or undecided), output.champion (what `staging` names afterwards; "" for nothing)
-Fails   TableNotFound, TableVersionGone, TableUnfit, ModelNotFound
+Hands on  output.verdict (pass, fail or undecided), output.champion (what `staging` names afterwards; "" for nothing, or
+        for a version whose files are lost)
+Fails   TableNotFound, TableVersionGone, TableUnfit, ModelNotFound, ModelDamaged; ModelUnreadable, also for a champion:
+        only one that is known to be lost counts as none
 """
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
-from sklearn.metrics import confusion_matrix
 
-from steps.core import artifact, config, gate, lake, metrics, pictures, registry, report, reuse, runs, split, step
-from steps.core.errors import TableUnfit
+from steps.core import artifact, config, gate, lake, metrics, pictures, registry, report, reuse, split, step
+from steps.core.errors import ModelDamaged, TableUnfit
 from steps.core.parameters import parameters
 
 BASELINE = "baseline"
@@ -48,15 +49,24 @@ def evaluate(
     *,
     settings: config.Config,
     champion: artifact.LoadedModel | None,
+    lost_champion: str = "",
 ) -> Evaluation:
-    """Score `model`, the baseline and `champion` on `parts.test` and ask the gate."""
+    """Score `model`, the baseline and `champion` on `parts.test` and ask the gate.
+
+    `lost_champion` says why the champion cannot be among them, "" when it is or there is none.
+    """
     truth = parts.test[settings.target].to_numpy()
     classes = model.scorer.schema.classes
     shares = metrics.baseline(parts.train[settings.target].to_numpy(), classes, rows=len(truth))
     judged, probabilities = contend(model, parts.test, target=settings.target)
     naive = gate.Candidate(name=BASELINE, scores={} if judged.unfit else metrics.scores(truth, shares, classes))
     rival = contend(champion, parts.test, target=settings.target)[0] if champion else None
-    verdict = gate.judge(settings.gate, model=judged, baseline=naive, champion=rival)
+    if probabilities is not None:
+        judged = replace(judged, by_chance=metrics.by_chance(settings.gate.metric, truth, probabilities, classes))
+    test_rows = {str(label): int((truth == label).sum()) for label in dict.fromkeys([*classes, *truth.tolist()])}
+    verdict = gate.judge(settings.gate, model=judged, baseline=naive, champion=rival, test_rows=test_rows)
+    if lost_champion:
+        verdict = replace(verdict, reasons=[*verdict.reasons, lost_champion])
     contenders = [judged, naive, *([rival] if rival and rival.name != judged.name else [])]
     return Evaluation(
         verdict=verdict,
@@ -106,8 +116,7 @@ def _log(evaluation: Evaluation, *, truth: np.ndarray, model_uri: str, facts: Ma
     by_class = {}
     if evaluation.probabilities is not None:
         labels = [str(label) for label in evaluation.classes]
-        predicted = np.asarray(evaluation.classes)[evaluation.probabilities.argmax(axis=1)]
-        counts = confusion_matrix(truth, predicted, labels=list(evaluation.classes))
+        counts = metrics.confusion(truth, evaluation.probabilities, evaluation.classes)
         images = {
             "confusion_matrix": pictures.png(pictures.confusion_matrix(counts, labels)),
             "curves": pictures.png(pictures.curves(truth, evaluation.probabilities, evaluation.classes)),
@@ -132,13 +141,25 @@ def _log(evaluation: Evaluation, *, truth: np.ndarray, model_uri: str, facts: Ma
         mlflow.log_artifacts(folder)
 
 
-def _pass_the_gate(version: ModelVersion, verdict: gate.Verdict, run_id: str) -> ModelVersion | None:
-    """Record the verdict and, on a pass, move `staging`; returns what it names then."""
+def _load_champion(version: ModelVersion | None) -> tuple[artifact.LoadedModel | None, str]:
+    """The champion, and why it is lost where it is. Its damage is not the candidate's, which must not wait for it."""
+    if version is None:
+        return None, ""
+    try:
+        return artifact.load(version), ""
+    except ModelDamaged as err:
+        return (
+            None,
+            f"the champion {registry.uri_of(version)} is lost ({err.what}), so it is compared with the baseline alone",
+        )
+
+
+def _pass_the_gate(version: ModelVersion, verdict: gate.Verdict, run_id: str) -> bool:
+    """Record the verdict and, on a pass, move `staging`."""
     registry.record_verdict(version, verdict=verdict.outcome, reasons=verdict.reasons, run_id=run_id)
     if verdict.outcome == "pass":
         registry.move_alias(version, registry.STAGING, how="gate")
-        return version
-    return registry.champion(version.name)
+    return verdict.outcome == "pass"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -156,13 +177,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.logs_table(table, context="evaluate")
 
         rows = lake.read(table, columns=settings.training_columns).to_pandas()
-        parts = split.split(split.labelled(rows, settings), split.settings_of(settings))
+        with_label, split_settings = split.labelled(rows, settings), split.settings_of(settings)
+        parts = split.split(with_label, split_settings)
         if parts.test.empty:
             raise TableUnfit(
                 str(table),
                 ["its test part has no labelled row"],
                 expected="rows to judge the model on",
-                next="ingest more rows, or change split in the config",
+                next=f"{split.more_rows(with_label, split_settings)}, or change split in the config",
             )
 
         counts = {f"{name}_rows": len(part) for name, part in asdict(parts).items()}
@@ -172,17 +194,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             "model run": version.run_id or "",
         }
         with registry.deciding(version.name):  # the champion that is judged against is the one that is replaced
-            champion_version = registry.champion(version.name)
-            champion = artifact.load(champion_version) if champion_version else None
+            champion, lost = _load_champion(registry.champion(version.name))
+            if lost:
+                run.warns(lost)
             run.reads(champion=champion.uri if champion else "")
-            evaluation = evaluate(parts, model, settings=settings, champion=champion)
+            evaluation = evaluate(parts, model, settings=settings, champion=champion, lost_champion=lost)
             _log(evaluation, truth=parts.test[settings.target].to_numpy(), model_uri=model.uri, facts=facts)
-            champion_now = _pass_the_gate(version, evaluation.verdict, run.run_id)
-        mlflow.set_tag(step.REASONS, "; ".join(evaluation.verdict.reasons)[: runs.TAG_CHARACTERS])
-        run.writes(
-            verdict=evaluation.verdict.outcome,
-            champion=registry.uri_of(champion_now) if champion_now else "",
-        )
+            passed = _pass_the_gate(version, evaluation.verdict, run.run_id)
+        run.explains(evaluation.verdict.reasons)
+        usable = model if passed else champion
+        run.writes(verdict=evaluation.verdict.outcome, champion=usable.uri if usable else "")
 
 
 if __name__ == "__main__":

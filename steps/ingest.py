@@ -3,7 +3,7 @@
 Reads   the config's source: a scikit-learn table, or csv, json, parquet, delta by path
 Writes  <lake>/<name>: the contract's columns; a new version only when rows or types changed
 Hands on  output.table, the pinned URI
-Fails   SourceUnreadable, ContractBroken (every broken rule at once); the table is then as it was
+Fails   SourceUnreadable, ContractBroken (every broken rule at once), SourceUnlabelled; the table is then as it was
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
 from steps.core import commit, config, contract, lake, reader, reuse, source, spark, step
-from steps.core.errors import ContractBroken
+from steps.core.errors import ContractBroken, SourceUnlabelled
 from steps.core.parameters import parameters
 
 
@@ -54,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             if 0 < size_bytes < spark.SMALL_BYTES:  # read once, so that what is written is what was checked
                 raw = raw.localCheckpoint(eager=False)
             if absent := contract.missing(settings.columns, raw.columns):
+                if set(absent) == set(
+                    contract.missing({settings.target: settings.columns[settings.target]}, raw.columns)
+                ):
+                    raise SourceUnlabelled(given.uri, absent[0], table=str(table))
                 raise ContractBroken(given.uri, absent)
             try:
                 found = contract.inspect(raw, settings.columns)
@@ -61,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise reader.unreadable(given, err) from err
             if not found.rows:
                 raise ContractBroken(given.uri, ["it has no rows"])
+            if found.is_only_empty(settings.target):
+                reason = f"its target, column {settings.target!r}, is empty in all {found.rows} rows"
+                raise SourceUnlabelled(given.uri, reason, table=str(table))
             if found.mistakes:
                 raise ContractBroken(given.uri, found.mistakes)
             rows = contract.conform(raw, settings.columns)

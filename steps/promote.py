@@ -3,8 +3,8 @@
 Reads   the version's verdict, the alias's history
 Writes  the alias and one entry of its history (who, when, from, to) on the registered model
 Hands on  output.model, what the alias names afterwards
-Fails   ModelNotFound; PromotionRefused when the verdict is not a pass (unless force=true) or there is nothing
-        to go back to
+Fails   ModelNotFound, ModelDamaged; PromotionRefused when the verdict is not a pass (unless force=true) or there is
+        nothing to go back to
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Literal
 
 from mlflow.entities.model_registry import ModelVersion
 
-from steps.core import config, lake, registry, step
+from steps.core import config, lake, model_files, registry, step
 from steps.core.errors import PromotionRefused
 from steps.core.parameters import parameters
 
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with registry.deciding(name):
             version = choose(name, parameters.version, parameters.alias)
             verdict = _accepted(version, force=parameters.force)
+            model_files.fetch(version)  # an alias that names what cannot be loaded helps nobody, forced or not
             moved = registry.move_alias(version, parameters.alias, how=how)
         run.reads(version=registry.uri_of(version))
         run.ran_with(verdict=verdict, moved=moved)

@@ -29,7 +29,7 @@ from steps.core import artifact, config, lake, pictures, registry, reuse, scorer
 from steps.core.errors import TableUnfit
 from steps.core.lean_xgboost import xgboost
 from steps.core.parameters import Hyperparameters, parameters
-from steps.core.split import Parts, SplitSettings, labelled, settings_of, split
+from steps.core.split import Parts, SplitSettings, labelled, more_rows, settings_of, split
 
 METRIC = "mlogloss"  # XGBoost's multi-class log loss, nats per row
 REQUIREMENTS = ("mlflow", "xgboost", "pandas", "numpy")  # of the model where it is loaded
@@ -89,11 +89,12 @@ def learn_schema(
     if labels and not parts.validation.empty and not parts.validation[settings.target].isin(labels).any():
         mistakes.append(f"no value of {settings.target} in its validation part is in its train part")
     if mistakes:
+        with_label = pd.concat([parts.train, parts.validation, parts.test])
         raise TableUnfit(
             table_uri,
             mistakes,
             expected=f"rows in all three parts, with at least two values of {settings.target} to tell apart",
-            next="ingest more rows, or change split or target in the config",
+            next=f"{more_rows(with_label, split_settings)}, or change split or target in the config",
         )
     features = [
         scorer.Feature(
@@ -218,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         tags = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
         tags[registry.TABLE_IDENTITY] = inputs["table.identity"]
-        tags["booster_sha256"] = hashlib.sha256(booster).hexdigest()
+        tags[registry.BOOSTER_SHA256] = hashlib.sha256(booster).hexdigest()
         registry.tag(registered, tags)
         run.writes(model=registry.uri_of(registered))
 

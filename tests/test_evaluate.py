@@ -1,5 +1,7 @@
 """A model beside a naive baseline and the champion on the test part, and what the gate says of them."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,9 @@ import sklearn.metrics
 from small import fit, flower_parts, flowers, flowers_config, flowers_model, loaded
 
 from steps.core import split
+from steps.core.config import Metric
 from steps.core.split import Parts
-from steps.evaluate import contend, evaluate
+from steps.evaluate import Evaluation, contend, evaluate
 
 GOOD = flowers_config(gate={"metric": "f1_macro", "at_least": 0.7, "over_baseline": 0.05, "below_champion": 0.01})
 
@@ -104,14 +107,71 @@ def test_a_champion_that_does_not_fit_the_table_leaves_it_undecided() -> None:
     assert "models:/flowers_model/1" in made.scores
 
 
-def test_one_class_in_the_test_part_leaves_the_auc_undecided() -> None:
-    """E01: nan is never a score."""
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_one_class_in_the_test_part_is_undecided_by_every_metric(metric: Metric) -> None:
     parts = flower_parts()
     one = other(parts, test=parts.test[parts.test["species"] == "setosa"])
-    settings = flowers_config(gate={"metric": "roc_auc"})
+    settings = flowers_config(gate={"metric": metric})
     made = evaluate(one, loaded(flowers_model()), settings=settings, champion=None)
     assert made.verdict.outcome == "undecided"
+    assert made.verdict.reasons[0].startswith("the test part holds one class, setosa, and so cannot tell a model")
+
+
+def test_a_class_without_a_row_in_the_test_part_leaves_the_auc_undecided() -> None:
+    """E01: nan is never a score."""
+    parts = flower_parts()
+    two = other(parts, test=parts.test[parts.test["species"] != "setosa"])
+    settings = flowers_config(gate={"metric": "roc_auc"})
+    made = evaluate(two, loaded(flowers_model()), settings=settings, champion=None)
+    assert made.verdict.outcome == "undecided"
     assert "has no roc_auc: the test part does not hold every class" in made.verdict.reasons[0]
+    assert made.verdict.reasons[-1] == "few rows of a class in the test part: setosa 0"
+
+
+def learnt(rows: pd.DataFrame, *, metric: Metric) -> Evaluation:
+    """A model of the one column x, trained and judged by the gate's defaults with this metric."""
+    settings = flowers_config(
+        columns={"x": {"type": "double"}, "label": {"type": "string"}}, target="label", gate={"metric": metric}
+    )
+    parts = split.split(rows, split.settings_of(settings))
+    return evaluate(parts, loaded(fit(settings, parts)), settings=settings, champion=None)
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_a_coin_that_is_flipped_does_not_pass_by_any_metric(metric: Metric) -> None:
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        coins = pd.DataFrame({"x": random.random(180), "label": random.choice(["heads", "tails"], 180).astype(object)})
+        made = learnt(coins, metric=metric)
+        assert made.verdict.outcome != "pass", (seed, made.verdict.reasons)
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_a_model_that_never_predicts_the_rare_class_does_not_pass_by_any_metric(metric: Metric) -> None:
+    random = np.random.default_rng(4)
+    rows = pd.DataFrame({"x": random.random(700), "label": np.where(random.random(700) < 0.02, "rare", "often")})
+    made = learnt(rows.astype({"label": object}), metric=metric)
+    assert made.probabilities is not None
+    assert {made.classes[i] for i in made.probabilities.argmax(axis=1)} == {"often"}
+    assert made.verdict.outcome != "pass", made.verdict.reasons
+    assert "a tie, better is wanted" in made.verdict.reasons[0] or metric in ("log_loss", "roc_auc")
+    assert "it may be chance" in made.verdict.reasons[-2]
+    assert made.verdict.reasons[-1].startswith("few rows of a class in the test part: rare ")
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_a_model_that_learnt_something_passes_by_every_metric(metric: Metric) -> None:
+    settings = flowers_config(gate={"metric": metric})
+    made = evaluate(flower_parts(), loaded(flowers_model()), settings=settings, champion=None)
+    assert made.verdict.outcome == "pass", made.verdict.reasons
+
+
+def test_a_lost_champion_is_among_the_reasons_and_does_not_change_the_verdict() -> None:
+    lost = "the champion models:/flowers_model/1 is lost"
+    challenger = loaded(flowers_model(), "models:/flowers_model/2")
+    made = evaluate(flower_parts(), challenger, settings=GOOD, champion=None, lost_champion=lost)
+    alone = evaluate(flower_parts(), challenger, settings=GOOD, champion=None)
+    assert (made.verdict.outcome, made.verdict.reasons) == ("pass", [*alone.verdict.reasons, lost])
 
 
 def test_a_model_with_the_same_split_was_trained_on_no_row_of_the_test_part() -> None:

@@ -9,10 +9,11 @@ from small import QUICK
 
 from steps.core.config import Gate, Metric
 from steps.core.gate import Candidate, Verdict, judge
-from steps.core.metrics import SMALLER_IS_BETTER
+from steps.core.metrics import SAME, SMALLER_IS_BETTER
 
 METRICS = st.sampled_from(get_args(Metric))
 SCORES = st.floats(0, 1)
+ROWS = {"setosa": 40, "versicolor": 30}  # of each class in the test part
 GATES = st.builds(
     Gate,
     metric=METRICS,
@@ -26,12 +27,21 @@ def candidate(name: str, score: float | None = None, *, metric: str = "f1_macro"
     return Candidate(name=name, scores={} if score is None else {metric: score}, **changes)  # type: ignore[arg-type]
 
 
-def verdict(gate: Gate, model: float | None, baseline: float | None, champion: float | None = None) -> Verdict:
+def verdict(
+    gate: Gate,
+    model: float | None,
+    baseline: float | None,
+    champion: float | None = None,
+    *,
+    test_rows: dict[str, int] = ROWS,
+    by_chance: float = 0.01,
+) -> Verdict:
     return judge(
         gate,
-        model=candidate("model", model, metric=gate.metric),
+        model=candidate("model", model, metric=gate.metric, by_chance=by_chance),
         baseline=candidate("baseline", baseline, metric=gate.metric),
         champion=None if champion is None else candidate("champion", champion, metric=gate.metric),
+        test_rows=test_rows,
     )
 
 
@@ -43,7 +53,10 @@ def verdict(gate: Gate, model: float | None, baseline: float | None, champion: f
         (Gate(over_baseline=0.1), 0.4, None, "pass"),  # the baseline has 0.3: a binary 0.4 - 0.3 is below 0.1
         (Gate(over_baseline=0.1), 0.399, None, "fail"),
         (Gate(over_baseline=-0.1), 0.2, None, "pass"),
-        (Gate(), 0.3, None, "pass"),
+        (Gate(), 0.3001, None, "pass"),
+        (Gate(), 0.3, None, "fail"),  # as good as the baseline is not good enough
+        (Gate(over_baseline=-0.01), 0.3, None, "pass"),  # unless the config says so
+        (Gate(over_baseline=1e-15), 0.3, None, "fail"),
         (Gate(), 0.29, None, "fail"),
         (Gate(below_champion=0.01), 0.89, 0.9, "pass"),
         (Gate(below_champion=0.01), 0.88, 0.9, "fail"),
@@ -111,6 +124,7 @@ def test_a_metric_that_is_missing_anywhere_leaves_it_undecided(gate: Gate, score
         model=candidate("model", scores[0], metric=gate.metric),
         baseline=candidate("baseline", scores[1], metric=gate.metric),
         champion=candidate("champion", scores[2], metric=gate.metric),
+        test_rows=ROWS,
     )
     names = [name for name, score in zip(("model", "baseline", "champion"), scores, strict=True) if score is None]
     assert made.outcome == "undecided"
@@ -122,20 +136,33 @@ def test_a_metric_that_is_missing_anywhere_leaves_it_undecided(gate: Gate, score
 def test_rows_of_the_test_part_that_a_rival_was_trained_on_leave_it_undecided(who: str) -> None:
     """However good its score, as it says nothing."""
     rivals = {name: candidate(name, 1.0, trained_on=9 if name == who else 0) for name in ("model", "champion")}
-    made = judge(Gate(), model=rivals["model"], baseline=candidate("baseline", 0.3), champion=rivals["champion"])
+    made = judge(
+        Gate(),
+        model=rivals["model"],
+        baseline=candidate("baseline", 0.3),
+        champion=rivals["champion"],
+        test_rows=ROWS,
+    )
     assert made.outcome == "undecided"
     assert made.reasons == [f"{who} was trained on 9 rows of the test part (another split)"]
 
 
 def test_a_champion_that_cannot_be_scored_leaves_it_undecided_with_its_own_reason() -> None:
     champion = candidate("champion", unfit="the table has no column x")
-    made = judge(Gate(), model=candidate("model", 0.9), baseline=candidate("baseline", 0.3), champion=champion)
+    made = judge(
+        Gate(),
+        model=candidate("model", 0.9),
+        baseline=candidate("baseline", 0.3),
+        champion=champion,
+        test_rows=ROWS,
+    )
     assert made == Verdict(outcome="undecided", reasons=["champion cannot be scored: the table has no column x"])
 
 
 def test_the_champion_itself_is_not_held_against_itself() -> None:
     model = candidate("models:/iris/3", 0.9)
-    made = judge(Gate(at_least=0.8), model=model, baseline=candidate("baseline", 0.3), champion=model)
+    gate = Gate(at_least=0.8)
+    made = judge(gate, model=model, baseline=candidate("baseline", 0.3), champion=model, test_rows=ROWS)
     assert (made.outcome, len(made.reasons)) == ("pass", 2)
 
 
@@ -150,3 +177,82 @@ def test_there_is_a_reason_for_every_comparison_good_or_bad() -> None:
 
 def test_a_limit_on_log_loss_is_told_as_at_most() -> None:
     assert verdict(Gate(metric="log_loss", at_least=0.5), 0.4, 1.0).reasons[0] == "log_loss 0.4000 is at most 0.5"
+
+
+class TestTies:
+    """By default nothing moves without proof, whatever the metric."""
+
+    @pytest.mark.parametrize("metric", get_args(Metric))
+    def test_a_tie_with_the_baseline_fails_and_says_that_it_is_one(self, metric: Metric) -> None:
+        made = verdict(Gate(metric=metric), 0.3889, 0.3889)
+        assert made.outcome == "fail"
+        assert made.reasons == [f"{metric} 0.3889 against 0.3889 of baseline: a tie, better is wanted"]
+
+    @pytest.mark.parametrize("metric", get_args(Metric))
+    @pytest.mark.parametrize("noise", [1e-16, -1e-16, 1e-13, -1e-13, SAME / 2])
+    def test_what_the_order_of_additions_can_do_is_a_tie(self, metric: Metric, noise: float) -> None:
+        assert verdict(Gate(metric=metric), 0.3889 + noise, 0.3889).outcome == "fail"
+
+    @pytest.mark.parametrize("metric", get_args(Metric))
+    def test_one_row_of_a_hundred_million_is_no_tie(self, metric: Metric) -> None:
+        sign = -1 if metric in SMALLER_IS_BETTER else 1
+        made = verdict(Gate(metric=metric), 0.5 + sign * 1e-8, 0.5)
+        assert (made.outcome, made.reasons[0].partition(": ")[2]) == ("pass", "1e-08 better, better is wanted")
+
+    @pytest.mark.parametrize("metric", get_args(Metric))
+    def test_a_tie_with_the_champion_passes(self, metric: Metric) -> None:
+        worst = 2.0 if metric in SMALLER_IS_BETTER else 0.1
+        made = verdict(Gate(metric=metric), 0.9, worst, 0.9)
+        assert made.outcome == "pass"
+        assert made.reasons[-1] == f"{metric} 0.9000 against 0.9000 of champion: a tie, at most 0 worse is allowed"
+
+
+class TestWhatTheTestPartCannotTell:
+    @pytest.mark.parametrize("metric", get_args(Metric))
+    @pytest.mark.parametrize("score", [0.0, 0.5, 1.0])
+    def test_one_class_is_undecided_by_every_metric_and_score(self, metric: Metric, score: float) -> None:
+        made = verdict(Gate(metric=metric, over_baseline=-1), score, 0.5, test_rows={"setosa": 9, "versicolor": 0})
+        assert made.outcome == "undecided"
+        assert made.reasons == [
+            "the test part holds one class, setosa, and so cannot tell a model that learnt something from one that did "
+            "not: ingest more rows, or change split in the config",
+            "few rows of a class in the test part: versicolor 0",
+        ]
+
+    def test_a_score_that_shuffled_labels_reach_too_is_undecided(self) -> None:
+        chance = "it may be chance: 6% of the shuffles of the test part's labels give as good a score, at most 5%"
+        made = verdict(Gate(), 0.5, 0.3, by_chance=0.06)
+        assert made.outcome == "undecided"
+        assert made.reasons[-1].startswith(chance)
+        assert verdict(Gate(), 0.5, 0.3, by_chance=0.05).outcome == "pass"
+
+    def test_a_score_that_is_too_low_fails_also_when_it_may_be_chance(self) -> None:
+        made = verdict(Gate(), 0.3, 0.3, by_chance=1.0)
+        assert made.outcome == "fail"
+        assert made.reasons[-1].startswith("it may be chance: 100% of the shuffles")
+
+    def test_a_margin_below_0_asks_for_no_proof(self) -> None:
+        assert verdict(Gate(over_baseline=-0.1), 0.3, 0.3, by_chance=1.0).outcome == "pass"
+
+    def test_a_class_with_a_handful_of_rows_is_named_and_does_not_change_the_verdict(self) -> None:
+        made = verdict(Gate(), 0.9, 0.3, test_rows={"setosa": 40, "versicolor": 5, "peony": 6, "rose": 0})
+        assert made.outcome == "pass"
+        assert made.reasons[1:] == ["few rows of a class in the test part: versicolor 5, rose 0"]
+
+    def test_of_many_such_classes_some_are_named_and_the_rest_is_counted(self) -> None:
+        made = verdict(Gate(), 0.2, 0.3, test_rows={f"c{n}": 1 for n in range(9)})
+        assert made.reasons[-1].endswith(": c0 1, c1 1, c2 1, c3 1, c4 1 and 4 classes more")
+
+
+@QUICK
+@given(
+    GATES, SCORES, SCORES, st.none() | SCORES, st.floats(0, 1), st.dictionaries(st.text(max_size=3), st.integers(0, 99))
+)
+def test_a_pass_always_has_proof(
+    gate: Gate, model: float, baseline: float, champion: float | None, by_chance: float, test_rows: dict[str, int]
+) -> None:
+    made = verdict(gate, model, baseline, champion, test_rows=test_rows, by_chance=by_chance)
+    if made.outcome == "pass":
+        assert sum(rows > 0 for rows in test_rows.values()) > 1
+        assert gate.over_baseline < 0 or by_chance <= 0.05
+        assert gate.over_baseline < 0 or (model < baseline if gate.metric in SMALLER_IS_BETTER else model > baseline)

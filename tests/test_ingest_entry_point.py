@@ -287,3 +287,50 @@ def test_every_mistake_in_the_rows_is_reported_at_once(place: Place) -> None:
         "column 'species': 2 of 150 rows are none of setosa, versicolor, virginica, such as 'rose'",
         "column 'sepal_width': 1 of 150 rows are not of type double, such as 'wide'",
     )
+
+
+UNLABELLED = ["its target, column 'species', is empty in all 150 rows; nothing was written", "-e infer -P table=PATH"]
+
+
+@pytest.mark.parametrize(
+    ("required", "label"), [(False, None), (True, None), (False, "  ")], ids=["empty", "empty and required", "blank"]
+)
+def test_rows_without_any_label_are_refused_and_the_table_stays(
+    place: Place, required: bool, label: str | None
+) -> None:
+    name = f"labels{int(required)}{len(label or '')}"
+    source = place.folder / f"{name}.csv"
+    columns = {**COLUMNS, "species": {"type": "string", "required": required}}
+    config = place.config(name=name, source={"uri": str(source)}, columns=columns)
+    flowers().to_csv(source, index=False)
+    assert place.step("ingest", config=config).exit_code == 0
+    flowers().assign(species=label).to_csv(source, index=False)
+    ended = place.step("ingest", config=config)
+    assert ended.exit_code == 1
+    assert f"SourceUnlabelled: source {source} has no labels: " in ended.err
+    assert [text for text in UNLABELLED if text not in ended.err] == []
+    assert version_of(place.lake(name)) == 0
+
+
+def test_a_source_without_the_targets_column_is_told_what_to_do_with_rows_to_predict(place: Place) -> None:
+    flowers().drop(columns="species").to_csv(place.folder / "featuresonly.csv", index=False)
+    config = place.config(name="featuresonly", source={"uri": "featuresonly.csv"}, columns=COLUMNS)
+    ended = place.step("ingest", config=config)
+    said = ["SourceUnlabelled", "column 'species': the source has no 'species'", "nothing was written", UNLABELLED[1]]
+    refused(place, "featuresonly", ended, *said)
+
+
+def test_labels_of_another_type_are_a_broken_contract_and_not_missing(place: Place) -> None:
+    source = place.folder / "othertype.csv"
+    flowers().to_csv(source, index=False)
+    ended = ingest(place, "othertype", source, {**dict.fromkeys(FEATURES, "double"), "species": "long"})
+    refused(place, "othertype", ended, "ContractBroken", "column 'species': 150 of 150 rows are not of type long")
+
+
+def test_some_labels_are_enough(place: Place) -> None:
+    rows = flowers()
+    rows.loc[1:, "species"] = None
+    rows.to_csv(place.folder / "some.csv", index=False)
+    config = place.config(name="some", source={"uri": "some.csv"}, columns=COLUMNS)
+    assert place.step("ingest", config=config).exit_code == 0
+    assert table(place, "some")["species"].null_count == 149

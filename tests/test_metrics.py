@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from small import QUICK
 
 from steps.core import metrics
+from steps.core.config import Metric
 
 Label = str | int | bool
 KINDS: list[tuple[Label, ...]] = [("a", "b", "c"), (3, 7, 10), (False, True), ("yes", "no"), (0, 1)]
@@ -98,10 +100,37 @@ def test_each_class_has_its_own_numbers(seed: int, classes: tuple[Label, ...]) -
     assert list(found) == [str(label) for label in classes]
     for label in classes:
         hit, guessed, actual = counts(truth, chosen(probabilities, classes), label)
-        precision, recall = hit / guessed if guessed else 0.0, hit / actual
-        f1 = 2 * precision * recall / (precision + recall) if hit else 0.0
-        expected = {"precision": precision, "recall": recall, "f1": f1, "rows": actual}
+        expected = {"recall": hit / actual, "f1": 2 * hit / (guessed + actual), "rows": actual}
+        if guessed:
+            expected["precision"] = hit / guessed
         assert found[str(label)] == pytest.approx(expected)
+
+
+def test_what_is_not_defined_of_a_class_is_left_out() -> None:
+    """Never 0.0: `never` is not predicted, `absent` has no row, `nowhere` neither."""
+    truth = np.array(["a", "a", "never"], dtype=object)
+    found = metrics.per_class(truth, np.eye(4)[[0, 2, 0]], ("a", "never", "absent", "nowhere"))
+    assert found == {
+        "a": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "rows": 2},
+        "never": {"recall": 0.0, "f1": 0.0, "rows": 1},
+        "absent": {"precision": 0.0, "f1": 0.0, "rows": 0},
+        "nowhere": {"rows": 0},
+    }
+
+
+@QUICK
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6))
+def test_what_is_defined_of_a_class_is_what_scikit_learn_says(seed: int, rows: int) -> None:
+    random, classes = np.random.default_rng(seed), ("a", "b", "c")
+    truth, probabilities = random.choice(np.array(classes, dtype=object), rows), random.random((rows, 3))
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        truth, chosen(probabilities, classes), labels=list(classes), zero_division=np.nan
+    )
+    for position, numbers in enumerate(metrics.per_class(truth, probabilities, classes).values()):
+        theirs = dict(
+            zip(("precision", "recall", "f1", "rows"), (float(values[position]) for values in expected), strict=True)
+        )
+        assert numbers == pytest.approx({name: value for name, value in theirs.items() if not math.isnan(value)})
 
 
 def test_a_perfect_model_has_the_best_of_everything() -> None:
@@ -123,9 +152,65 @@ def test_auc_is_left_out_when_a_class_has_no_row() -> None:
     assert "roc_auc" not in metrics.scores(truth, probabilities, ("a", "b", "c"))
 
 
+def test_auc_is_left_out_when_there_is_one_class() -> None:
+    assert "roc_auc" not in metrics.scores(np.array(["a", "a"], dtype=object), np.ones((2, 1)), ("a",))
+
+
 def test_macro_averages_are_over_the_classes_that_there_are() -> None:
     truth, probabilities = np.array(["a", "b"], dtype=object), np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]])
     assert metrics.scores(truth, probabilities, ("a", "b", "c"))["f1_macro"] == 1.0
+
+
+def test_a_row_that_is_taken_for_a_class_without_rows_counts_against_its_own() -> None:
+    truth, probabilities = np.array(["a", "a", "b"], dtype=object), np.eye(3)[[0, 2, 1]]
+    found = metrics.scores(truth, probabilities, ("a", "b", "c"))
+    assert found["recall_macro"] == pytest.approx((1 / 2 + 1) / 2)
+    assert found["f1_macro"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_never_trying_the_rare_class_does_not_raise_macro_precision() -> None:
+    truth = np.array(["often"] * 98 + ["rare"] * 2, dtype=object)
+    never, tries = np.eye(2)[[0] * 100], np.eye(2)[[0] * 97 + [1, 1, 1]]
+    precision = [metrics.scores(truth, each, ("often", "rare"))["precision_macro"] for each in (never, tries)]
+    assert precision == pytest.approx([0.98 / 2, (1 + 2 / 3) / 2])
+
+
+class TestByChance:
+    @pytest.mark.parametrize("metric", get_args(Metric))
+    def test_what_knows_the_labels_is_hardly_ever_reached_by_chance(self, metric: Metric) -> None:
+        truth, probabilities = example(1, ("a", "b", "c"))
+        assert metrics.by_chance(metric, truth, probabilities, ("a", "b", "c")) == 0.01
+
+    @pytest.mark.parametrize("metric", get_args(Metric))
+    def test_what_answers_the_same_to_every_row_is_always_reached(self, metric: Metric) -> None:
+        truth, _ = example(1, ("a", "b", "c"))
+        constant = np.tile([0.5, 0.3, 0.2], (len(truth), 1))
+        assert metrics.by_chance(metric, truth, constant, ("a", "b", "c")) == 1.0
+
+    @pytest.mark.parametrize("metric", get_args(Metric))
+    def test_of_coins_that_are_flipped_one_in_twenty_looks_as_if_it_knew(self, metric: Metric) -> None:
+        """At the level that the gate takes, by any metric: a test of that level is wrong so often, and no oftener."""
+        random, classes = np.random.default_rng(5), ("heads", "tails")
+        lucky = 0
+        for _ in range(200):
+            truth = random.choice(np.array(classes, dtype=object), 40)
+            heads = random.random(40)
+            lucky += metrics.by_chance(metric, truth, np.stack([heads, 1 - heads], axis=1), classes) <= 0.05
+        assert lucky <= 20  # 10 are expected; 21 or more come up once in a thousand times
+
+    def test_a_metric_that_is_not_defined_proves_nothing(self) -> None:
+        assert metrics.by_chance("roc_auc", np.array(["a", "a"], dtype=object), np.eye(2), ("a", "b")) == 1.0
+
+    def test_a_perfect_score_on_too_few_rows_may_be_chance(self) -> None:
+        """Three rows of two classes in any order: one in three is right."""
+        truth = np.array(["a", "b", "b"], dtype=object)
+        assert metrics.by_chance("accuracy", truth, np.eye(2)[[0, 1, 1]], ("a", "b")) == pytest.approx(1 / 3, abs=0.15)
+
+    @pytest.mark.parametrize("metric", get_args(Metric))
+    def test_it_is_the_same_each_time(self, metric: Metric) -> None:
+        truth, _ = example(1, ("a", "b"))
+        guess = np.random.default_rng(2).random((len(truth), 2))
+        assert len({metrics.by_chance(metric, truth, guess, ("a", "b")) for _ in range(3)}) == 1
 
 
 @QUICK

@@ -116,3 +116,16 @@ def test_a_model_that_could_not_be_scored_still_has_a_page() -> None:
 def test_rows_of_a_class_are_shown_as_a_whole_number(rows: float) -> None:
     read = Page(page(per_class={"setosa": {"rows": rows}}))
     assert read.cells[-1] == f"{rows:.0f}"
+
+
+def test_what_is_not_defined_of_a_class_is_a_dash() -> None:
+    read = Page(
+        page(
+            per_class={
+                "setosa": {"recall": 0.0, "f1": 0.0, "rows": 2},
+                "rose": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "rows": 1},
+            }
+        )
+    )
+    assert read.cells[-15:] == ["class", "precision", "recall", "f1", "rows", "setosa", "–", "0.0000", "0.0000", "2",
+                                "rose", "0.5000", "0.5000", "0.5000", "1"]  # fmt: skip

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import QUICK, flowers, flowers_config
 
-from steps.core.split import PARTS, SplitSettings, hashes, parts, settings_of, split
+from steps.core.split import PARTS, SplitSettings, hashes, more_rows, parts, settings_of, split
 
 SETTINGS = SplitSettings(test=0.3, validation=0.2, seed=7, columns=("color", "length", "petals", "wild"))
 COLUMNS = ["length", "petals", "color", "wild", "species"]
@@ -165,6 +165,15 @@ def test_a_config_is_split_by_its_features_in_any_order() -> None:
     flipped = dict(reversed(flowers_config().model_dump()["columns"].items()))
     assert settings_of(flowers_config()) == settings_of(flowers_config(columns=flipped))
     assert settings_of(flowers_config()).columns == ("color", "petal_length", "petals", "wild")
+
+
+def test_few_different_rows_or_groups_are_counted_where_more_are_needed() -> None:
+    settings = settings_of(flowers_config(split={"group": "color"}))
+    rows = pd.DataFrame({"color": ["blue", "red", None] * 50, "petal_length": range(150)})
+    said = "ingest rows that differ more: the 150 that have a label hold 3 different values of color, and equal ones"
+    assert more_rows(rows, settings).startswith(said)
+    by_content = SplitSettings(test=0.2, validation=0.1, seed=7, columns=("petal_length",))
+    assert more_rows(rows, by_content) == "ingest more rows than the 150 that have a label"
 
 
 def test_parts_have_a_fresh_index_and_keep_their_columns() -> None:

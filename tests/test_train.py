@@ -145,6 +145,23 @@ class TestLearnSchema:
         with pytest.raises(TableUnfit, match="its train part.*\n.*its validation part.*\n.*its test part"):
             learn(Parts(train=EMPTY, validation=EMPTY, test=EMPTY))
 
+    def test_few_different_rows_are_counted(self) -> None:
+        """However many there are of each: all that are equal are in one part."""
+        rows = pd.concat([flowers(2)] * 75, ignore_index=True)
+        settings = split.settings_of(flowers_config())
+        parts = split.split(rows, settings)
+        message = (
+            "part has no labelled row(\n.*)+ingest rows that differ more: the 150 that have a label hold 2 different "
+            "values of color, petal_length, petals, wild, and equal ones are always in the same part, or change split"
+        )
+        with pytest.raises(TableUnfit, match=message):
+            learn(parts)
+
+    @pytest.mark.parametrize(("rows", "told"), [(0, "rows that have a label"), (3, "more rows than the 3 that have a")])
+    def test_few_rows_that_all_differ_are_counted(self, rows: int, told: str) -> None:
+        with pytest.raises(TableUnfit, match=f"\n  next      ingest {told}"):
+            learn(Parts(train=flowers(rows), validation=EMPTY, test=EMPTY))
+
     def test_one_class_is_refused_with_its_value(self) -> None:
         """T03."""
         parts = Parts(**{name: getattr(flower_parts(), name).assign(species="setosa") for name in split.PARTS})

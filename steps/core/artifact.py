@@ -8,8 +8,9 @@ from mlflow.models import set_model
 from mlflow.pyfunc import load_model
 
 from steps.core import lean_xgboost as lean_xgboost  # before XGBoost is imported by scorer
-from steps.core import registry
-from steps.core.errors import ModelNotFound
+from steps.core import model_files, registry
+from steps.core.errors import ModelNotFound, ModelUnreadable
+from steps.core.lean_xgboost import xgboost
 from steps.core.scorer import Scorer
 
 
@@ -20,13 +21,16 @@ class LoadedModel:
 
 
 def load(version: ModelVersion) -> LoadedModel:
-    """ModelNotFound when the version's files are gone, or are not those of a model of this project."""
+    """ModelDamaged when the version's files are gone or not as logged, ModelNotFound when it is not of this project.
+
+    ModelUnreadable when that cannot be told, or when the files are right and cannot be loaded here.
+    """
     uri = registry.uri_of(version)
+    folder = model_files.fetch(version)
     try:
-        scorer: Scorer = load_model(uri).unwrap_python_model()
-    except (MlflowException, OSError) as err:
-        lost = registry.what_is_gone(uri, source=str(version.source))
-        raise ModelNotFound(f"{uri} cannot be loaded: {lost or err}", known=_others(version)) from err
+        scorer: Scorer = load_model(str(folder)).unwrap_python_model()
+    except (MlflowException, OSError, xgboost.core.XGBoostError) as err:
+        raise ModelUnreadable(uri, str(err).partition("\n")[0]) from err
     finally:
         let_go_of_model()
     if not hasattr(scorer, "schema"):

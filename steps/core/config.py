@@ -94,7 +94,9 @@ class Model(Strict):
 
 class Gate(Strict):
     """A version passes when its metric on the test part is good enough in absolute terms, against always answering
-    the most frequent class, and against the champion. Differences are in the metric's own unit, positive = better."""
+    the most frequent class, and against the champion. Differences are in the metric's own unit, positive = better.
+
+    `over_baseline: 0` asks for better, not for as good, and for more than chance; below 0 a tie is enough."""
 
     metric: Metric = "f1_macro"
     at_least: float | None = None  # for log_loss: at most

@@ -13,6 +13,8 @@ from steps.core.errors import did_you_mean
 # Spark's own format ends at milliseconds, which would make rows equal that are not.
 TO_THE_MICROSECOND = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
 
+MISSING = "are missing"  # how rows break the rule `required`
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -22,6 +24,11 @@ class Finding:
     fingerprint: str
     mistakes: list[str]
     profile: dict[str, dict[str, Any]]
+
+    def is_only_empty(self, column: str) -> bool:
+        """Whether no row has anything but blanks in this column, and nothing else is wrong."""
+        empty = self.profile[column]["missing"] == self.rows or not self.profile[column]["max"].strip()
+        return empty and set(self.mistakes) <= {f"column {column!r}: {self.rows} of {self.rows} rows {MISSING}"}
 
 
 def missing(columns: Mapping[str, config.Column], present: list[str]) -> list[str]:
@@ -86,7 +93,7 @@ def _rules(raw: DataFrame, name: str, column: config.Column) -> list[tuple[str, 
     if column.type == "string":
         rules.append(("are not UTF-8 (say source.options.encoding)", F.contains(value, F.lit("\ufffd"))))
     if column.required:
-        rules.append(("are missing", value.isNull()))
+        rules.append((MISSING, value.isNull()))
     if column.min is not None:
         rules.append((f"are below {column.min:g}", value < column.min))
     if column.max is not None:

@@ -5,17 +5,18 @@ UserError
 |-- JavaUnusable, SparkUnavailable                        the machine
 |-- TrackingUnavailable, LakeUndefined,                   where things live
 |   ObjectStoreUnavailable
-|-- SourceUnreadable, ContractBroken                      the source
+|-- SourceUnreadable, ContractBroken, SourceUnlabelled    the source
 |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
 |   TableUnfit, TableNotWritten, TableBusy
-|-- ModelNotFound, ModelProtected, PromotionRefused,      models
-|   NothingToInferWith
+|-- ModelNotFound, ModelDamaged, ModelUnreadable,         models
+|   ModelProtected, PromotionRefused, NothingToInferWith
 `-- NothingKnown                                          lineage
     StepFailed                                            a step of the workflow; carries that step's own message
 
 Anything else that is raised is a bug of ours and keeps its traceback.
 """
 
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -119,6 +120,17 @@ class ContractBroken(UserError):
         )
 
 
+class SourceUnlabelled(UserError):
+    def __init__(self, uri: str, reason: str, *, table: str) -> None:
+        super().__init__(
+            f"source {uri} has no labels: {reason}; nothing was written",
+            expected=f"rows with labels, to be the newest version of {table}, from which train and evaluate learn",
+            next="correct the source. To predict rows without labels, keep them in one source with labelled ones "
+            "(train and evaluate leave them out, infer predicts all), or write them as a Delta table of their own, "
+            "with columns named as in the config, and run `mlflow run . -e infer -P table=PATH`",
+        )
+
+
 class TableNotFound(UserError):
     def __init__(self, uri: str, *, next: str = "run `mlflow run . -e ingest`, or pass another table") -> None:
         super().__init__(f"{uri} is not a Delta table", expected="<lake>/<name> or <lake>/<name>@v<N>", next=next)
@@ -177,6 +189,30 @@ class ModelNotFound(UserError):
         )
 
 
+class ModelDamaged(UserError):
+    """`what` says which of the version's files are not as they were logged."""
+
+    def __init__(self, uri: str, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{uri} cannot be loaded: {what}",
+            expected="the files that train logged with it",
+            next="run `mlflow run . -e train` and `-e evaluate`: a version that passes takes over the alias staging; "
+            f"or {_another_version(uri)}",
+        )
+
+
+class ModelUnreadable(UserError):
+    """Nothing is known to be wrong with the version itself."""
+
+    def __init__(self, uri: str, reason: object) -> None:
+        super().__init__(
+            f"{uri} cannot be read here: {reason}",
+            expected="an artifact store that answers, and the packages of conda.yaml",
+            next=f"run it again when they are there; or {_another_version(uri)}",
+        )
+
+
 class ModelProtected(UserError):
     def __init__(self, name: str, user: str) -> None:
         super().__init__(
@@ -214,6 +250,12 @@ class StepFailed(UserError):
 
     def __init__(self, step: str, message: str, command: str) -> None:
         Exception.__init__(self, f"{step} failed\n{message}\n  again     {command}")
+
+
+def _another_version(uri: str) -> str:
+    name = shlex.quote(f"name={uri.removeprefix('models:/').rpartition('/')[0]}")
+    command = f"`mlflow run . -e promote -P {name} -P version=N -P alias=staging`"
+    return f"let the alias name another one: {command}, with -P force=true where that did not pass"
 
 
 def listed(title: str, mistakes: Iterable[str]) -> str:

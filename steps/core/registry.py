@@ -25,6 +25,7 @@ PRODUCTION = "production"
 HISTORY = "alias_history."  # tags on the registered model: alias_history.<alias>.<when> = Move
 VERDICT = "verdict"  # tags on a version: verdict, verdict.reasons, verdict.run_id
 TABLE_IDENTITY = "table_identity"  # tag on a version, beside table_uri: which table of that URI it was trained on
+BOOSTER_SHA256 = "booster_sha256"  # tag on a version
 # Without them it is no model of ours.
 ARTIFACT_FILES = ("MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/schema.json")
 _MISSING, _DENIED = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(PERMISSION_DENIED)
@@ -125,16 +126,29 @@ def what_is_gone(uri: str, *, source: str) -> str:
 
 
 def why_not_champion(judged: str, champion_uri: str) -> str:
-    """Why `staging` of a judged version's model no longer names `champion_uri` ("" for nothing); "" when it does."""
+    """Why `staging` of a judged version's model no longer names `champion_uri` ("" for nothing); "" when it does.
+
+    One whose files are lost is no champion, as whoever judges beside it finds.
+    """
     now = champion(judged.removeprefix("models:/").rpartition("/")[0])
     named = uri_of(now) if now else ""
-    return "" if named == champion_uri else f"{STAGING} names {named or 'nothing'} now"
+    if named != champion_uri:
+        return f"{STAGING} names {named or 'nothing'} now"
+    lost = lost_files(named) if named else []
+    return f"{', '.join(lost)} of {named} is gone" if lost else ""
 
 
 def why_not_judged_by(judged: str, run_id: str) -> str:
     """Why a version's verdict is not the one of this run any more; "" when it is."""
     version = find_uri(judged)
     return "" if version and version.tags.get(f"{VERDICT}.run_id") == run_id else f"{judged} was judged again since"
+
+
+def lost_files(uri: str) -> list[str]:
+    """Which of a version's files are not in the artifact store, which has to answer."""
+    folders = (uri, f"{uri}/artifacts")
+    kept = [file.path for folder in folders for file in mlflow.artifacts.list_artifacts(artifact_uri=folder)]
+    return [file for file in ARTIFACT_FILES if file not in kept]
 
 
 def aliases(name: str) -> dict[str, str]:

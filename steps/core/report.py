@@ -28,14 +28,17 @@ def render(
     per_class: Mapping[str, Mapping[str, float]],
     images: Mapping[str, bytes],
 ) -> str:
-    """`scores` has a column for each model and a row for each metric; `images` are PNGs by name."""
+    """`scores` has a column for each model and a row for each metric; what is not in it, or in `per_class`, is not
+    defined. `images` are PNGs by name."""
     metrics = list(dict.fromkeys(name for column in scores.values() for name in column))
     score_rows = [[name, *[_number(column.get(name)) for column in scores.values()]] for name in metrics]
+    fullest_first = sorted(per_class.values(), key=len, reverse=True)  # has the measures in their own order
+    measures = list(dict.fromkeys(name for row in fullest_first for name in row))
     class_rows = [
-        [label, *[f"{value:.0f}" if name == "rows" else _number(value) for name, value in row.items()]]
+        [label, *[f"{row[name]:.0f}" if name == "rows" else _number(row.get(name)) for name in measures]]
         for label, row in per_class.items()
     ]
-    class_head = ["class", *next(iter(per_class.values()), {})]
+    class_head = ["class", *measures] if measures else []
     pictures = "".join(f'<p><img alt="{escape(name)}" src="{_data_uri(image)}"></p>' for name, image in images.items())
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
     return f"""<!doctype html>

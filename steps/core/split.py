@@ -9,6 +9,7 @@ import pandas as pd
 from steps.core.config import Config
 
 PARTS = ("train", "validation", "test")
+NAMED = 4  # columns in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,19 @@ def parts(rows: pd.DataFrame, settings: SplitSettings) -> np.ndarray:
     return np.where(in_test, "test", np.where(in_validation, "validation", "train"))
 
 
+def more_rows(rows: pd.DataFrame, settings: SplitSettings) -> str:
+    """What to ingest when a part of the labelled `rows` lacks some: equal ones, however many, are in one part."""
+    if rows.empty:
+        return "ingest rows that have a label"
+    different = len(np.unique(hashes(rows, sorted(settings.columns), seed=settings.seed)))
+    if different == len(rows):
+        return f"ingest more rows than the {len(rows)} that have a label"
+    return (
+        f"ingest rows that differ more: the {len(rows)} that have a label hold {different} different values of "
+        f"{_listed(settings.columns)}, and equal ones are always in the same part"
+    )
+
+
 def hashes(rows: pd.DataFrame, columns: Sequence[str], *, seed: int) -> np.ndarray:
     """A uint64 for the content of each row, (n,): pandas' hash of canonical values, mixed with the seed.
 
@@ -66,6 +80,11 @@ def hashes(rows: pd.DataFrame, columns: Sequence[str], *, seed: int) -> np.ndarr
     content = pd.util.hash_pandas_object(canonical, index=False).to_numpy(dtype=np.uint64)
     hashed: np.ndarray = pd.util.hash_array(content ^ pd.util.hash_array(np.array([seed], dtype=np.uint64)))
     return hashed
+
+
+def _listed(columns: Sequence[str]) -> str:
+    more = f" and {len(columns) - NAMED} columns more" if len(columns) > NAMED else ""
+    return ", ".join(columns[:NAMED]) + more
 
 
 def _canonical(values: pd.Series) -> pd.Series:

@@ -46,6 +46,7 @@ class StepRun:
         self.experiment_id: str = run.info.experiment_id
         self.git_commit: str = run.data.tags.get(MLFLOW_GIT_COMMIT, "")
         self.source_name = store.without_password(run.data.tags.get(MLFLOW_SOURCE_NAME, ""))
+        self._reasons: list[str] = []
         self.receipt: dict[str, Any] = {"step": step, "run_id": self.run_id, "git_commit": self.git_commit}
         self.receipt |= {"read": {}, "parameters": {}, "wrote": {}}
 
@@ -70,7 +71,11 @@ class StepRun:
         """Take depends_on() back."""
         del self.receipt["inputs"]
         MlflowClient().delete_tag(self.run_id, reuse.KEY)
-        print(f"{self.step}: {reason}; this run will not be reused", file=sys.stderr)
+        self.warns(f"{reason}; this run will not be reused")
+
+    def warns(self, text: str) -> None:
+        """Tell the user at once, also under the driver."""
+        print(f"{self.step}: {text}", file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         """Write the receipt: with what tells each result, and each artifact, from a later one of the same name."""
@@ -97,9 +102,16 @@ class StepRun:
         self.receipt["wrote"] |= {name: str(uri) for name, uri in uris.items()}
         mlflow.set_tags({f"{OUTPUT}{name}": str(uri) for name, uri in uris.items()})
 
+    def explains(self, reasons: Sequence[str]) -> None:
+        """Say why the results are what they are."""
+        self._reasons = list(reasons)
+        mlflow.set_tag(REASONS, "; ".join(reasons)[: runs.TAG_CHARACTERS])
+
     def print_outputs(self) -> None:
         for name, uri in self.receipt["wrote"].items():
             print(f"{self.step}: {name} = {uri or 'none'}", flush=True)
+        for reason in self._reasons:
+            print(f"{self.step}: because {reason}", flush=True)
 
     def logs_table(self, table: lake.TableUri, *, context: str) -> None:
         """The table's version as a dataset of this run, with digest v<N>. `table` is pinned."""
