@@ -17,6 +17,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from steps.core import artifact, config, gate, lake, metrics, pictures, registry, report, reuse, split, step
 from steps.core.errors import ModelDamaged, TableUnfit
@@ -91,7 +92,10 @@ def contend(
         )
         unfit += [f"the table has no column {name}" for name in absent]
         return gate.Candidate(name=model.uri, scores={}, unfit=" and ".join(unfit)), None
-    probabilities = model.scorer.probabilities(test)
+    try:
+        probabilities = model.scorer.probabilities(test)
+    except MlflowException as err:  # a column has another type than this model was trained on
+        return gate.Candidate(name=model.uri, scores={}, unfit=f"the test part, {err.message}"), None
     scores = metrics.scores(test[target].to_numpy(), probabilities, schema.classes)
     return gate.Candidate(name=model.uri, scores=scores, trained_on=_trained_on(model, test)), probabilities
 

@@ -14,10 +14,13 @@ from datetime import UTC, datetime
 
 import mlflow
 import pyarrow as pa
+from mlflow.exceptions import MlflowException
 
 from steps.core import artifact, commit, config, lake, predictions, registry, reuse, scorer, step
 from steps.core.errors import TableUnfit
 from steps.core.parameters import parameters
+
+STORED_TYPES = {"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()}
 
 
 @parameters
@@ -48,11 +51,27 @@ def check_features(table: lake.TableUri, model: scorer.Scorer) -> None:
 
 
 def count_unseen(table: lake.TableUri, model: scorer.Scorer) -> Counter[str]:
-    """How many values of each text column the model takes as missing, because they were not seen in training."""
-    text = [feature.name for feature in model.schema.features if feature.levels is not None]
+    """How many values of each text column the model takes as missing, because they were not seen in training.
+
+    TableUnfit when a column has another type than ingest gives it, and a value in it that the model refuses.
+    """
+    stored = lake.schema(table)
+    looked_at = [
+        feature
+        for feature in model.schema.features
+        if feature.levels is not None or stored.field(feature.name).type != STORED_TYPES[feature.type]
+    ]
     counts: Counter[str] = Counter()
-    for batch in lake.batches(table, columns=text) if text else ():
-        counts.update(scorer.unseen(batch.to_pandas(), model.schema.features))
+    try:
+        for batch in lake.batches(table, columns=[feature.name for feature in looked_at]) if looked_at else ():
+            counts.update(scorer.unseen(batch.to_pandas(), looked_at))
+    except MlflowException as err:
+        raise TableUnfit(
+            str(table),
+            [err.message],
+            expected=", ".join(f"{feature.name} {feature.type}" for feature in looked_at),
+            next="ingest it with the config that the model was trained by, or pass another table or model",
+        ) from err
     return counts
 
 

@@ -21,8 +21,9 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types.schema import ColSpec, Map, TensorSpec
+from mlflow.types.schema import AnyType, ColSpec, Map, TensorSpec
 from mlflow.types.schema import Schema as MlflowSchema
 
 from steps.core import artifact, config, lake, pictures, registry, reuse, scorer, step
@@ -114,12 +115,10 @@ def learn_schema(
 
 
 def signature_of(schema: scorer.Schema, target_type: str) -> ModelSignature:
-    """Whole numbers go in as double: they may be missing when scored, and an integer cannot be (mlflow/mlflow#3798)."""
-
-    def kind(of: str) -> str:
-        return "double" if of == "long" else of
-
-    inputs: list[ColSpec | TensorSpec] = [ColSpec(kind(each.type), each.name) for each in schema.features]
+    """Inputs are of MLflow's type Any: of every other type it casts or refuses values before the model sees them (a
+    missing boolean becomes false, int64 is no double). The model itself is strict about the types of its features,
+    which are in its metadata as `input_types`."""
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(AnyType(), feature.name) for feature in schema.features]
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(target_type, "prediction"),
         ColSpec("double", "probability"),
@@ -131,8 +130,17 @@ def signature_of(schema: scorer.Schema, target_type: str) -> ModelSignature:
 def _labelled_matrix(rows: pd.DataFrame, schema: scorer.Schema) -> xgboost.DMatrix:
     known = rows[rows[schema.target].isin(schema.classes)]
     codes = {label: code for code, label in enumerate(schema.classes)}
+    try:
+        matrix = scorer.design_matrix(known, schema.features)
+    except MlflowException as err:
+        raise TableUnfit(
+            schema.table_uri,
+            [err.message],
+            expected="values of the types that the config has under `columns`",
+            next="ingest the table with this config, or pass another table",
+        ) from err
     return xgboost.DMatrix(
-        scorer.design_matrix(known, schema.features),
+        matrix,
         label=np.array([codes[label] for label in known[schema.target]]),
         feature_names=[feature.name for feature in schema.features],
         feature_types=scorer.feature_types(schema.features),
@@ -168,8 +176,6 @@ def _register(
         files = {"booster": Path(folder, "booster.ubj"), "schema": Path(folder, "schema.json")}
         files["booster"].write_bytes(booster)
         files["schema"].write_text(schema.dumps(), encoding="utf-8")
-        # whole numbers as the signature has them
-        example = example.astype({each.name: "float64" for each in schema.features if each.type == "long"})
         try:
             with registry.changing(name):
                 logged = mlflow.pyfunc.log_model(
@@ -177,6 +183,7 @@ def _register(
                     python_model=scorer.__file__,
                     artifacts={key: str(path) for key, path in files.items()},
                     signature=signature,
+                    metadata={"input_types": {feature.name: feature.type for feature in schema.features}},
                     input_example=example,
                     pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
                     registered_model_name=name,

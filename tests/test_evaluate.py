@@ -1,5 +1,6 @@
 """A model beside a naive baseline and the champion on the test part, and what the gate says of them."""
 
+import re
 from typing import get_args
 
 import numpy as np
@@ -105,6 +106,15 @@ def test_a_champion_that_does_not_fit_the_table_leaves_it_undecided() -> None:
     assert made.verdict.outcome == "undecided"
     assert made.verdict.reasons[0] == "models:/old/1 cannot be scored: the table has no column leaves"
     assert "models:/flowers_model/1" in made.scores
+
+
+def test_a_champion_of_another_type_of_column_leaves_it_undecided() -> None:
+    """Its texts are numbers by now: it must not be scored as if all of them were missing."""
+    texts = flowers_config(columns={**flowers_config().model_dump()["columns"], "petals": {"type": "string"}})
+    champion = fit(texts, split.split(flowers().astype({"petals": str}), split.settings_of(texts)))
+    made = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=loaded(champion, "models:/old/1"))
+    assert made.verdict.outcome == "undecided"
+    assert re.search(r"^models:/old/1 cannot be scored: .*column 'petals': \d is not text", made.verdict.reasons[0])
 
 
 @pytest.mark.parametrize("metric", get_args(Metric))

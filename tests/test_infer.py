@@ -116,6 +116,32 @@ def test_texts_that_training_did_not_see_are_counted_over_the_whole_table(tmp_pa
     assert count_unseen(table, flowers_model()) == {"color": 20}
 
 
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"color": [7, 8]}, "row 0, column 'color': 7 is not text, and 1 more"),
+        ({"petals": [3.0, 3.5]}, "row 1, column 'petals': 3.5 is not a whole number"),
+        ({"petals": ["3", None]}, "row 0, column 'petals': '3' is not a whole number"),
+        ({"wild": ["true", "false"]}, "row 0, column 'wild': 'true' is not true, false, 1 or 0"),
+    ],
+)
+def test_a_table_with_a_column_of_another_type_is_refused(
+    tmp_path: Path, values: dict[str, list[object]], reason: str
+) -> None:
+    write_deltalake(tmp_path / "t", flowers(2).assign(**values))
+    with pytest.raises(TableUnfit, match=reason):
+        count_unseen(lake.TableUri(str(tmp_path / "t"), 0), flowers_model())
+
+
+def test_a_column_of_another_type_whose_values_fit_is_taken(tmp_path: Path) -> None:
+    plain = flowers(50)
+    other = plain.assign(petals=plain["petals"].astype(float), wild=plain["wild"].astype("int32"))
+    write_deltalake(tmp_path / "t", other)
+    assert count_unseen(lake.TableUri(str(tmp_path / "t"), 0), flowers_model()) == {}
+    made, expected = (add_predictions(pa.Table.from_pandas(rows), flowers_model()) for rows in (other, plain))
+    assert made.select(ADDED).equals(expected.select(ADDED))
+
+
 def test_a_table_of_predictions_is_not_predicted_again(tmp_path: Path) -> None:
     write_deltalake(tmp_path / "t", add_predictions(ROWS, flowers_model()))
     with pytest.raises(TableUnfit, match="has a column 'prediction', which predictions have\n"):

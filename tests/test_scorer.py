@@ -11,6 +11,7 @@ import pytest
 import xgboost
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
 from small import QUICK, flowers, flowers_model
 
@@ -120,7 +121,7 @@ def test_a_missing_whole_number_and_a_missing_boolean_are_missing() -> None:
 
 
 def test_all_missing_columns_are_told_at_once() -> None:
-    with pytest.raises(KeyError, match="the columns petals, color are missing"):
+    with pytest.raises(MlflowException, match="the columns petals, color are missing"):
         predict(rows().drop(columns=["petals", "color"]))
 
 

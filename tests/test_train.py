@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -12,11 +13,13 @@ import pyarrow as pa
 import pytest
 import xgboost
 from mlflow.exceptions import MlflowException
+from mlflow.models import validate_schema
+from mlflow.models.utils import _enforce_schema
 from mlflow.types.schema import DataType, Map
-from small import TABLE, flower_parts, flowers, flowers_config, flowers_model, model_of, sqlite, tracked
+from small import TABLE, fit, flower_parts, flowers, flowers_config, flowers_model, model_of, sqlite, tracked
 
 from steps import train
-from steps.core import artifact, config, scorer, split
+from steps.core import artifact, config, registry, scorer, split
 from steps.core.errors import TableUnfit
 from steps.core.split import Parts
 from steps.train import Fit, fit_booster, learn_schema, signature_of
@@ -104,6 +107,12 @@ class TestFitBooster:
         parts = flower_parts()
         with pytest.raises(TableUnfit, match="validation"):
             boost(dataclasses.replace(parts, validation=parts.validation.assign(species="peony")))
+
+    def test_a_value_of_another_type_than_the_config_says_is_refused_with_its_column(self) -> None:
+        """As in a table that another config has made."""
+        parts = flower_parts()
+        with pytest.raises(TableUnfit, match=rf"{TABLE}: .*row 0, column 'petals': 3.5 is not a whole number"):
+            boost(dataclasses.replace(parts, train=parts.train.assign(petals=3.5)))
 
     def test_a_feature_that_is_always_missing_is_no_obstacle(self) -> None:
         """I06: a column with only nulls."""
@@ -196,16 +205,11 @@ class TestLearnSchema:
 
 
 class TestSignature:
-    def test_whole_numbers_may_be_missing_so_they_go_in_as_doubles(self) -> None:
+    def test_columns_go_in_by_name_and_no_value_is_cast_before_the_model_sees_it(self) -> None:
         inputs = signature_of(flowers_model().schema, "string").inputs
-        assert inputs.input_dict().keys() == {"petal_length", "petals", "wild", "color"}
-        types = {name: column.type for name, column in inputs.input_dict().items()}
-        assert types == {
-            "petal_length": DataType.double,
-            "petals": DataType.double,
-            "wild": DataType.boolean,
-            "color": DataType.string,
-        }
+        assert inputs.input_names() == ["petal_length", "petals", "wild", "color"]
+        frame = pd.DataFrame({"petal_length": [None, "x"], "petals": [1, 2], "wild": [None, True], "color": [7, None]})
+        pd.testing.assert_frame_equal(_enforce_schema(frame, inputs), frame)
 
     @pytest.mark.parametrize("kind", ["string", "long", "boolean"])
     def test_predictions_come_out_in_the_targets_type(self, kind: str) -> None:
@@ -213,6 +217,21 @@ class TestSignature:
         types = [column.type for column in outputs.inputs]
         assert types == [DataType[kind], DataType.double, Map(DataType.double)]
         assert outputs.input_names() == ["prediction", "probability", "probabilities"]
+
+    @pytest.mark.parametrize(
+        ("classes", "kind"), [(("a", "b", "c"), "string"), ((3, 7, 10), "long"), ((False, True), "boolean")]
+    )
+    @pytest.mark.parametrize("rows", [0, 20])
+    def test_predictions_are_what_it_says(self, classes: tuple[str | int | bool, ...], kind: str, rows: int) -> None:
+        known = dict(zip(("setosa", "versicolor", "virginica"), classes, strict=False))
+        parts = {name: getattr(flower_parts(), name) for name in split.PARTS}
+        relabelled = {name: part[part["species"].isin(known)] for name, part in parts.items()}
+        relabelled = {name: part.assign(species=part["species"].map(known)) for name, part in relabelled.items()}
+        columns = {**flowers_config().model_dump()["columns"], "species": {"type": kind}}
+        model = fit(flowers_config(columns=columns), Parts(**relabelled))
+        predicted = model.predict(None, flowers(rows))
+        validate_schema(predicted, signature_of(model.schema, kind).outputs)
+        assert set(predicted["prediction"].tolist()) == (set(classes) if rows else set())
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +246,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[artifact.Lo
                 bytes(model.booster.save_raw("ubj")),
                 model.schema,
                 signature=signature_of(model.schema, "string"),
-                example=flowers(3)[["petal_length", "petals", "wild", "color"]].astype({"petals": float}),
+                example=flowers(3)[["petal_length", "petals", "wild", "color"]],
                 name="flowers_model",
             )
         yield artifact.load(version)
@@ -241,10 +260,20 @@ class TestRegistered:
         return Path(mlflow.artifacts.download_artifacts(registered.uri))
 
     def test_it_answers_as_the_model_that_was_trained(self, registered: artifact.LoadedModel) -> None:
-        rows = flowers(30, seed=8).astype({"petals": float})
+        rows = flowers(30, seed=8)
         expected = flowers_model().predict(None, rows)
         pd.testing.assert_frame_equal(registered.scorer.predict(None, rows), expected)
         pd.testing.assert_frame_equal(mlflow.pyfunc.load_model(registered.uri).predict(rows), expected)
+
+    def test_it_answers_several_at_once(self, registered: artifact.LoadedModel) -> None:
+        """As a server does, whose requests are threads: XGBoost uses one core for few values, and all for many."""
+        rows = flowers(40_000, seed=8)
+        frames = [rows.iloc[:20_000], rows.iloc[20_000:], *(rows.iloc[i : i + 20] for i in range(0, 2_000, 20))] * 2
+        scorer = artifact.load(registry.resolve(registered.uri)).scorer
+        with ThreadPoolExecutor(8) as pool:
+            answered = list(pool.map(scorer.probabilities, frames))
+        for frame, probabilities in zip(frames, answered, strict=True):
+            np.testing.assert_array_equal(probabilities, flowers_model().probabilities(frame))
 
     def test_its_input_may_be_shuffled_widened_and_full_of_holes(self, registered: artifact.LoadedModel) -> None:
         rows = flowers(30, seed=8)
@@ -257,7 +286,7 @@ class TestRegistered:
 
     def test_a_missing_column_is_refused_by_name(self, registered: artifact.LoadedModel) -> None:
         with pytest.raises(MlflowException, match="missing inputs.*color"):
-            mlflow.pyfunc.load_model(registered.uri).predict(flowers(3).astype({"petals": float}).drop(columns="color"))
+            mlflow.pyfunc.load_model(registered.uri).predict(flowers(3).drop(columns="color"))
 
     def test_a_model_of_a_whole_number_without_holes_is_registered(self, registered: artifact.LoadedModel) -> None:
         """As train.main takes its example: from the train part, where a long without missing values is int64."""
