@@ -284,6 +284,15 @@ class TestValues:
             "  next      write MLFLOW_AUTH_ADMIN_PASSWORD, or take the line out\n"
         )
 
+    @pytest.mark.parametrize(("name", "least"), [("MLFLOW_AUTH_ADMIN_PASSWORD", 12), ("MINIO_ROOT_PASSWORD", 8)])
+    def test_that_their_service_would_refuse_are_refused(self, tmp_path: Path, name: str, least: int) -> None:
+        """It would end, be started again and end for ever, and whoever waits for it waits as long."""
+        for value in ("", "x" * least):
+            assert self.check(tmp_path, f"{name}={value}\n", {name: value}).returncode == 0
+        ended = self.check(tmp_path, f"{name}={'x' * (least - 1)}\n", {name: "x" * (least - 1)})
+        assert ended.returncode == 1
+        assert f"compose/.env: {name} is too short\n  expected  at least {least} characters\n" == ended.stderr
+
     def test_need_no_file(self, tmp_path: Path) -> None:
         assert subprocess.run([sys.executable, SETTINGS, tmp_path], check=False).returncode == 0
 

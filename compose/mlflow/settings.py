@@ -5,7 +5,8 @@ usage: settings.py <the folder of .env and .env.example>
 docker compose reads a value of .env before it passes it on: outside of single quotes `$` begins the name of a variable
 and ` #` a comment, so that the password ab$cd arrives as ab. Each value as it is written is compared with the one that
 arrived in this process's environment. A name that is nearly that of a setting is refused too: the setting itself would
-keep a default that everybody knows. What is printed are names, never values.
+keep a default that everybody knows. So is a password that a service would refuse: it would end and start for ever.
+What is printed are names, never values.
 """
 
 import difflib
@@ -20,10 +21,12 @@ SINGLE_QUOTED = re.compile(r"'((?:\\'|[^'])*)'(?:\s+#.*)?")
 DOUBLE_QUOTED = re.compile(r'"((?:\\"|[^"])*)"(?:\s+#.*)?')
 READ_BY_COMPOSE = set("$#\\'\"")  # a value without these that arrives as another was set outside of .env
 
+LEAST_CHARACTERS = {"MLFLOW_AUTH_ADMIN_PASSWORD": 12, "MINIO_ROOT_PASSWORD": 8}  # or empty: the default
+
 
 def main(folder: str) -> int:
     try:
-        lines = Path(folder, ".env").read_text(encoding="utf-8-sig")
+        lines = Path(folder, ".env").read_text(encoding="utf-8-sig", errors="surrogateescape")
     except FileNotFoundError:
         return 0
     except PermissionError:
@@ -54,6 +57,9 @@ def mistakes(written: Mapping[str, str], *, known: Mapping[str, str], arrived: M
                 )
         elif near := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
             messages.append(f"there is no setting {name}\n  next      write {near[0]}, or take the line out")
+    for name, least in LEAST_CHARACTERS.items():
+        if 0 < len(arrived.get(name, "")) < least:
+            messages.append(f"{name} is too short\n  expected  at least {least} characters")
     return messages
 
 
