@@ -69,8 +69,8 @@ def _image(service: Mapping[str, Any], instruction: str) -> list[str]:
 def here(text: str, addresses: Mapping[str, str]) -> str:
     """`text` of an image or of compose.yaml, with the folders and addresses of this machine."""
     folders = {"/opt/mlflow": str(COMPOSE / "mlflow"), "/opt/spark": str(COMPOSE / "spark")}
-    for there, here in {**folders, **addresses}.items():
-        text = text.replace(there, here)
+    for inside, outside in {**folders, **addresses}.items():
+        text = text.replace(inside, outside)
     return text
 
 
