@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -15,7 +16,7 @@ import pytest
 import requests
 from composed import COMPOSE, SparkCluster, Tracking, services
 from place import PROJECT, until
-from services import PASSWORD, ObjectStore, Postgres
+from services import PASSWORD, ObjectStore, Postgres, free_port
 
 EXAMPLE = COMPOSE / ".env.example"
 SETTINGS = COMPOSE / "mlflow" / "settings.py"
@@ -408,6 +409,21 @@ class TestWithAuthOn:
         return store.names("mlflow"), [postgres.query(f"select count(*) from {table}") for table in tables]
 
 
+class TestHealthOfSpark:
+    def test_is_not_an_open_port(self) -> None:
+        """Of a server that accepts and answers nothing."""
+        with socket.create_server(("localhost", 0)) as mute:
+            command = [sys.executable, str(COMPOSE / "spark" / "health.py"), str(mute.getsockname()[1]), "2"]
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (ended.returncode, ended.stderr) == (1, "no query was answered within 2 s\n")
+
+    def test_is_not_there_without_one(self) -> None:
+        command = [sys.executable, str(COMPOSE / "spark" / "health.py"), str(free_port()), "2"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert ended.returncode == 1
+        assert "Connection refused" in ended.stderr
+
+
 @pytest.mark.spark
 class TestSpark:
     """The profile spark, each service started again when it ends; with a token."""
@@ -435,7 +451,8 @@ class TestSpark:
     def test_is_unhealthy_in_time_when_no_executor_is_left_and_recovers(self, spark: SparkCluster) -> None:
         spark.worker.stop()
         asked = spark.health(seconds=5)
-        assert (asked.exit_code, asked.seconds < 30) == (1, True), asked.text
+        assert (asked.exit_code, asked.text) == (1, "no query was answered within 5 s\n")
+        assert asked.seconds < 30
         spark.worker.start()
         assert until(lambda: spark.health().exit_code == 0, seconds=100), spark.server.log()[-3000:]
 
