@@ -34,7 +34,8 @@ ui: setup
 	mlflow ui
 
 up:
-	docker compose -f compose/compose.yaml up -d --build --wait $(ARGS)
+	docker compose -f compose/compose.yaml up -d --build --wait $(ARGS) || \
+	  { docker compose -f compose/compose.yaml logs --no-log-prefix settings >&2; exit 1; }
 
 down:
 	docker compose -f compose/compose.yaml --profile '*' down $(ARGS)

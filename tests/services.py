@@ -44,6 +44,7 @@ class Service:
     """A process that serves HTTP at `url` until stop(); start() brings it back where it was."""
 
     health = "/"
+    start_seconds = 60
 
     def __init__(self, folder: Path, command: Sequence[object], environment: Mapping[str, str], port: int) -> None:
         self.folder = folder
@@ -69,7 +70,9 @@ class Service:
                 stderr=log,
                 start_new_session=True,
             )
-        assert until(self.answers, seconds=60), self.log.read_text(encoding="utf-8", errors="replace")[-3000:]
+        assert until(self.answers, seconds=self.start_seconds), self.log.read_text(encoding="utf-8", errors="replace")[
+            -3000:
+        ]
 
     def stop(self) -> None:
         """At once, as a machine that loses its power."""

@@ -1,36 +1,30 @@
-"""What has to hold of compose/ before anything of it runs."""
+"""The stack of compose/: what its services do, started as docker compose would start them, and what it declares."""
 
 import json
 import re
 import shutil
+import socket
 import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import requests
+from composed import COMPOSE, SparkCluster, Tracking, services
+from place import PROJECT, until
+from services import PASSWORD, ObjectStore, Postgres, free_port
 
-from steps.core.config import PROJECT
-
-COMPOSE = PROJECT / "compose"
 EXAMPLE = COMPOSE / ".env.example"
+SETTINGS = COMPOSE / "mlflow" / "settings.py"
 SECRETS = re.compile(r"PASSWORD|SECRET|TOKEN|KEY")
 # What guards the stack on a machine of one's own; .env.example says of each that it must be changed.
 KNOWN = {"POSTGRES_PASSWORD": "mlflow", "MINIO_ROOT_PASSWORD": "minioadmin"}
-ONE_SHOTS = {"buckets"}
+ONE_SHOTS = {"buckets", "settings"}
 PINNED = re.compile(r"[\w./-]+:(RELEASE\.\d{4}-\d\d-\d\dT[\w-]+|\d+\.\d[\w.-]*)")
-
-
-@cache
-def declared() -> dict[str, Any]:
-    """compose.yaml as it is written, with its variables."""
-    parsed: dict[str, Any] = yaml.safe_load((COMPOSE / "compose.yaml").read_text(encoding="utf-8"))
-    return parsed
-
-
-def services() -> dict[str, Any]:
-    found: dict[str, Any] = declared()["services"]
-    return found
 
 
 def used() -> dict[str, str]:
@@ -44,7 +38,8 @@ def used() -> dict[str, str]:
 
 def example() -> dict[str, str]:
     lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    pairs = [line.split("=", 1) for line in lines if line and not line.startswith("#")]
+    return {name: value.strip("'") for name, value in pairs}
 
 
 @cache
@@ -52,10 +47,14 @@ def resolved() -> dict[str, Any]:
     """The services as docker compose understands them, of every profile and with no .env."""
     if shutil.which("docker") is None or _compose("version").returncode != 0:
         pytest.skip("docker compose is not installed; the other tests read the file itself")
-    told = _compose("--env-file", "/dev/null", "--profile", "*", "config", "--format", "json")
-    assert told.returncode == 0, told.stderr
-    found: dict[str, Any] = json.loads(told.stdout)["services"]
-    return found
+    return _resolved_with(Path("/dev/null"))
+
+
+def _resolved_with(env_file: Path) -> dict[str, Any]:
+    answer = _compose("--env-file", str(env_file), "--profile", "*", "config", "--format", "json")
+    assert answer.returncode == 0, answer.stderr
+    described: dict[str, Any] = json.loads(answer.stdout)["services"]
+    return described
 
 
 def _compose(*words: str) -> subprocess.CompletedProcess[str]:
@@ -82,7 +81,7 @@ class TestSettings:
 
     def test_no_secret_has_a_default_but_those_that_must_be_changed(self) -> None:
         secrets = {name: value for name, value in example().items() if SECRETS.search(name)}
-        assert len(secrets) == 5
+        assert len(secrets) == 4
         assert {name: value for name, value in secrets.items() if value} == KNOWN
         text = EXAMPLE.read_text(encoding="utf-8")
         for name in secrets:
@@ -113,7 +112,7 @@ class TestVersions:
 
     @pytest.mark.parametrize("name", services())
     def test_an_image_is_built_here_or_pinned(self, name: str) -> None:
-        image = re.sub(r"\$\{\w+:-(.*)\}", r"\1", services()[name]["image"])
+        image = services()[name]["image"]
         assert PINNED.fullmatch(image) or (image.endswith(":local") and "build" in services()[name])
 
     @pytest.mark.parametrize("name", ["mlflow", "spark"])
@@ -166,8 +165,20 @@ class TestStart:
             for other in service.get("depends_on", {}):
                 assert set(services()[other].get("profiles", [])) <= set(service.get("profiles", [])), name
 
-    def test_the_open_server_does_not_come_with_the_one_that_asks(self) -> None:
-        assert "mlflow" not in services()["mlflow-auth"]["depends_on"]
+    def test_no_service_starts_before_the_settings_were_looked_at(self) -> None:
+        def awaited(name: str) -> set[str]:
+            names = set(services()[name].get("depends_on", {}))
+            return names.union(*map(awaited, names))
+
+        for name in set(services()) - {"settings", "spark-master", "spark-worker"}:  # these two have nothing to guard
+            assert "settings" in awaited(name), name
+
+    def test_a_server_that_takes_minutes_to_its_first_answer_is_not_given_up(self) -> None:
+        """MLflow was seen to take 170 s on a busy machine."""
+        for name in set(services()) - ONE_SHOTS:
+            health = services()[name]["healthcheck"]
+            assert int(health["start_period"].removesuffix("s")) >= 3 * 170, name
+            assert int(health["start_interval"].removesuffix("s")) <= 5, name
 
     @pytest.mark.parametrize("name", services())
     def test_no_command_names_a_secret(self, name: str) -> None:
@@ -182,35 +193,278 @@ class TestAsDockerComposeReadsIt:
             for name, service in resolved().items()
             for port in service.get("ports", [])
         }
-        assert {name: sorted(port for each, port in ports if each == name) for name, _ in ports} == {
-            "object-store": [9000, 9001],
-            "mlflow": [5000],
-            "mlflow-auth": [5001],
-            "spark": [15002],
-        }
+        assert set(ports) == {("object-store", 9000), ("object-store", 9001), ("mlflow", 5000), ("spark", 15002)}
         assert ports == {(name, port): ("127.0.0.1", str(port)) for name, port in ports}
 
     def test_no_secret_has_a_value_of_its_own(self) -> None:
-        found = {
+        values = {
             value
             for service in resolved().values()
             for name, value in service["environment"].items()
             if re.search(r"PASSWORD|SECRET|TOKEN", name) and value
         }
-        assert found == set(KNOWN.values())
+        assert values == set(KNOWN.values())
 
     def test_the_example_changes_nothing(self) -> None:
-        told = _compose("--env-file", str(EXAMPLE), "--profile", "*", "config", "--format", "json")
-        assert resolved() == json.loads(told.stdout)["services"]
+        resolved()
+        without_check = _resolved_with(EXAMPLE)
+        settings = without_check.pop("settings")["environment"]
+        assert without_check == {name: service for name, service in resolved().items() if name != "settings"}
+        assert settings == example()
 
-    def test_spark_and_auth_start_only_when_they_are_asked_for(self) -> None:
+    def test_spark_starts_only_when_it_is_asked_for(self) -> None:
         assert {name: service["profiles"] for name, service in resolved().items() if service.get("profiles")} == {
-            "mlflow-auth": ["auth"],
-            "spark-master": ["spark"],
-            "spark-worker": ["spark"],
-            "spark": ["spark"],
+            name: ["spark"] for name in ("spark-master", "spark-worker", "spark")
         }
 
     def test_every_service_reaches_the_object_store_at_the_same_address(self) -> None:
-        found = {service["environment"].get("AWS_ENDPOINT_URL") for service in resolved().values()}
-        assert found == {"http://object-store:9000", None}
+        addresses = {(service["environment"] or {}).get("AWS_ENDPOINT_URL") for service in resolved().values()}
+        assert addresses == {"http://object-store:9000", None}
+
+
+# What docker compose makes of a line of .env; TestValues asks it where it is installed.
+UNCHANGED = {
+    "simple": "simple",
+    "'ab$cd1234$9x'": "ab$cd1234$9x",
+    "'one #two'  # a comment": "one #two",
+    "'it\\'s $1'": "it's $1",
+    '"in double quotes"': "in double quotes",
+    "no#comment": "no#comment",
+    "ends-in$": "ends-in$",
+    "it's": "it's",
+    "": "",
+}
+CHANGED = {
+    "ab$cd1234$9x": "ab$9x",
+    "pw12 #two": "pw12",
+    '"pw12$cd"': "pw12",
+    '"pw12\\nb"': "pw12\nb",
+    "pw12$$cd": "pw12$cd",
+    "pw12\\$b": "pw12\\",
+    "'ab12' cd": "ab12",
+}
+
+
+class TestValues:
+    """Of compose/.env: what is written has to be what arrives."""
+
+    def check(self, folder: Path, written: str, arrived: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """The service `settings`, where docker compose has put `arrived` into its environment."""
+        (folder / ".env").write_text(written, encoding="utf-8")
+        shutil.copy(EXAMPLE, folder)
+        command = [sys.executable, str(SETTINGS), str(folder)]
+        return subprocess.run(command, env=arrived, capture_output=True, text=True, check=False)
+
+    @pytest.mark.parametrize("value", UNCHANGED)
+    def test_that_arrive_as_they_are_written_are_taken(self, tmp_path: Path, value: str) -> None:
+        ended = self.check(tmp_path, f"POSTGRES_PASSWORD={value}\n", {"POSTGRES_PASSWORD": UNCHANGED[value]})
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+    @pytest.mark.parametrize("line", ["{}={}", "export {}={}", "  {} = {}", "{}: {}"])
+    @pytest.mark.parametrize("value", CHANGED)
+    def test_that_docker_compose_changes_are_refused_without_being_shown(
+        self, tmp_path: Path, value: str, line: str
+    ) -> None:
+        written = line.format("POSTGRES_PASSWORD", value)
+        ended = self.check(tmp_path, f"# a comment\n{written}\n", {"POSTGRES_PASSWORD": CHANGED[value]})
+        assert ended.returncode == 1
+        assert "compose/.env: POSTGRES_PASSWORD does not arrive as it is written" in ended.stderr
+        assert "POSTGRES_PASSWORD='...'" in ended.stderr
+        assert value not in ended.stderr
+        assert CHANGED[value] not in ended.stderr
+
+    def test_of_the_shell_come_before_those_of_the_file(self, tmp_path: Path) -> None:
+        ended = self.check(tmp_path, "POSTGRES_PASSWORD=one\n", {"POSTGRES_PASSWORD": "two"})
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+    def test_of_a_misspelt_name_are_refused_with_the_nearest_right_one(self, tmp_path: Path) -> None:
+        ended = self.check(tmp_path, "MLFLOW_AUTH_ADMIN_PASWORD=known\nCOMPOSE_PROFILES=spark\nOTHER=1\n", {})
+        assert ended.returncode == 1
+        assert ended.stderr == (
+            "compose/.env: there is no setting MLFLOW_AUTH_ADMIN_PASWORD\n"
+            "  next      write MLFLOW_AUTH_ADMIN_PASSWORD, or take the line out\n"
+        )
+
+    @pytest.mark.parametrize(("name", "least"), [("MLFLOW_AUTH_ADMIN_PASSWORD", 12), ("MINIO_ROOT_PASSWORD", 8)])
+    def test_that_their_service_would_refuse_are_refused(self, tmp_path: Path, name: str, least: int) -> None:
+        """It would end, be started again and end for ever, and whoever waits for it waits as long."""
+        for value in ("", "x" * least):
+            assert self.check(tmp_path, f"{name}={value}\n", {name: value}).returncode == 0
+        ended = self.check(tmp_path, f"{name}={'x' * (least - 1)}\n", {name: "x" * (least - 1)})
+        assert ended.returncode == 1
+        assert f"compose/.env: {name} is too short\n  expected  at least {least} characters\n" == ended.stderr
+
+    def test_need_no_file(self, tmp_path: Path) -> None:
+        assert subprocess.run([sys.executable, SETTINGS, tmp_path], check=False).returncode == 0
+
+    def test_all_of_them_are_looked_at(self) -> None:
+        assert services()["settings"]["environment"] == sorted(example())
+
+    @pytest.mark.parametrize("value", [*UNCHANGED, *CHANGED])
+    def test_are_read_by_docker_compose_as_the_tests_say(self, tmp_path: Path, value: str) -> None:
+        resolved()
+        (tmp_path / ".env").write_text(f"POSTGRES_PASSWORD={value}\n", encoding="utf-8")
+        arrived = _resolved_with(tmp_path / ".env")["settings"]["environment"]["POSTGRES_PASSWORD"]
+        assert arrived.replace("$$", "$") == {**UNCHANGED, **CHANGED}[value]
+
+
+# What anybody could ask of a tracking server, to read and to write.
+REQUESTS = [
+    ("GET", "/", None),
+    ("GET", "/version", None),
+    ("GET", "/api/2.0/mlflow/experiments/get?experiment_id=0", None),
+    ("POST", "/api/2.0/mlflow/experiments/create", {"name": "of-nobody"}),
+    ("POST", "/api/2.0/mlflow/experiments/search", {"max_results": 1}),
+    ("POST", "/ajax-api/2.0/mlflow/experiments/search", {"max_results": 1}),
+    ("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": "0"}),
+    ("POST", "/api/2.0/mlflow/runs/search", {"experiment_ids": ["0"]}),
+    ("POST", "/graphql", {"query": '{mlflowGetExperiment(input: {experimentId: "0"}) {experiment {name}}}'}),
+    ("GET", "/api/2.0/mlflow/registered-models/search", None),
+    ("POST", "/api/2.0/mlflow/registered-models/create", {"name": "of-nobody"}),
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts", None),
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts/note.txt", None),
+    ("PUT", "/api/2.0/mlflow-artifacts/artifacts/of-nobody.txt", {}),
+    ("DELETE", "/api/2.0/mlflow-artifacts/artifacts/note.txt", None),
+    ("POST", "/api/2.0/mlflow/users/create", {"username": "nobody", "password": "nobodys-password"}),
+]
+
+
+@pytest.mark.spark
+class TestWithAuthOn:
+    """All that docker compose would publish once the admin's password is set, whatever the profile."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+        store = ObjectStore(tmp_path_factory.mktemp("object-store"))
+        store.start()
+        store.client().create_bucket(Bucket="mlflow")
+        yield store
+        store.stop()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def postgres(cls) -> Iterator[Postgres]:
+        postgres = Postgres()
+        postgres.start()
+        postgres.create("mlflow")
+        yield postgres
+        postgres.remove()
+
+    @pytest.fixture(scope="class", params=["the password is set", "it was set once"])
+    @classmethod
+    def servers(
+        cls,
+        request: pytest.FixtureRequest,
+        store: ObjectStore,
+        postgres: Postgres,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> Iterator[list[Tracking]]:
+        settings = {"POSTGRES_PASSWORD": PASSWORD, "MINIO_ROOT_USER": store.settings["AWS_ACCESS_KEY_ID"]}
+        settings["MINIO_ROOT_PASSWORD"] = store.settings["AWS_SECRET_ACCESS_KEY"]
+        if request.param == "the password is set":
+            settings |= {"MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD, "MLFLOW_FLASK_SERVER_SECRET_KEY": PASSWORD}
+        servers = [
+            Tracking(tmp_path_factory.mktemp(name), service, postgres=postgres, store=store, database="mlflow")
+            for name, service in services(settings).items()
+            if "mlflow" in service["image"] and service.get("ports")
+        ]
+        for server in servers:
+            server.start()
+        yield servers
+        for server in servers:
+            server.stop()
+
+    def test_a_user_reads_and_writes(self, servers: list[Tracking], store: ObjectStore) -> None:
+        known = requests.Session()
+        known.auth = ("admin", PASSWORD)
+        for server in servers:
+            run = known.post(f"{server.url}/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}, timeout=30)
+            assert run.status_code == 200, run.text
+            note = f"{server.url}/api/2.0/mlflow-artifacts/artifacts/note.txt"
+            assert known.put(note, data=b"kept", timeout=30).status_code == 200
+            assert known.get(note, timeout=30).content == b"kept"
+        assert store.names("mlflow") == ["note.txt"]
+
+    @pytest.mark.parametrize("user", [None, ("admin", "wrong"), ("nobody", PASSWORD)])
+    def test_nobody_else_does(
+        self, servers: list[Tracking], postgres: Postgres, store: ObjectStore, user: tuple[str, str] | None
+    ) -> None:
+        kept = self.state(postgres, store)
+        answers = [
+            (server.url, method, path, requests.request(method, server.url + path, json=body, auth=user, timeout=30))
+            for server in servers
+            for method, path, body in REQUESTS
+        ]
+        assert [answer[:3] for answer in answers if answer[3].status_code != 401] == []
+        assert self.state(postgres, store) == kept
+
+    def test_the_object_store_asks_for_a_key(self, store: ObjectStore) -> None:
+        for path in ("/", "/mlflow", "/mlflow/note.txt"):
+            assert requests.get(store.url + path, timeout=30).status_code == 403
+        assert requests.put(f"{store.url}/mlflow/of-nobody", data=b"", timeout=30).status_code == 403
+
+    def state(self, postgres: Postgres, store: ObjectStore) -> tuple[object, ...]:
+        tables = ("runs", "experiments", "registered_models", "users")
+        return store.names("mlflow"), [postgres.query(f"select count(*) from {table}") for table in tables]
+
+
+class TestHealthOfSpark:
+    def test_is_not_an_open_port(self) -> None:
+        """Of a server that accepts and answers nothing."""
+        with socket.create_server(("localhost", 0)) as mute:
+            command = [sys.executable, str(COMPOSE / "spark" / "health.py"), str(mute.getsockname()[1]), "2"]
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (ended.returncode, ended.stderr) == (1, "no query was answered within 2 s\n")
+
+    def test_is_not_there_without_one(self) -> None:
+        command = [sys.executable, str(COMPOSE / "spark" / "health.py"), str(free_port()), "2"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert ended.returncode == 1
+        assert "Connection refused" in ended.stderr
+
+
+@pytest.mark.spark
+class TestSpark:
+    """The profile spark, each service started again when it ends; with a token."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def spark(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
+        memory = {"SPARK_DRIVER_MEMORY": "512m", "SPARK_EXECUTOR_MEMORY": "512m"}
+        spark = SparkCluster(
+            tmp_path_factory.mktemp("spark"), {**memory, "SPARK_CONNECT_AUTHENTICATE_TOKEN": "token-7b1e"}
+        )
+        spark.start()
+        yield spark
+        spark.stop()
+
+    def test_is_healthy_once_it_answers_a_query(self, spark: SparkCluster) -> None:
+        assert until(lambda: spark.health().exit_code == 0, seconds=150), spark.server.log()[-3000:]
+
+    def test_shows_no_token(self, spark: SparkCluster) -> None:
+        assert "token-7b1e" not in spark.health().text
+
+    def test_is_unhealthy_without_its_token(self, spark: SparkCluster) -> None:
+        assert spark.health(SPARK_CONNECT_AUTHENTICATE_TOKEN="wrong").exit_code == 1
+
+    def test_is_unhealthy_in_time_when_no_executor_is_left_and_recovers(self, spark: SparkCluster) -> None:
+        spark.worker.stop()
+        asked = spark.health(seconds=5)
+        assert (asked.exit_code, asked.text) == (1, "no query was answered within 5 s\n")
+        assert asked.seconds < 30
+        spark.worker.start()
+        assert until(lambda: spark.health().exit_code == 0, seconds=100), spark.server.log()[-3000:]
+
+    def test_recovers_when_its_master_is_started_again(self, spark: SparkCluster) -> None:
+        spark.master.kill()
+        recovered = until(lambda: self.has_executors(spark) and spark.health().exit_code == 0, seconds=150)
+        assert recovered, spark.server.log()[-3000:]
+
+    def has_executors(self, spark: SparkCluster) -> bool:
+        """Whether the master that runs now has given cores to an application."""
+        try:
+            with urllib.request.urlopen(f"{spark.master_page}/json/", timeout=2) as answer:
+                return any(application["cores"] for application in json.load(answer)["activeapps"])
+        except OSError:
+            return False
