@@ -57,8 +57,8 @@ def interfered(
         command, cwd=place.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        assert until(lambda: process.poll() is not None or when(), seconds=60)
-        assert process.poll() is None
+        assert until(lambda: process.poll() is not None or when(), seconds=120)
+        assert process.poll() is None, process.communicate()
         act()
         began = time.monotonic()
         out, err = process.communicate(timeout=240)
