@@ -76,9 +76,20 @@ class Service:
 
     def stop(self) -> None:
         """At once, as a machine that loses its power."""
-        if self._process and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._send(signal.SIGKILL)
+        if self._process:
             self._process.wait()
+
+    def pause(self) -> None:
+        """It goes on accepting connections, and answers none."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, signum: int) -> None:
+        if self._process and self._process.poll() is None:
+            os.killpg(self._process.pid, signum)
 
     def answers(self) -> bool:
         try:
@@ -220,7 +231,9 @@ class Stack:
         return Place(folder, {**settings, "TMPDIR": str(folder / "tmp"), **extra})
 
     def repair(self) -> None:
-        """Start again what a test has stopped."""
+        """Start again what a test has stopped or paused."""
+        self.store.resume()
+        self.mlflow.resume()
         if not self.store.answers():
             self.store.start()
         with contextlib.suppress(AssertionError):

@@ -12,6 +12,7 @@ EXAMPLES: list[UserError] = [
     errors.ConfigNotFound("my.yaml", ["/here", "/there"]),
     errors.ConfigInvalid("my.yaml", ["target is missing"]),
     errors.JavaUnusable("there is no Java on PATH"),
+    errors.SettingInvalid("SPARK_DRIVER_MEMORY", "much", expected="a size such as 4g or 1500m"),
     errors.SparkUnavailable("it does not answer", next="start the server"),
     errors.TrackingUnavailable("http://localhost:1", "it does not answer"),
     errors.LakeUndefined("tracking is on a server, and no lake is given"),

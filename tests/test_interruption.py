@@ -21,7 +21,12 @@ from steps.core import machine, registry
 pytestmark = pytest.mark.spark
 
 MODEL = "iris_xgboost_classifier"
-PROGRAMS = {"command": "mlflow run", "driver": "main.py", "step": "-m steps."}
+PROGRAMS = {
+    "command": "mlflow run",
+    "driver": "main.py",
+    "step": "-m steps.",
+    "jvm": "org.apache.spark.deploy.SparkSubmit",
+}
 SEED, KILLS, LATEST_SECONDS = 4, 6, 20  # of the kills at random
 OF_THIS_RUN = {"run_id", "scored_at", "model_uri", "table_uri"}  # columns of predictions that differ between workflows
 
@@ -38,7 +43,8 @@ class Running:
         return self.output.read_text(encoding="utf-8")
 
     def pid_of(self, target: str) -> int | None:
-        commands = {pid: words for pid, words in self.place.processes().items() if "/java " not in words}
+        found = self.place.processes().items()
+        commands = {pid: words for pid, words in found if ("/java " in words) == (target == "jvm")}
         return next((pid for pid, words in commands.items() if PROGRAMS[target] in words), None)
 
     def send(self, name: str, target: str) -> bool:
@@ -138,6 +144,12 @@ class TestTheMomentAfter:
         text = interrupted(place, "SIGKILL", "step", at="ingest")
         assert "ingest failed\nit ended without a message" in text
         assert "  again     mlflow run " in text
+        assert statuses(place) == {"main": "FAILED", "ingest": "FAILED"}
+
+    def test_the_driver_reports_a_jvm_that_is_killed(self, place: Place) -> None:
+        text = interrupted(place, "SIGKILL", "jvm", at="ingest")
+        assert "ingest failed\nSparkUnavailable: Spark cannot be used: its JVM " in text
+        assert "Traceback" not in text
         assert statuses(place) == {"main": "FAILED", "ingest": "FAILED"}
 
 

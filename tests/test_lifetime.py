@@ -231,3 +231,52 @@ print(deaf.wait(), quick.wait())
 """
     with started(sys.executable, "-c", program) as process:
         assert said(process) == f"{-signal.SIGKILL} {-signal.SIGTERM}"
+
+
+def test_another_thread_can_raise_an_error_where_the_main_thread_waits() -> None:
+    """As one does that watches a service; what unwinds is not cut off, since nobody has told the process to end."""
+    before = "import socket\nlifetime.GRACE_SECONDS = 0.3\nends = socket.socketpair()"
+    body = """
+    threading.Timer(0.3, lifetime.fail, [TimeoutError("silent")]).start()
+    try:
+        ends[0].recv(1)
+    except TimeoutError as err:
+        print(err, flush=True)
+        time.sleep(1)
+"""
+    with started(*guarded(body, before=before)) as process:
+        said(process)
+        assert said(process) == "silent"
+        assert said(process) == "went on"
+        assert process.wait(timeout=5) == 0
+
+
+def test_a_process_whose_watching_thread_dies_ends_rather_than_goes_on_unwatched() -> None:
+    before = "def broken(listen, launchers): raise KeyError('a bug')\nlifetime._watch = broken"
+    with started(*guarded(WAIT, before=before)) as process:
+        said(process)
+        _, err = process.communicate(timeout=5)
+    assert process.returncode == 143
+    assert "KeyError: 'a bug'" in err
+
+
+def test_a_process_that_may_not_be_looked_at_is_taken_for_a_living_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: psutil.Process) -> str:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "status", refuse)
+    assert not lifetime.has_ended(lifetime.this_process())
+
+
+def test_children_are_killed_by_the_folder_that_they_work_in(tmp_path: Path) -> None:
+    program = f"""
+import pathlib, subprocess
+from steps.core import lifetime
+there = subprocess.Popen(["bash", "-c", "sleep 60 & wait"], cwd={str(tmp_path)!r})
+elsewhere = subprocess.Popen(["sleep", "60"])
+lifetime.kill_children(working_in=pathlib.Path({str(tmp_path)!r}))
+print(there.wait(), elsewhere.poll())
+elsewhere.kill()
+"""
+    with started(sys.executable, "-c", program) as process:
+        assert said(process) == f"{-signal.SIGKILL} None"

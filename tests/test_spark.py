@@ -1,11 +1,13 @@
-"""The JVM of a workflow: who can reach it, and that it ends with the process that started it, however that ends."""
+"""The JVM of a workflow: who can reach it, that it ends with the process that started it, and what its own end does."""
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,9 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 from place import PROJECT, Place, until
 from pyspark.sql.connect.proto import AnalyzePlanRequest, SparkConnectServiceStub
+
+from steps.core import spark, waiting
+from steps.core.errors import SettingInvalid, SparkUnavailable
 
 pytestmark = pytest.mark.spark
 
@@ -28,6 +33,19 @@ class Started:
     driver: subprocess.Popen[bytes]
     jvm: int
 
+    @property
+    def text(self) -> str:
+        return (self.place.folder / "output.txt").read_text()
+
+    @property
+    def step(self) -> int | None:
+        """The process of the step that is at work."""
+        commands = self.place.processes().items()
+        return next((pid for pid, words in commands if "-m steps." in words and "/java " not in words), None)
+
+    def is_gone(self) -> bool:
+        return self.driver.poll() is not None and self.place.processes() == {}
+
     def is_up(self) -> bool:
         with contextlib.suppress(OSError):
             return "java" in Path(f"/proc/{self.jvm}/cmdline").read_text().split("\0")[0]
@@ -39,13 +57,13 @@ class Started:
 
 
 @contextlib.contextmanager
-def started(place: Place) -> Iterator[Started]:
-    """`python main.py` where `place` is; whatever it started is ended afterwards."""
+def started(place: Place, *command: str | Path) -> Iterator[Started]:
+    """`python main.py`, or another command of Python's, where `place` is; what it started is ended afterwards."""
     # What a shell starts in the background ignores SIGINT, and so would its children: not this one.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (place.folder / "output.txt").open("wb") as output:
         driver = subprocess.Popen(
-            [sys.executable, PROJECT / "main.py"],
+            [sys.executable, *(command or [PROJECT / "main.py"])],
             cwd=place.folder,
             env=place.environment,
             stdin=subprocess.DEVNULL,
@@ -55,7 +73,10 @@ def started(place: Place) -> Iterator[Started]:
     signal.signal(signal.SIGINT, before)
 
     def jvms() -> list[int]:
-        return [pid for pid, command in place.processes().items() if "SparkSubmit" in command and "/java " in command]
+        found = place.processes().items()
+        return [
+            pid for pid, words in found if "SparkSubmit" in words and "/java " in words and ".launcher." not in words
+        ]
 
     try:
         assert until(jvms, seconds=60), (place.folder / "output.txt").read_text()
@@ -69,10 +90,10 @@ def started(place: Place) -> Iterator[Started]:
                 os.kill(pid, signal.SIGKILL)
 
 
-def place_in(folder: Path) -> Place:
+def place_in(folder: Path, **extra: str) -> Place:
     """A place whose scratch files stay in `folder`: a process that is killed leaves them."""
     (folder / "tmp").mkdir()
-    return Place(folder, {"TMPDIR": str(folder / "tmp")})
+    return Place(folder, {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(PROJECT), **extra})
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +186,208 @@ with spark.session(data_bytes=0) as session:
     elsewhere = {"PYSPARK_PYTHON": "/nowhere/python", "PYSPARK_DRIVER_PYTHON": "/nowhere/python"}
     ended = Place(tmp_path, {**elsewhere, "PYTHONPATH": str(PROJECT)}).run(sys.executable, "-c", script)
     assert ended.out == "True\n", ended.text
+
+
+WAITS = """
+import time
+from steps.core import errors, spark
+def wait(batches):
+    time.sleep(300)
+    yield from batches
+try:
+    with spark.session(data_bytes=0) as session:
+        print("up", flush=True)
+        {query}
+except errors.UserError as err:
+    raise SystemExit(str(err))
+"""
+FOR_EVER = 'session.range(1).mapInPandas(wait, "id long").collect()'
+
+
+def is_one_message(text: str, reason: str) -> None:
+    """SparkUnavailable, for a reason that fits the pattern, and no more but what a step says of its progress."""
+    *before, given, expected, following = text.splitlines()
+    assert re.match(rf"SparkUnavailable: Spark cannot be used: {reason}", given), text
+    assert (expected[:12], following[:12]) == ("  expected  ", "  next      ")
+    assert [line for line in before if "Traceback" in line or "Error" in line or "Warning" in line] == [], text
+
+
+class TestAJvmThatIsKilled:
+    @pytest.mark.parametrize(
+        ("is_up", "reason"),
+        [(False, "its JVM did not start"), (True, "its JVM was ended by SIGKILL")],
+        ids=["while it starts", "when it is up"],
+    )
+    def test_ends_the_whole_workflow_within_seconds_with_the_reason(
+        self, tmp_path: Path, is_up: bool, reason: str
+    ) -> None:
+        with started(place_in(tmp_path)) as workflow:
+            if is_up:
+                assert until((_folder(workflow) / "port").exists, seconds=60)
+                assert until(lambda: workflow.step, seconds=60)
+            os.kill(workflow.jvm, signal.SIGKILL)
+            assert until(workflow.is_gone, seconds=15), workflow.text  # the step's imports are among them
+            assert workflow.driver.returncode == 1
+            assert f"\ningest failed\nSparkUnavailable: Spark cannot be used: {reason}" in workflow.text
+            assert "Traceback" not in workflow.text
+        assert {run.info.status for run in workflow.place.runs()} == {"FAILED"}
+
+    def test_ends_a_step_that_runs_alone(self, tmp_path: Path) -> None:
+        with started(place_in(tmp_path), "-m", "steps.ingest") as ingest:
+            assert until((_folder(ingest) / "port").exists, seconds=60)
+            os.kill(ingest.jvm, signal.SIGKILL)
+            assert until(ingest.is_gone, seconds=5)
+            is_one_message(ingest.text.partition("tables\n")[2], "its JVM was ended by SIGKILL")
+
+    def test_ends_a_query_that_would_go_on_without_end(self, tmp_path: Path) -> None:
+        with started(place_in(tmp_path), "-c", WAITS.format(query=FOR_EVER)) as session:
+            assert until(lambda: "up" in session.text, seconds=60)
+            time.sleep(2)
+            os.kill(session.jvm, signal.SIGKILL)
+            assert until(session.is_gone, seconds=5)
+            is_one_message(session.text, "its JVM was ended by SIGKILL")
+
+
+def test_a_jvm_that_runs_out_of_memory_says_so_and_which_setting_helps(tmp_path: Path) -> None:
+    much = "session.sql(\"select repeat('x', 1500000000)\").collect()"
+    place = place_in(tmp_path, SPARK_DRIVER_MEMORY="600m")
+    ended = place.run(sys.executable, "-c", WAITS.format(query=much))
+    is_one_message(ended.text, r"its JVM ran out of memory, of which it may use 600 MiB: .*OutOfMemoryError")
+    assert "set SPARK_DRIVER_MEMORY to more" in ended.text
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "killed_by_kernel", "log", "reason", "advice"),
+    [
+        (
+            -9,
+            True,
+            "",
+            "the kernel ended its JVM because the machine is out of memory",
+            "set SPARK_DRIVER_MEMORY to less",
+        ),
+        (-9, False, "", "its JVM was ended by SIGKILL, from outside", "set SPARK_DRIVER_MEMORY to less"),
+        (
+            3,
+            False,
+            "Error: java.lang.OutOfMemoryError: Metaspace",
+            "OutOfMemoryError: Metaspace",
+            "DRIVER_MEMORY to more",
+        ),
+        (1, False, "info\nError: no such host\nbye", "its JVM ended with exit code 1: Error: no such host", ""),
+        (None, False, "", "its JVM did not start: it said nothing", ""),
+    ],
+)
+def test_the_end_of_a_jvm_is_told_with_what_helps(
+    exit_code: int | None, killed_by_kernel: bool, log: str, reason: str, advice: str
+) -> None:
+    told = spark.why_it_ended(log, exit_code=exit_code, killed_by_kernel=killed_by_kernel)
+    assert reason in told[0]
+    assert advice in told[1]
+
+
+def test_a_size_of_memory_that_is_none_is_refused_before_a_jvm_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_DRIVER_MEMORY", "much")
+    with pytest.raises(SettingInvalid, match="SPARK_DRIVER_MEMORY=much in the environment"), spark.serve(data_bytes=0):
+        pass
+
+
+def test_a_server_that_stands_still_is_told_within_the_limit(tmp_path: Path) -> None:
+    place = place_in(tmp_path, WORKFLOW_ANSWER_SECONDS="5")
+    with started(place, "-c", WAITS.format(query=FOR_EVER)) as session:
+        assert until(lambda: "up" in session.text, seconds=60)
+        os.kill(session.jvm, signal.SIGSTOP)
+        assert until(session.is_gone, seconds=20)
+        is_one_message(session.text, r"sc://localhost:\d+: it does not answer, for 5 s now")
+
+
+class TestWhileAJvmStarts:
+    """It is held still, as a busy machine does for half a minute."""
+
+    @pytest.fixture
+    def starting(self, tmp_path: Path) -> Iterator[Started]:
+        with started(place_in(tmp_path)) as workflow:
+            os.kill(workflow.jvm, signal.SIGSTOP)
+            assert until(lambda: workflow.step, seconds=60)
+            yield workflow
+
+    def test_a_step_that_is_killed_ends_the_driver_at_once(self, starting: Started) -> None:
+        assert starting.step
+        os.kill(starting.step, signal.SIGKILL)
+        assert until(starting.is_gone, seconds=5), starting.place.processes()
+        assert "ingest failed\nit ended without a message" in starting.text
+
+    def test_a_driver_that_is_told_to_end_does_so_at_once(self, starting: Started) -> None:
+        time.sleep(4)  # the step's imports are done
+        starting.driver.send_signal(signal.SIGTERM)
+        assert until(starting.is_gone, seconds=3), starting.place.processes()
+
+
+@pytest.fixture
+def remote(held: Started, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Say how this process is to reach the server of `held` by SPARK_REMOTE."""
+    for name in (spark.MEETING_PLACE, spark.TOKEN):
+        monkeypatch.delenv(name, raising=False)
+    port = (_folder(held) / "port").read_text()
+    return lambda parameters: monkeypatch.setenv("SPARK_REMOTE", f"sc://localhost:{port}{parameters}")
+
+
+class TestAServerThatSparkRemoteNames:
+    @pytest.mark.parametrize(
+        ("parameters", "reason"),
+        [("", "refuses a client without a token"), ("/;token=0000", "refuses this token")],
+        ids=["none", "wrong"],
+    )
+    def test_says_which_token_it_refuses_and_how_one_is_given(
+        self, remote: Callable[[str], None], parameters: str, reason: str
+    ) -> None:
+        remote(parameters)
+        with pytest.raises(SparkUnavailable, match=reason) as refused, spark.session(data_bytes=0):
+            pass
+        assert "set SPARK_REMOTE=sc://host:port/;token=..." in str(refused.value)
+        assert "0000" not in str(refused.value)
+
+    @pytest.mark.parametrize("address", ["localhost:15002", "sc://localhost:15002;token=secret-5f", "sc://:15002"])
+    def test_is_told_by_an_address_that_is_one(self, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+        monkeypatch.setenv("SPARK_REMOTE", address)
+        with pytest.raises(SparkUnavailable, match="is no address of a Spark Connect") as refused:
+            spark.session(data_bytes=0).__enter__()
+        assert "sc://host:port/;token=..." in str(refused.value)
+        assert "secret-5f" not in str(refused.value)
+
+    def test_that_is_not_there_is_told_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SPARK_REMOTE", "sc://localhost:9")
+        began = time.monotonic()
+        with pytest.raises(SparkUnavailable, match="sc://localhost:9: it does not answer"):
+            spark.session(data_bytes=0).__enter__()
+        assert time.monotonic() - began < 20
+
+    def test_that_answers_but_runs_no_query_is_waited_for_with_a_word_and_an_end(
+        self,
+        held: Started,
+        remote: Callable[[str], None],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+    ) -> None:
+        token = held.environment()["SPARK_CONNECT_AUTHENTICATE_TOKEN"]
+        remote(f"/;token={token}")
+        monkeypatch.setenv(waiting.LIMIT, "5")
+        monkeypatch.setattr(waiting, "TELL_SECONDS", 1)
+        monkeypatch.setattr(spark, "FIRST_QUERY_LIMITS", 1)
+        on_all_cores = 'session.range(0, 64, 1, 64).mapInPandas(wait, "id long").collect()'
+        environment = {"SPARK_REMOTE": os.environ["SPARK_REMOTE"], "PYTHONPATH": str(PROJECT)}
+        place = Place(tmp_path, environment)
+        other = subprocess.Popen(
+            [sys.executable, "-c", WAITS.format(query=on_all_cores)], env=place.environment, stdout=subprocess.PIPE
+        )
+        try:
+            assert other.stdout
+            assert other.stdout.readline() == b"up\n"
+            time.sleep(2)
+            with pytest.raises(SparkUnavailable, match="it answers, but has run no query for 5 s"):
+                spark.session(data_bytes=0).__enter__()
+        finally:
+            other.terminate()
+            other.communicate()
+        assert "waiting for Spark at sc://localhost:" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from services import ObjectStore, Stack
 pytestmark = pytest.mark.spark
 
 MODEL = "iris_xgboost_classifier"
+LIMIT_SECONDS = 10  # for a service that is silent, where a test waits for it
 LESS = {
     "petal_length": {"source": "petal length (cm)", "type": "double"},
     "species": {"source": "target", "type": "string"},
@@ -50,19 +52,20 @@ def interfered(
 ) -> Ended:
     """A step, while which `act` is done as soon as `when` is true."""
     command = [sys.executable, "-m", f"steps.{step}", *[f"--{name}={value}" for name, value in parameters.items()]]
-    environment = {**place.environment, "PYTHONPATH": str(PROJECT)}
+    environment = {**place.environment, "PYTHONPATH": str(PROJECT), "WORKFLOW_ANSWER_SECONDS": str(LIMIT_SECONDS)}
     process = subprocess.Popen(
         command, cwd=place.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        assert until(lambda: process.poll() is not None or when(), seconds=60)
-        assert process.poll() is None
+        assert until(lambda: process.poll() is not None or when(), seconds=120)
+        assert process.poll() is None, process.communicate()
         act()
+        began = time.monotonic()
         out, err = process.communicate(timeout=240)
     finally:  # it is not left to disturb other tests
         process.kill()
         process.communicate()
-    return Ended(exit_code=process.returncode, out=out, err=err, seconds=0)
+    return Ended(exit_code=process.returncode, out=out, err=err, seconds=time.monotonic() - began)
 
 
 def is_one_message(ended: Ended, kind: str) -> None:
@@ -79,15 +82,23 @@ def stored(stack: Stack, place: Place, table: str) -> int:
 
 
 def is_written(stack: Stack, place: Place, table: str) -> Callable[[], bool]:
-    """Whether a writer of the table has begun to put its files there."""
-    key = f"{place.extra['LAKE_URI'].removeprefix('s3://delta/')}/{table}/"
-    return lambda: bool(stack.store.names("delta", key))
+    """Whether anything of the table is in the store."""
+    prefix = f"{place.extra['LAKE_URI'].removeprefix('s3://delta/')}/{table}/"
+    return lambda: bool(stack.store.names("delta", prefix))
+
+
+def has_begun(stack: Stack, step: str, parameter: str) -> Callable[[], bool]:
+    """Whether a run of the step that is at work has logged what it runs with."""
+    at_work = f"select run_uuid from runs where name = '{step}' and status = 'RUNNING'"
+    query = f"select 1 from params where run_uuid in ({at_work}) and key = '{parameter}'"
+    return lambda: bool(stack.postgres.query(query))
 
 
 class TestTheObjectStore:
     def test_that_stops_while_ingest_writes_loses_nothing(self, mended: Stack, place: Place) -> None:
-        ended = interfered(place, "ingest", is_written(mended, place, "iris"), mended.store.stop)
+        ended = interfered(place, "ingest", has_begun(mended, "ingest", "source.uri"), mended.store.stop)
         is_one_message(ended, "ObjectStoreUnavailable")
+        assert ended.seconds < 3 * LIMIT_SECONDS
         assert place.runs()[0].info.status == "FAILED"
         assert place.runs()[0].data.tags["error"].startswith("ObjectStoreUnavailable: s3://delta at http://127.0.0.1")
         mended.store.start()
@@ -97,11 +108,23 @@ class TestTheObjectStore:
     def test_that_stops_while_infer_writes_loses_nothing(self, mended: Stack, place: Place) -> None:
         for step in ("ingest", "train", "evaluate"):
             assert place.step(step).exit_code == 0
-        ended = interfered(place, "infer", is_written(mended, place, "iris_predictions"), mended.store.stop)
+        ended = interfered(place, "infer", has_begun(mended, "infer", "table.uri"), mended.store.stop)
         is_one_message(ended, "ObjectStoreUnavailable")
+        assert ended.seconds < 3 * LIMIT_SECONDS
         mended.store.start()
         assert "/iris_predictions@v" in place.step("infer").out
         assert stored(mended, place, "iris_predictions") == 150
+
+    def test_that_accepts_and_never_answers_while_ingest_writes_is_told_within_the_limit(
+        self, mended: Stack, place: Place
+    ) -> None:
+        ended = interfered(place, "ingest", is_written(mended, place, "iris"), mended.store.pause)
+        is_one_message(ended, "ObjectStoreUnavailable")
+        assert ended.seconds < 3 * LIMIT_SECONDS
+        assert place.runs()[0].info.status == "FAILED"
+        mended.store.resume()
+        assert "/iris@v" in place.step("ingest").out
+        assert stored(mended, place, "iris") == 150
 
     def test_that_is_not_there_is_told_at_once(self, mended: Stack, place: Place) -> None:
         mended.store.stop()
@@ -182,7 +205,7 @@ class TestTheTrackingServer:
         assert place.step("ingest").exit_code == 0
         versions = len(place.client.search_model_versions(f"name = '{MODEL}'"))
         slow = place.config(model=self.SLOW)
-        ended = interfered(place, "train", lambda: self.has_begun(mended, "train"), mended.mlflow.stop, config=slow)
+        ended = interfered(place, "train", has_begun(mended, "train", "model.rounds"), mended.mlflow.stop, config=slow)
         is_one_message(ended, "TrackingUnavailable")
         mended.mlflow.start()
         assert len(place.client.search_model_versions(f"name = '{MODEL}'")) == versions
@@ -192,6 +215,17 @@ class TestTheTrackingServer:
         assert place.client.get_run(left.info.run_id).info.status == "KILLED"
         assert len(place.client.search_model_versions(f"name = '{MODEL}'")) == versions + 1
 
+    def test_that_accepts_and_never_answers_while_train_works_is_told_within_the_limit(
+        self, mended: Stack, place: Place
+    ) -> None:
+        assert place.step("ingest").exit_code == 0
+        there = Place(place.folder, {**place.extra, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7"})  # MLflow's own
+        ended = interfered(there, "train", has_begun(mended, "train", "model.rounds"), mended.mlflow.pause)
+        is_one_message(ended, "TrackingUnavailable")
+        assert ended.seconds < 3 * LIMIT_SECONDS
+        mended.mlflow.resume()
+        assert place.step("train").exit_code == 0
+
     def test_whose_database_restarts_while_train_works_is_waited_for(self, mended: Stack, place: Place) -> None:
         assert place.step("ingest").exit_code == 0
         slow = place.config(model=self.SLOW)
@@ -200,7 +234,7 @@ class TestTheTrackingServer:
             mended.postgres.stop()
             mended.postgres.start()
 
-        ended = interfered(place, "train", lambda: self.has_begun(mended, "train"), restart, config=slow)
+        ended = interfered(place, "train", has_begun(mended, "train", "model.rounds"), restart, config=slow)
         assert ended.exit_code == 0, ended.text
         assert place.runs()[0].info.status == "FINISHED"
 
@@ -219,11 +253,3 @@ class TestTheTrackingServer:
             proxy.shutdown()
         is_one_message(ended, "TrackingUnavailable")
         assert "it answers with 502" in ended.err
-
-    @staticmethod
-    def has_begun(stack: Stack, step: str) -> bool:
-        """Whether a run of the step that is at work has logged what it runs with."""
-        at_work = f"select run_uuid from runs where name = '{step}' and status = 'RUNNING'"
-        return bool(
-            stack.postgres.query(f"select 1 from params where run_uuid in ({at_work}) and key = 'model.rounds'")
-        )

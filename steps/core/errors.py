@@ -2,7 +2,7 @@
 
 UserError
 |-- ParametersInvalid, ConfigNotFound, ConfigInvalid      what was asked for
-|-- JavaUnusable, SparkUnavailable                        the machine
+|-- JavaUnusable, SparkUnavailable, SettingInvalid        the machine
 |-- TrackingUnavailable, LakeUndefined,                   where things live
 |   ObjectStoreUnavailable
 |-- SourceUnreadable, ContractBroken, SourceUnlabelled    the source
@@ -62,6 +62,11 @@ class JavaUnusable(UserError):
             expected="Java 17, at JAVA_HOME or on PATH, for Spark",
             next="install it (Debian, Ubuntu: `sudo apt-get install openjdk-17-jre-headless`) or correct JAVA_HOME",
         )
+
+
+class SettingInvalid(UserError):
+    def __init__(self, name: str, value: str, *, expected: str) -> None:
+        super().__init__(f"{name}={value} in the environment", expected=expected, next=f"correct or unset {name}")
 
 
 class SparkUnavailable(UserError):

@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -23,6 +24,7 @@ import steps
 
 STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"  # environment variable: the run that MLflow made for this process
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+FAILURE = signal.SIGUSR1  # from this process to itself: fail()
 GRACE_SECONDS = 8  # for the farewell: a step is ended, the JVM is ended, runs are marked
 CHILD_SECONDS = 4  # of these, for a child to end by itself
 LOOK_SECONDS = 0.5  # how often a process looks whether those that started it are still there
@@ -47,7 +49,8 @@ def guarded() -> Iterator[None]:
     found = {each: signal.getsignal(each) for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}
     for each in found:
         signal.signal(each, _interrupt)
-    threading.Thread(target=_watch, args=(listen, _launchers()), name="lifetime", daemon=True).start()
+    found[FAILURE] = signal.signal(FAILURE, _raise_failure)
+    threading.Thread(target=_watch_or_end, args=(listen, _launchers()), name="lifetime", daemon=True).start()
     if _is_orphan():
         os.kill(os.getpid(), signal.SIGTERM)
     try:
@@ -59,6 +62,29 @@ def guarded() -> Iterator[None]:
         raise
     else:
         _let_go(found, before, tell)
+
+
+def fail(error: Exception) -> None:
+    """From another thread: raise `error` in the main thread of a guarded() block, also where it waits for a socket."""
+    _failures.append(error)
+    signal.pthread_kill(threading.main_thread().ident or 0, FAILURE)
+
+
+def cut(exit_code: int) -> NoReturn:
+    """End this process, which does not come to its end by itself, and all that it started."""
+    for child in _descendants(psutil.Process()):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(exit_code)
+
+
+def kill_children(*, working_in: Path) -> None:
+    """Kill, without a farewell, what this process started in that folder."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.cwd() == str(working_in.resolve()):
+                for each in (child, *_descendants(child)):
+                    each.kill()
 
 
 def end_children(*, of_mlflow: bool = False) -> None:
@@ -110,6 +136,14 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise Interrupted(signum)
 
 
+_failures: list[Exception] = []
+
+
+def _raise_failure(signum: int, frame: FrameType | None) -> None:
+    if _failures:
+        raise _failures.pop()
+
+
 def _pass_over(signum: int, frame: FrameType | None) -> None:
     """A later signal."""
 
@@ -121,18 +155,25 @@ def _let_go(found: Mapping[signal.Signals, object], before: int, tell: int) -> N
     os.close(tell)
 
 
+def _watch_or_end(listen: int, launchers: list[psutil.Process]) -> None:
+    try:
+        _watch(listen, launchers)
+    except Exception:  # unwatched, this process could outlive whoever started it
+        traceback.print_exc()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _watch(listen: int, launchers: list[psutil.Process]) -> None:
     """Until guarded() lets go: turn the end of a launcher into a signal, and cut a farewell that takes too long."""
-    while not select.select([listen], [], [], LOOK_SECONDS)[0]:
-        if not all(map(_lives, launchers)):
-            os.kill(os.getpid(), signal.SIGTERM)
-    if told := os.read(listen, 1):  # the pipe stays open: another signal may come
-        time.sleep(GRACE_SECONDS)
-        for child in _descendants(psutil.Process()):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-        os._exit(128 + told[0])
-    os.close(listen)
+    while True:
+        if not select.select([listen], [], [], LOOK_SECONDS)[0]:
+            if not all(map(_lives, launchers)):
+                os.kill(os.getpid(), signal.SIGTERM)
+        elif not (signum := os.read(listen, 1)):
+            return os.close(listen)
+        elif signum[0] in SIGNALS:  # the pipe stays open: another may come
+            time.sleep(GRACE_SECONDS)
+            cut(128 + signum[0])
 
 
 def _launchers() -> list[psutil.Process]:
@@ -158,12 +199,14 @@ def _lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    except psutil.Error:  # it is there, and not ours to see
+        return True
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:
     try:
         return process.children(recursive=True)
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return []
 
 

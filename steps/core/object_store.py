@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from steps.core import waiting
 from steps.core.errors import ObjectStoreUnavailable
 
 SCHEME = "s3://"
 ENDPOINTS = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # environment variables
-ANSWER_SECONDS = 5
-ATTEMPTS = 3  # a store that restarts is waited for, backing off; one that is gone is told within a minute
+CONNECT_SECONDS = 5
+ATTEMPTS = 3  # a store that restarts is waited for, backing off
 # What a store says, and what that means to whoever gave the settings.
 REASONS = {
     "NoSuchBucket": "there is no such bucket",
@@ -58,23 +59,54 @@ def check(uri: str) -> None:
 
 def what_is_wrong(error: Exception) -> ObjectStoreUnavailable | None:
     """What `error` says of the store in Spark's words, or what check() would say now of buckets that it has passed."""
-    said = next((REASONS[code] for code in REASONS if code in str(error)), "")
+    said = next((REASONS[code] for code in REASONS if code in str(error)), "") or _unanswered(error)
     for bucket, uri in _usable.items():
         if reason := said or why_not(uri):
             return ObjectStoreUnavailable(f"{SCHEME}{bucket}", endpoint(), reason)
     return None
 
 
+def _unanswered(error: Exception) -> str:
+    """What boto3 says when it has got no answer, though there may be one by now."""
+    from botocore.exceptions import BotoCoreError
+
+    return reason(error) if isinstance(error, BotoCoreError) else ""
+
+
 def why_not(uri: str) -> str:
     """Why what begins with `uri` cannot be listed now; "" when it can. Keys need be good for no more than that."""
+    error = _error_now(uri, attempts=2)
+    return reason(error) if error else ""
+
+
+def service(uri: str) -> waiting.Service:
+    """The store at `uri` as one that may go silent. A refusal is an answer, and no keys are not its fault."""
+    from botocore.exceptions import ConnectionError, HTTPClientError
+
+    bucket = f"{SCHEME}{locate(uri).bucket}"
+
+    def silence() -> str:
+        error = _error_now(uri, attempts=1)
+        return reason(error) if isinstance(error, ConnectionError | HTTPClientError) else ""
+
+    return waiting.Service(
+        name=f"the object store at {endpoint() or 'AWS'}",
+        why_not=silence,
+        error=lambda reason: ObjectStoreUnavailable(bucket, endpoint(), reason),
+    )
+
+
+def _error_now(uri: str, *, attempts: int) -> Exception | None:
+    """What boto3 raises now for what begins with `uri`; None when it can be listed."""
     from botocore.exceptions import BotoCoreError, ClientError
 
+    error: Exception | None = None
     try:
         bucket, key = locate(uri)
-        client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        _client(seconds=waiting.PROBE_SECONDS, attempts=attempts).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
     except (ClientError, BotoCoreError) as err:
-        return reason(err)
-    return ""
+        error = err
+    return error
 
 
 def reason(error: Exception) -> str:
@@ -86,12 +118,19 @@ def reason(error: Exception) -> str:
 
 def code(error: Exception) -> str:
     """The store's code for an error of boto3, "" when it has not answered."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    answer = getattr(error, "response", None) or {}  # None in botocore's errors of a time-out or a broken connection
+    return str(answer.get("Error", {}).get("Code", ""))
+
+
+def client() -> Any:
+    """boto3's client of the store. ObjectStoreUnavailable for an endpoint that is no URL."""
+    # All attempts, and then the questions of _error_now(), end within the limit.
+    return _client(seconds=waiting.limit_seconds() / (ATTEMPTS + 1), attempts=ATTEMPTS)
 
 
 @cache
-def client() -> Any:
-    """boto3's client of the store. ObjectStoreUnavailable for an endpoint that is no URL."""
+def _client(*, seconds: float, attempts: int) -> Any:
+    """`seconds` are for one answer, in each attempt."""
     import boto3  # half a second that only a lake at s3:// pays
     from botocore.config import Config
 
@@ -99,9 +138,9 @@ def client() -> Any:
         raise ObjectStoreUnavailable(SCHEME, endpoint(), "an endpoint is a URL, http://<host>:<port> or https://<host>")
 
     settings = Config(
-        connect_timeout=ANSWER_SECONDS,
-        read_timeout=4 * ANSWER_SECONDS,
-        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        connect_timeout=min(CONNECT_SECONDS, seconds),
+        read_timeout=seconds,
+        retries={"total_max_attempts": attempts, "mode": "standard"},
         # Stores other than AWS's own know neither names of hosts by bucket nor the newest checksums.
         s3={"addressing_style": "path" if endpoint() else "auto"},
         request_checksum_calculation="when_required",
@@ -161,7 +200,9 @@ def endpoint() -> str:
 
 def for_deltalake() -> dict[str, str]:
     """deltalake's storage options; it takes keys from the environment itself."""
-    options = {"connect_timeout": f"{ANSWER_SECONDS}s", "max_retries": str(ATTEMPTS), "retry_timeout": "30s"}
+    half = f"{max(1, waiting.limit_seconds() // 2)}s"  # no attempt begins after it, and none takes longer
+    options = {"connect_timeout": f"{CONNECT_SECONDS}s", "timeout": half, "retry_timeout": half}
+    options |= {"max_retries": str(ATTEMPTS)}
     if endpoint():
         options |= {"aws_endpoint": endpoint(), "aws_allow_http": "true"}
     return options | ({"aws_region": _region()} if _region() else {})
@@ -173,7 +214,8 @@ def for_spark() -> dict[str, str]:
         "aws.credentials.provider": "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider",
         "attempts.maximum": str(ATTEMPTS),
         "retry.limit": str(ATTEMPTS),
-        "connection.establish.timeout": f"{ANSWER_SECONDS}s",
+        "connection.establish.timeout": "15s",  # the least that Hadoop takes
+        "connection.timeout": "20s",  # without a byte; the whole wait is ended by spark.session()
         **({"endpoint.region": _region()} if _region() else {}),
         **({"endpoint": endpoint(), "path.style.access": "true"} if endpoint() else {}),
     }

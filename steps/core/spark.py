@@ -2,28 +2,40 @@
 
 The driver serves; its children find the server through a private folder whose path they inherit, so that they can
 start while the JVM does. A step that runs alone serves itself. The JVM reads its standard input and ends when that
-closes, so it is gone when the process that started it is, however that ended.
+closes, so it is gone when the process that started it is, however that ended. That process watches the JVM too, and
+says in the folder why it ended; a session ends by that, and by a server or an object store that has gone silent.
 """
 
 import contextlib
 import os
+import re
 import secrets
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import grpc  # type: ignore[import-untyped]
 import pyspark
 from pyspark.conf import SparkConf
-from pyspark.errors import PySparkException, PySparkRuntimeError
+from pyspark.errors import PySparkException
+from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
+from pyspark.sql.connect.client import DefaultChannelBuilder
+from pyspark.sql.connect.client.retries import DefaultPolicy
+from pyspark.sql.connect.proto import AnalyzePlanRequest, SparkConnectServiceStub, UserContext
+from pyspark.sql.connect.session import SparkSession as ConnectSession
 
-from steps.core import jars, java, lifetime, machine, object_store, storage
+from steps.core import jars, java, lifetime, machine, object_store, storage, waiting
 from steps.core.config import PROJECT
-from steps.core.errors import SparkUnavailable, UserError
+from steps.core.errors import SettingInvalid, SparkUnavailable, UserError
 
 MEETING_PLACE = "WORKFLOW_SPARK"  # environment variable: the folder in which the server says where it listens
 TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # environment variable that Spark Connect's server reads
@@ -34,7 +46,11 @@ FOR_FEW_ROWS = {
     "spark.sql.shuffle.partitions": "1",
     "spark.databricks.delta.snapshotPartitions": "1",
 }
+MEMORY = "SPARK_DRIVER_MEMORY"  # environment variable, Spark's own
 START_SECONDS = 180  # with the jars downloaded on the way
+STOP_SECONDS = 5  # for the thread that serves; it may hang on another process's download
+FIRST_QUERY_LIMITS = 5  # times waiting.limit_seconds(): a busy cluster lets a query queue
+RETRY_SECONDS = 1  # the longest pause before a client that lost its connection tries again
 
 
 @contextlib.contextmanager
@@ -48,6 +64,7 @@ def serve(*paths: str, data_bytes: int | None) -> Iterator[None]:
         yield
         return
     java.check()
+    heap_mebibytes()  # here, where a wrong setting can be told
     with machine.scratch("workflow-spark-") as folder:
         os.environ[MEETING_PLACE], os.environ[TOKEN] = str(folder), secrets.token_hex(16)
         small = data_bytes is not None and data_bytes < SMALL_BYTES
@@ -55,9 +72,6 @@ def serve(*paths: str, data_bytes: int | None) -> Iterator[None]:
         try:
             server.start()
             yield
-        except lifetime.Interrupted:
-            server.give_up()
-            raise
         finally:
             server.stop()
             del os.environ[MEETING_PLACE], os.environ[TOKEN]
@@ -65,15 +79,26 @@ def serve(*paths: str, data_bytes: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def session(*paths: str, data_bytes: int | None) -> Iterator[SparkSession]:
-    """A session on the server at hand, else on one of this process's own. SparkUnavailable says why not."""
+    """A session on the server at hand, else on one of this process's own. SparkUnavailable says why not.
+
+    Also in the middle of the block: for a JVM that has ended, or a server that has been silent for
+    waiting.limit_seconds(). ObjectStoreUnavailable for a store of `paths` that has.
+    """
     with serve(*paths, data_bytes=data_bytes):
-        try:
-            yield _connect(os.environ.get("SPARK_REMOTE") or _address(Path(os.environ[MEETING_PLACE])))
-        except lifetime.Interrupted:
-            hang_up(server_may_be_gone=True)
-            raise
-        finally:
-            hang_up()
+        channel = _channel_at_hand()
+        with _watched(channel, paths) as watch:
+            try:
+                yield _connect(channel, watch)
+            except lifetime.Interrupted:
+                hang_up(server_may_be_gone=True)
+                raise
+            except Exception as err:
+                if failure := watch.why():
+                    channel.close()  # so that nothing more waits for it
+                    raise failure from err
+                raise
+            finally:
+                hang_up()
 
 
 def hang_up(*, server_may_be_gone: bool = False) -> None:
@@ -87,29 +112,136 @@ def hang_up(*, server_may_be_gone: bool = False) -> None:
         connection.stop()
 
 
-def _connect(remote: str) -> SparkSession:
-    where = remote.partition("/;")[0]  # what follows may hold a token
+class _Channel(DefaultChannelBuilder):
+    """The way to a server, for one session; `grpc` is the connection itself, by which a wait for it is ended."""
+
+    def __init__(self, remote: str) -> None:
+        super().__init__(remote)
+        self.shown = _without_token(remote)
+        self.set(self.PARAM_SESSION_ID, self.getDefault(self.PARAM_SESSION_ID, str(uuid.uuid4())))
+        self.set(self.PARAM_USER_ID, self.getDefault(self.PARAM_USER_ID, machine.user()))
+
+    def toChannel(self) -> grpc.Channel:
+        self.grpc = super().toChannel()
+        return self.grpc
+
+    def close(self) -> None:
+        """End what waits for an answer."""
+        self.grpc.close()
+
+    def silence(self) -> str:
+        """Whether the server does not answer now, in words; "" when it does. A refusal is an answer."""
+        request = AnalyzePlanRequest(
+            session_id=self.get(self.PARAM_SESSION_ID),
+            user_context=UserContext(user_id=self.get(self.PARAM_USER_ID)),
+            spark_version=AnalyzePlanRequest.SparkVersion(),
+        )
+        try:
+            server = SparkConnectServiceStub(self.grpc)
+            server.AnalyzePlan(request, timeout=waiting.PROBE_SECONDS, metadata=self.metadata())
+        except grpc.RpcError as err:
+            silent = err.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+            return "it does not answer" if silent else ""
+        except (ValueError, AttributeError):  # closed, or not open yet
+            pass
+        return ""
+
+
+def _channel_at_hand() -> _Channel:
+    if remote := os.environ.get("SPARK_REMOTE", ""):
+        try:
+            return _Channel(remote)
+        except (PySparkException, ValueError) as err:  # whose text may hold a token
+            reason = f"SPARK_REMOTE={_without_token(remote)} is no address of a Spark Connect server"
+            raise SparkUnavailable(reason, next="set it as sc://host:port or sc://host:port/;token=...") from err
+    return _Channel(_address(Path(os.environ[MEETING_PLACE])))
+
+
+def _without_token(remote: str) -> str:
+    return remote.partition(";")[0].rstrip("/")
+
+
+def _watched(channel: _Channel, paths: Sequence[str]) -> waiting.Watch:
+    """End the session of `channel` when what its work needs is gone."""
+    stores = {path.split("/")[2]: object_store.service(path) for path in paths if storage.is_remote(path)}
+    folder = os.environ.get(MEETING_PLACE, "")
+    return waiting.Watch(
+        waiting.Service(
+            name=f"Spark at {channel.shown}",
+            why_not=channel.silence,
+            error=lambda reason: _unavailable(channel, reason),
+        ),
+        *stores.values(),
+        fatal=lambda: _failure(Path(folder)) if folder else None,
+        on_failure=lambda failure: channel.close(),
+    )
+
+
+def _unavailable(channel: _Channel, reason: str) -> SparkUnavailable:
     next = "start the server, or unset SPARK_REMOTE to use a Spark of this process's own"
+    return SparkUnavailable(f"{channel.shown}: {reason}", next=next)
+
+
+def _connect(channel: _Channel, watch: waiting.Watch | None = None) -> SparkSession:
+    # What a client says that gives up, beside the error that it raises.
+    warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]", category=UserWarning)
     try:
-        connection: SparkSession = SparkSession.builder.remote(remote).getOrCreate()
+        os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # as the builder does that takes no channel; functions go by it
+        connection: SparkSession = ConnectSession.builder.channelBuilder(channel).create()  # type: ignore[assignment]
+        connection.client.set_retry_policies([_retries(5)])
         connection.conf.set("spark.sql.session.timeZone", "UTC")
         connection.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")  # Delta's own timestamps
+        if watch and os.environ.get("SPARK_REMOTE"):
+            _run_a_query(connection, channel, watch)
     except (PySparkException, ValueError) as err:
-        raise SparkUnavailable(f"{where} does not answer", next=next) from err
+        if isinstance(err, SparkConnectGrpcException) and err.getGrpcStatusCode() == grpc.StatusCode.UNAUTHENTICATED:
+            raise SparkUnavailable(
+                f"{channel.shown} refuses {'this token' if channel.token else 'a client without a token'}",
+                next="set SPARK_REMOTE=sc://host:port/;token=..., with the token that the server was started with",
+            ) from err
+        raise _unavailable(channel, "it does not answer") from err
+    connection.client.set_retry_policies([_retries(waiting.limit_seconds() // RETRY_SECONDS)])
     return connection
+
+
+def _retries(times: int) -> DefaultPolicy:
+    """Spark's own would try for more than ten minutes. Longer than these the watch does not wait."""
+    return DefaultPolicy(max_retries=times, max_backoff=1000 * RETRY_SECONDS)
+
+
+def _run_a_query(connection: SparkSession, channel: _Channel, watch: waiting.Watch) -> None:
+    """A server whose master or workers are gone answers, and lets every query wait without end."""
+    limit_seconds = FIRST_QUERY_LIMITS * waiting.limit_seconds()
+    failure = _unavailable(channel, f"it answers, but has run no query for {limit_seconds} s: it has no free worker")
+    timer = threading.Timer(limit_seconds, watch.fail, [failure])
+    timer.daemon = True
+    timer.start()
+    try:
+        with waiting.told(f"Spark at {channel.shown}: it answers, but does not run a query yet (has it free workers?)"):
+            connection.range(0, 1, 1, 1).collect()
+    finally:
+        timer.cancel()
 
 
 def _address(folder: Path) -> str:
     """Wait until the server in our family has said where it listens, or why it cannot."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if (folder / "port").exists():
-            return f"sc://localhost:{(folder / 'port').read_text()}/;token={os.environ[TOKEN]}"
-        if (folder / "failed").exists():
-            reason, _, next = (folder / "failed").read_text().partition("\0")
-            raise SparkUnavailable(reason, next=next)
-        time.sleep(0.05)
+    with waiting.told("Spark to start"):
+        while time.monotonic() < deadline:
+            if failure := _failure(folder):
+                raise failure
+            if (folder / "port").exists():
+                return f"sc://localhost:{(folder / 'port').read_text()}/;token={os.environ[TOKEN]}"
+            time.sleep(0.05)
     raise SparkUnavailable(f"it did not start within {START_SECONDS} s", next=f"read {_keep_log(folder)}")
+
+
+def _failure(folder: Path) -> SparkUnavailable | None:
+    """What the process that serves has said in `folder` of a JVM that did not start, or has ended."""
+    if not (folder / "failed").exists():
+        return None
+    reason, _, next = (folder / "failed").read_text().partition("\0")
+    return SparkUnavailable(reason, next=next)
 
 
 class _Server:
@@ -123,6 +255,7 @@ class _Server:
         self._archive_to = archive_to
         self._thread = threading.Thread(target=self._run, name="spark-server", daemon=True)
         self._stopped = threading.Event()
+        self._kernel_kills = _kernel_kills()
 
     def start(self) -> None:
         # Here, not in the thread: a process that another thread starts meanwhile would see half an environment.
@@ -135,38 +268,41 @@ class _Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the JVM and wait for it, also when it has not finished starting."""
+        """End the JVM in whatever it does: also while it starts, or downloads its jars."""
         self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def give_up(self) -> None:
-        """End the JVM in whatever it does: while it starts, or downloads its jars, stop() would have to wait."""
-        self._stopped.set()
-        lifetime.end_children()
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._thread.is_alive() and (self._archive_to or time.monotonic() < deadline):
+            if not self._archive_to:  # a JVM's own end takes half a second, and only the archive needs it
+                lifetime.kill_children(working_in=self._folder)
+            self._thread.join(0.05)
 
     def _run(self) -> None:
         try:
             with self._jars.first_download() as files:
+                if self._stopped.is_set():
+                    raise InterruptedError  # not a return, by which the jars would count as downloaded
                 gateway = self._launch(files)
+            self._use(gateway)
         except UserError as err:
             self._tell("failed", str(err))
-            return
-        except (PySparkRuntimeError, OSError):
-            self._tell_why_not()
-            return
+        except Exception:  # whatever py4j raises: the children wait for one of the two files
+            self._tell_why(None)
+
+    def _use(self, gateway) -> None:  # type: ignore[no-untyped-def]
+        """Serve until stop(), or until the JVM ends."""
         try:
             gateway.jvm.org.apache.spark.SparkContext.getOrCreate()
             service = getattr(gateway.jvm.org.apache.spark.sql.connect.service, "SparkConnectService$")
             self._tell("port", str(getattr(service, "MODULE$").localPort()))
             if self._small:
                 self._warm_up(gateway)
-            self._stopped.wait()
-        except Exception:  # whatever py4j raises: the children wait for one of the two files
-            self._tell_why_not()
+            while not self._stopped.wait(waiting.LOOK_SECONDS) and gateway.proc.poll() is None:
+                pass
         finally:
+            exit_code = None if self._stopped.is_set() else _exit_code(gateway.proc)
+            self._tell_why(exit_code)
             gateway.shutdown()
-            if not self._archive_to:  # a JVM's own end takes half a second, and only the archive needs it
+            if not (self._stopped.is_set() and self._archive_to):
                 gateway.proc.kill()
             gateway.proc.stdin.close()
             gateway.proc.wait()
@@ -211,6 +347,7 @@ class _Server:
 
     def _java_options(self, files: list[Path]) -> Iterator[str]:
         yield f'-Djava.io.tmpdir="{self._folder}"'  # where the libraries that a JVM unpacks go with it
+        yield "-XX:+ExitOnOutOfMemoryError"  # a JVM that lost a thread to it may hang, and must not be trusted
         if self._small:
             yield from ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
         archive = self._jars.class_archive(files)
@@ -224,26 +361,70 @@ class _Server:
         draft.write_text(text)
         draft.rename(self._folder / name)
 
-    def _tell_why_not(self) -> None:
-        if not self._stopped.is_set():  # else it was ended, and nobody waits for it
-            self._tell("failed", "\0".join(self._why_not()))
-
-    def _why_not(self) -> tuple[str, str]:
-        """What the log of a JVM that did not come up says, and what to do about it."""
-        log = (self._folder / "spark.log").read_text(errors="replace")
-        if "unresolved dependency" in log or "UNRESOLVED DEPENDENCIES" in log:
-            return (
+    def _tell_why(self, exit_code: int | None) -> None:
+        """Say why the JVM ended, None when it did so while it started."""
+        if self._stopped.is_set() or (self._folder / "failed").exists():
+            return  # it was ended, and nobody waits for it
+        log = self._folder / "spark.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        killed_by_kernel = _kernel_kills() > self._kernel_kills
+        reason, next = why_it_ended(text, exit_code=exit_code, killed_by_kernel=killed_by_kernel)
+        if is_not_downloaded(text):
+            reason, next = (
                 f"{self._jars.packages} could not be downloaded",
                 "connect this machine to Maven Central once and run it again",
             )
-        last = next((line.strip() for line in reversed(log.splitlines()) if "rror" in line or "xception" in line), "")
-        return f"its JVM did not start: {last or 'it said nothing'}", f"read {_keep_log(self._folder)}"
+        self._tell("failed", f"{reason}\0{next or f'read {_keep_log(self._folder)}'}")
+
+
+def _exit_code(jvm: subprocess.Popen[bytes]) -> int | None:
+    """None for one that lives; its connections may break a moment before it can be waited for."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return jvm.wait(timeout=1)
+    return None
+
+
+def why_it_ended(log: str, *, exit_code: int | None, killed_by_kernel: bool) -> tuple[str, str]:
+    """Why a JVM ended, and what to do about it: "" where only its log can tell. The exit code is None for one that
+    did not start."""
+    last = next((line.strip() for line in reversed(log.splitlines()) if "rror" in line or "xception" in line), "")
+    memory = f"it may use {heap_mebibytes()} MiB"
+    if "java.lang.OutOfMemoryError" in log:
+        line = next(line.strip() for line in reversed(log.splitlines()) if "java.lang.OutOfMemoryError" in line)
+        return f"its JVM ran out of memory, of which {memory}: {line}", f"set {MEMORY} to more, such as 8g"
+    if killed_by_kernel:
+        return (
+            f"the kernel ended its JVM because the machine is out of memory, of which {memory}",
+            f"end other programs, or set {MEMORY} to less, such as 2g",
+        )
+    if exit_code == -signal.SIGKILL:
+        return (
+            "its JVM was ended by SIGKILL, from outside",
+            f"run it again; if a limit of memory ended it, set {MEMORY} to less: {memory} now",
+        )
+    if exit_code is None:
+        return f"its JVM did not start: {last or 'it said nothing'}", ""
+    return f"its JVM ended with exit code {exit_code}: {last or 'it said nothing'}", ""
+
+
+def is_not_downloaded(log: str) -> bool:
+    return "unresolved dependency" in log or "UNRESOLVED DEPENDENCIES" in log
+
+
+def _kernel_kills() -> int:
+    """How many processes the kernel has ended on this machine for want of memory; 0 where it does not tell."""
+    try:
+        counts = Path("/proc/vmstat").read_text()
+    except OSError:  # not Linux
+        return 0
+    found = re.search(r"^oom_kill (\d+)$", counts, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _keep_log(folder: Path) -> str:
     """Where the log of the JVM stays when `folder` goes; for this user alone."""
     opened, kept = tempfile.mkstemp(prefix="workflow-spark-", suffix=".log")
-    with os.fdopen(opened, "wb") as copy:
+    with os.fdopen(opened, "wb") as copy, contextlib.suppress(FileNotFoundError):
         copy.write((folder / "spark.log").read_bytes())
     return kept
 
@@ -255,7 +436,13 @@ def _umask() -> int:
 
 
 def heap_mebibytes() -> int:
-    """Half of the memory that this process may use, 1 to 31 GiB (above which pointers double in size)."""
+    """SPARK_DRIVER_MEMORY, else half of the memory that this process may use, 1 to 31 GiB (above which pointers double
+    in size)."""
+    if given := os.environ.get(MEMORY, ""):
+        size = re.fullmatch(r"(\d+)([mg])b?", given.lower())
+        if not size:
+            raise SettingInvalid(MEMORY, given, expected="a size such as 4g or 1500m")
+        return int(size[1]) * (1024 if size[2] == "g" else 1)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
         if limit.exists() and limit.read_text().strip().isdigit():
@@ -281,7 +468,7 @@ def prepare(*paths: str) -> None:
         server = _Server(folder, small=True, remote=remote, archive_to=draft)
         server.start()
         try:
-            _exercise(_connect(_address(folder)), folder)
+            _exercise(_connect(_Channel(_address(folder))), folder)
         finally:
             server.stop()
         if draft.exists():

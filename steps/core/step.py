@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -138,7 +139,7 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
     try:
         _check_tracking()  # before the guard: an interrupted import leaves an MLflow that cannot be used
         # Called from Python (argv is given), signals are the caller's.
-        with lifetime.guarded() if argv is None else contextlib.nullcontext():
+        with _guarded() if argv is None else contextlib.nullcontext():
             machine.remove_left_folders()
             with mlflow.start_run(run_name=step, tags={leftovers.PROCESS: lifetime.this_process()}) as active:
                 run_id = active.info.run_id
@@ -182,8 +183,31 @@ def tagged(run: Run, prefix: str) -> dict[str, str]:
     return {key.removeprefix(prefix): value for key, value in tags.items() if key.startswith(prefix)}
 
 
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    with lifetime.guarded(), store.watched(mlflow.get_tracking_uri(), _give_up):
+        yield
+
+
+_silent: UserError | None = None  # the tracking server, by the thread that watches it
+_told = False  # whether the user knows why this process ends
+
+
+def _give_up(failure: Exception) -> None:
+    """In that thread: end the main thread's wait, and then the process, if other threads of MLflow's wait on."""
+    global _silent
+    _silent = failure if isinstance(failure, UserError) else None
+    lifetime.fail(failure)
+    time.sleep(lifetime.GRACE_SECONDS)
+    if not _told:
+        _say(str(failure))
+    lifetime.cut(1)
+
+
 def _say(text: str) -> None:
     """Under the driver a step leaves the talking to it."""
+    global _told
+    _told = True
     if WORKFLOW_RUN not in os.environ:
         print(text, file=sys.stderr)
 
@@ -196,6 +220,9 @@ def _hide_passwords(run: Run) -> None:
 
 def _explained(error: Exception) -> UserError | None:
     """What to tell the user: the mistake itself, or the service that is gone, from which the error follows."""
+    if _silent:  # MLflow may have put an error of its own around it
+        _expect_no_answer()
+        return _silent
     if isinstance(error, UserError):
         return error
     if isinstance(error, MlflowException) and error.error_code == ErrorCode.Name(PERMISSION_DENIED):
@@ -203,9 +230,15 @@ def _explained(error: Exception) -> UserError | None:
     try:
         store.check_answers(mlflow.get_tracking_uri())
     except TrackingUnavailable as gone:
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # nobody is there to be told how this run ended
+        _expect_no_answer()
         return gone
     return object_store.what_is_wrong(error)
+
+
+def _expect_no_answer() -> None:
+    """Nobody is there to be told how this run ended."""
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"
 
 
 def _check_tracking() -> None:

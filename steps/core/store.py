@@ -8,18 +8,21 @@ import contextlib
 import os
 import sqlite3
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
 
 from sqlalchemy.engine import make_url
 
-from steps.core import machine
+from steps.core import machine, waiting
 from steps.core.errors import TrackingUnavailable
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # MLflow's own
 FILLED = {"experiments", "registered_models"}  # tables of which a database in use has one that is not empty
 SERVERS = ("http://", "https://")
+REQUESTS = ("mlflow.utils.rest_utils", "mlflow.utils.request_utils", "mlflow.store.", "mlflow.tracking.")  # modules
 ANSWER_SECONDS = 5
 QUIET_SECONDS = 5  # MLflow writes all the time while it makes a database; after these it was given up
 
@@ -50,6 +53,43 @@ def check_answers(uri: str) -> None:
             raise TrackingUnavailable(without_password(uri), "it does not answer") from err
         if status >= 500:  # a proxy whose server is gone
             raise TrackingUnavailable(without_password(uri), f"it answers with {status}")
+
+
+def watched(uri: str, on_failure: Callable[[Exception], None]) -> contextlib.AbstractContextManager[object]:
+    """A block in which a server at `uri` that goes silent fails whatever waits for it; a database is not watched."""
+    if not uri.startswith(SERVERS):
+        return contextlib.nullcontext()
+    shown = without_password(uri)
+    service = waiting.Service(
+        name=f"the tracking server {shown}",
+        why_not=lambda: _silence(uri),
+        error=lambda reason: TrackingUnavailable(shown, reason),
+    )
+    return waiting.Watch(service, on_failure=on_failure, matters=_waits_for_mlflow)
+
+
+def _silence(uri: str) -> str:
+    """Why a server does not answer what it must ask its database for; "" when it does. A refusal is an answer."""
+    import requests
+
+    question = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    try:
+        auth = (user, password) if user else None
+        status = requests.get(question, auth=auth, timeout=waiting.PROBE_SECONDS).status_code
+    except requests.RequestException:
+        return "it does not answer"
+    return f"it answers with {status}" if status >= 500 else ""
+
+
+def _waits_for_mlflow() -> bool:
+    """Whether the main thread is in a request of MLflow's, rather than at work."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame:
+        if str(frame.f_globals.get("__name__")).startswith(REQUESTS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def without_password(uri: str) -> str:

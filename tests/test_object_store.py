@@ -1,0 +1,84 @@
+"""An object store that accepts connections and never answers: each of its clients gives up within the one limit."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, NoCredentialsError, ReadTimeoutError
+from deltalake import DeltaTable
+
+from steps.core import lake, object_store, waiting
+from steps.core.errors import ObjectStoreUnavailable
+
+LIMIT_SECONDS = 6
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Its URL; the environment names it, with keys."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)  # the kernel accepts, nobody reads
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        monkeypatch.setenv(waiting.LIMIT, str(LIMIT_SECONDS))
+        monkeypatch.setattr(waiting, "PROBE_SECONDS", 1)
+        object_store._client.cache_clear()
+        yield url
+        object_store._client.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: list(object_store.objects("s3://delta/iris/")),
+        lambda: object_store.read("s3://delta/iris.csv", 10),
+        lambda: DeltaTable("s3://delta/iris", storage_options=object_store.for_deltalake()),
+        lambda: DeltaTable.is_deltatable("s3://delta/iris", object_store.for_deltalake()),
+    ],
+    ids=["list", "read", "open a table", "look for a table"],
+)
+def test_a_client_gives_up_within_the_limit(silent: str, ask: Callable[[], object]) -> None:
+    began = time.monotonic()
+    with pytest.raises(Exception, match="(?i)time.*out|error sending request"):
+        ask()
+    assert time.monotonic() - began < LIMIT_SECONDS + 2  # the machine may be shared
+
+
+def test_it_is_told_in_one_message_with_its_address(silent: str) -> None:
+    with pytest.raises(ObjectStoreUnavailable, match=f"s3://delta at {silent} cannot be used: Read timeout"):
+        object_store.check("s3://delta/iris")
+    with pytest.raises(ObjectStoreUnavailable, match=f"{silent} cannot be used: Read timeout"):
+        lake.open_table(lake.TableUri("s3://delta/iris"))
+
+
+def test_its_silence_is_told_from_a_refusal(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = object_store.service("s3://delta/iris")
+    assert "Read timeout" in service.why_not()
+    for refusal in (ClientError({"Error": {"Code": "AccessDenied"}}, "ListObjectsV2"), NoCredentialsError()):
+        monkeypatch.setattr(object_store, "_error_now", lambda uri, attempts, refusal=refusal: refusal)
+        assert service.why_not() == ""
+
+
+def test_one_that_is_gone_is_silent_too(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert "Could not connect" in object_store.service("s3://delta/iris").why_not()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ReadTimeoutError(endpoint_url="http://there"), ConnectionClosedError(endpoint_url="http://there")],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_without_an_answer_has_no_code_and_its_own_words(error: Exception) -> None:
+    assert object_store.code(error) == ""
+    assert object_store.reason(error) == str(error)
+
+
+def test_an_error_without_an_answer_is_the_stores_also_when_it_answers_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "_usable", {"delta": "s3://delta"})
+    error = ReadTimeoutError(endpoint_url="http://there")
+    assert 'Read timeout on endpoint URL: "http://there"' in str(object_store.what_is_wrong(error))
