@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.logs_table(table, context="infer")
 
         made_of = {"step": "infer", "table": str(table), "model": registry.uri_of(version)}
-        made_of["key"] = reuse.key_of("infer", inputs)  # which other code or another environment has another of
+        made_of["key"] = reuse.key_of("infer", {**inputs, **reuse.code()})  # other code has another
 
         def write(metadata: str) -> None:
             model = artifact.load(version).scorer

@@ -25,7 +25,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Map, TensorSpec
 from mlflow.types.schema import Schema as MlflowSchema
 
-from steps.core import artifact, config, lake, pictures, registry, reuse, scorer, step
+from steps.core import artifact, config, lake, loaded_code, pictures, registry, reuse, scorer, step
 from steps.core.errors import TableUnfit
 from steps.core.lean_xgboost import xgboost
 from steps.core.parameters import Hyperparameters, parameters
@@ -167,13 +167,15 @@ def _register(
         files = {"booster": Path(folder, "booster.ubj"), "schema": Path(folder, "schema.json")}
         files["booster"].write_bytes(booster)
         files["schema"].write_text(schema.dumps(), encoding="utf-8")
+        code = Path(folder, Path(scorer.__file__).name)
+        code.write_bytes(loaded_code.source_of(scorer))  # what this process runs, also when the file was edited since
         # whole numbers as the signature has them
         example = example.astype({each.name: "float64" for each in schema.features if each.type == "long"})
         try:
             with registry.changing(name):
                 logged = mlflow.pyfunc.log_model(
                     name="model",
-                    python_model=scorer.__file__,
+                    python_model=str(code),
                     artifacts={key: str(path) for key, path in files.items()},
                     signature=signature,
                     input_example=example,
