@@ -54,10 +54,10 @@ def damage(logged: Mapping[str, Any], now: Mapping[str, Any], *, of: str) -> str
     if lost := [name for name in logged if name not in now]:
         return f"{', '.join(lost)} of {of} is gone"
     for name, file in logged.items():
-        if now[name]["size_bytes"] != file["size_bytes"]:
-            sizes = f"{now[name]['size_bytes']:,} bytes, {file['size_bytes']:,} expected"
-            return f"{name} of {of} is damaged: {sizes}"
-        if file["sha256"] and now[name]["sha256"] and now[name]["sha256"] != file["sha256"]:
+        size, expected = now[name]["size_bytes"], file["size_bytes"]
+        if None not in (size, expected) and size != expected:  # some stores do not tell it
+            return f"{name} of {of} is damaged: {size:,} bytes, {expected:,} expected"
+        if None not in (now[name]["sha256"], file["sha256"]) and now[name]["sha256"] != file["sha256"]:
             return f"{name} of {of} is damaged: its content changed"
     return ""
 
