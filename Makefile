@@ -1,5 +1,5 @@
 # Thin names over the real commands; the first one also makes the environment.
-.PHONY: run run-stack test check bench setup ui up down
+.PHONY: run run-stack test soak check bench setup ui up down
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -20,6 +20,12 @@ run-stack: setup
 
 test: setup
 	python -m pytest $(ARGS)
+
+# Acts at random on one workflow, each compared with a run from nothing: `make soak ACTS=200 SEED=7`.
+soak: ACTS ?= 60
+soak: SEED ?= $(shell echo $$RANDOM)
+soak: setup
+	SOAK_ACTS=$(ACTS) SOAK_SEED=$(SEED) python -m pytest tests/test_soak.py
 
 check: setup
 	ruff format --check .

@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         made_of = {"step": "infer", "table": str(table), "model": registry.uri_of(version)}
         made_of |= {name: inputs[name] for name in ("table.identity", "model.identity")}
-        made_of["key"] = reuse.key_of("infer", inputs)  # which other code or another environment has another of
+        made_of["key"] = reuse.key_of("infer", {**inputs, **reuse.code()})  # other code has another
 
         def write(folder: str) -> None:
             model = artifact.load(version).scorer

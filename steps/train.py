@@ -26,7 +26,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Map, TensorSpec
 from mlflow.types.schema import Schema as MlflowSchema
 
-from steps.core import artifact, config, lake, pictures, registry, reuse, scorer, step
+from steps.core import artifact, config, lake, loaded_code, pictures, registry, reuse, scorer, step
 from steps.core.errors import TableUnfit
 from steps.core.lean_xgboost import xgboost
 from steps.core.parameters import Hyperparameters, parameters
@@ -176,11 +176,13 @@ def _register(
         files = {"booster": Path(folder, "booster.ubj"), "schema": Path(folder, "schema.json")}
         files["booster"].write_bytes(booster)
         files["schema"].write_text(schema.dumps(), encoding="utf-8")
+        code = Path(folder, Path(scorer.__file__).name)
+        code.write_bytes(loaded_code.source_of(scorer))  # what this process runs, also when the file was edited since
         try:
             with registry.changing(name):
                 logged = mlflow.pyfunc.log_model(
                     name="model",
-                    python_model=scorer.__file__,
+                    python_model=str(code),
                     artifacts={key: str(path) for key, path in files.items()},
                     signature=signature,
                     metadata={"input_types": {feature.name: feature.type for feature in schema.features}},

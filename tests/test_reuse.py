@@ -1,25 +1,28 @@
 """What makes a step run again, and only that: its inputs, and whether the results of earlier runs still stand."""
 
 import copy
+import hashlib
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 from place import COLUMNS, PROJECT, Ended, Place, rows_of, without_java
 from sklearn.datasets import load_iris
 from small import QUICK, sqlite, tracked
 
-from steps.core import config, reuse
+from steps.core import config, differences, loaded_code, reuse
 
 STEPS = ["ingest", "train", "evaluate", "infer"]
 MODEL = "iris_xgboost_classifier"
@@ -35,74 +38,22 @@ def key(step: str, settings: dict[str, Any]) -> str:
     return reuse.key_of(step, inputs(step, config.Config.model_validate(settings)))
 
 
-class TestCode:
-    @pytest.mark.parametrize("step", STEPS)
-    def test_it_is_every_project_file_that_the_step_loads_and_no_other(self, step: str) -> None:
-        program = (
-            f"import sys, steps.{step}\n"
-            f"print(*[m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'steps'], sep='\\n')"
-        )
-        ran = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
-        loaded = {str(Path(line).relative_to(PROJECT)) for line in ran.stdout.splitlines()}
-        assert {name.removeprefix("code.") for name in reuse.code(step)} == loaded
-
+class TestEnvironment:
     @pytest.fixture
-    def project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-        """A copy that may be changed, in the place of the project."""
-        shutil.copytree(PROJECT / "steps", tmp_path / "steps")
+    def conda(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        """conda.yaml of a project in the place of this one."""
         shutil.copy(PROJECT / "conda.yaml", tmp_path)
         monkeypatch.setattr(reuse, "PROJECT", tmp_path)
         reuse.environment.cache_clear()
-        yield tmp_path
+        yield tmp_path / "conda.yaml"
         reuse.environment.cache_clear()
 
-    def changed(self, before: dict[str, dict[str, str]]) -> dict[str, list[str]]:
-        reuse.environment.cache_clear()
-        now = self.all_inputs()
-        return {step: list(reuse._differences(before[step], now[step])) for step in STEPS if before[step] != now[step]}
-
-    def all_inputs(self) -> dict[str, dict[str, str]]:
-        return {step: inputs(step, config.Config.model_validate(IRIS)) for step in STEPS}
-
-    def test_a_comment_in_a_step_changes_that_step_alone(self, project: Path) -> None:
-        before = self.all_inputs()
-        with (project / "steps" / "infer.py").open("a") as file:
-            file.write("# a comment\n")
-        assert self.changed(before) == {"infer": ["steps/infer.py changed"]}
-
-    def test_a_file_of_the_core_changes_the_steps_that_import_it(self, project: Path) -> None:
-        before = self.all_inputs()
-        for name in ("gate", "split", "lake"):
-            with (project / "steps" / "core" / f"{name}.py").open("a") as file:
-                file.write("\n")
-        assert self.changed(before) == {
-            "ingest": ["steps/core/lake.py changed"],
-            "train": ["steps/core/lake.py changed", "steps/core/split.py changed"],
-            "evaluate": ["steps/core/gate.py changed", "steps/core/lake.py changed", "steps/core/split.py changed"],
-            "infer": ["steps/core/lake.py changed"],
-        }
-
-    def test_a_file_that_no_step_imports_changes_nothing(self, project: Path) -> None:
-        before = self.all_inputs()
-        (project / "steps" / "core" / "other.py").write_text("x = 1\n")
-        (project / "steps" / "other.py").write_text("x = 1\n")
-        assert self.changed(before) == {}
-
-    def test_a_helper_that_a_function_imports_late_counts(self, project: Path) -> None:
-        (project / "steps" / "core" / "helper.py").write_text("x = 1\n")
-        with (project / "steps" / "core" / "gate.py").open("a") as file:
-            file.write("def late():\n    import steps.core.helper\n")
-        before = self.all_inputs()
-        (project / "steps" / "core" / "helper.py").write_text("x = 2\n")
-        assert self.changed(before) == {"evaluate": ["steps/core/helper.py changed"]}
-
-    def test_a_pin_in_conda_yaml_changes_every_step(self, project: Path) -> None:
-        before = self.all_inputs()
-        conda = project / "conda.yaml"
+    def test_a_pin_in_conda_yaml_changes_every_step(self, conda: Path) -> None:
+        settings = config.Config.model_validate(IRIS)
+        before = {step: inputs(step, settings) for step in STEPS}
         conda.write_text(re.sub(r"pydantic==[\d.]+", "pydantic==1.0", conda.read_text()))
-        changed = self.changed(before)
-        assert set(changed) == set(STEPS)
-        told = {text for texts in changed.values() for text in texts}
+        reuse.environment.cache_clear()
+        told = {text for step in STEPS for text in differences.between(before[step], inputs(step, settings))}
         assert len(told) == 1
         assert re.fullmatch(r"pydantic [\d.]+ -> [\d.]+ \(conda\.yaml: 1\.0\)", told.pop())
 
@@ -158,7 +109,7 @@ class TestConfig:
 
 class TestDifferences:
     def told(self, before: dict[str, str], now: dict[str, str]) -> list[str]:
-        return list(reuse._differences(before, now))
+        return list(differences.between(before, now))
 
     def test_they_are_told_in_the_words_of_who_changed_them(self) -> None:
         before = {"config.model.max_depth": "4", "table": "/a/iris@v2", "code.steps/train.py": "1", "content": "x"}
@@ -176,9 +127,14 @@ class TestDifferences:
         assert self.told(before, now) == [
             "steps/core/b.py is new",
             "columns.y.max none -> null",
-            "steps/core/a.py is no longer imported",
+            "steps/core/a.py is no longer used",
             "columns.x.max 1.0 -> none",
         ]
+
+    def test_a_file_that_came_went_or_was_edited_meanwhile_is_told_so(self) -> None:
+        before = {f"code.{name}.py": digest for name, digest in {"a": "absent", "b": "1", "c": "unknown"}.items()}
+        now = {f"code.{name}.py": digest for name, digest in {"a": "2", "b": "absent", "c": "3"}.items()}
+        assert self.told(before, now) == ["a.py is new", "b.py is gone", "c.py was edited while it was used"]
 
     def test_what_has_one_name_in_two_places_is_told_with_its_place(self) -> None:
         told = self.told({"table": "/lake/iris@v0"}, {"table": "s3://delta/iris@v0"})
@@ -187,6 +143,150 @@ class TestDifferences:
     def test_a_table_that_was_made_anew_under_its_old_name_is_told(self) -> None:
         before, now = ({"table": "/a/iris@v0", "table.identity": made} for made in ("1", "2"))
         assert self.told(before, now) == ["iris@v0 was made anew"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """This process's MLflow has a store of its own."""
+    with tracked(sqlite(tmp_path_factory.mktemp("store"))):
+        yield
+
+
+@pytest.mark.usefixtures("store")
+class TestFind:
+    """What is found among runs that were recorded as steps record them, for one file of code and one input."""
+
+    @pytest.fixture
+    def code(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A file that is all the code of the steps that are recorded."""
+        file = tmp_path / "steps" / "train.py"
+        file.parent.mkdir()
+        file.write_text("1")
+        monkeypatch.setattr(loaded_code, "PROJECT", str(tmp_path))
+        digests = {"steps/train.py": hashlib.sha256(b"1").hexdigest()}
+        monkeypatch.setattr(loaded_code, "digests", lambda: digests)
+        return file
+
+    @pytest.fixture
+    def workflow(self, request: pytest.FixtureRequest) -> str:
+        return str(request.node.name)
+
+    def record(self, workflow: str, *, artifact: str = "a report", **inputs: str) -> str:
+        tags = {reuse.KEY: reuse.key_of("train", inputs), reuse.WORKFLOW: f"{workflow}.train"}
+        with mlflow.start_run(experiment_id="0", tags=tags) as run:
+            mlflow.log_text(artifact, "report.html")
+            reuse.write_receipt(run, {"inputs": inputs, "read": {}, "wrote": {}})
+        run_id: str = run.info.run_id
+        return run_id
+
+    def find(self, workflow: str, **inputs: str) -> reuse.Decision:
+        return reuse.find("train", inputs, workflow=workflow, experiment_id="0")
+
+    def artifact(self, run_id: str, name: str) -> Path:
+        return Path(mlflow.artifacts.download_artifacts(f"{mlflow.get_run(run_id).info.artifact_uri}/{name}"))
+
+    def test_nothing_in_a_store_without_runs_of_the_workflow(self, workflow: str) -> None:
+        assert self.find(workflow, name=workflow).because == "first run"
+
+    def test_a_run_with_the_same_inputs_and_code(self, workflow: str, code: Path) -> None:
+        run_id = self.record(workflow, name=workflow)
+        found = self.find(workflow, name=workflow).run
+        assert found
+        assert found.info.run_id == run_id
+
+    def test_no_run_with_other_code_until_it_is_changed_back(self, workflow: str, code: Path) -> None:
+        self.record(workflow, name=workflow)
+        code.write_text("2")
+        assert self.find(workflow, name=workflow).because == "steps/train.py changed"
+        code.unlink()
+        assert self.find(workflow, name=workflow).because == "steps/train.py is gone"
+        code.write_text("1")
+        assert self.find(workflow, name=workflow).run
+
+    def test_of_runs_with_the_same_inputs_the_one_that_ran_the_code_of_now(
+        self, workflow: str, code: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = self.record(workflow, name=workflow)
+        monkeypatch.setattr(loaded_code, "digests", lambda: {"steps/train.py": hashlib.sha256(b"2").hexdigest()})
+        second = self.record(workflow, name=workflow)
+        for text, run_id in {"2": second, "1": first}.items():
+            code.write_text(text)
+            found = self.find(workflow, name=workflow).run
+            assert found
+            assert found.info.run_id == run_id
+
+    def test_no_run_that_does_not_know_what_it_read(
+        self, workflow: str, code: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(loaded_code, "digests", lambda: {"steps/train.py": loaded_code.UNKNOWN})
+        self.record(workflow, name=workflow)
+        assert self.find(workflow, name=workflow).because == "steps/train.py was edited while it was used"
+
+    def test_no_deleted_run_and_that_is_told(self, workflow: str, code: Path) -> None:
+        run_id = self.record(workflow, name=workflow)
+        mlflow.delete_run(run_id)
+        assert self.find(workflow, name=workflow).because == f"its run {run_id[:8]} was deleted"
+        assert self.find(workflow, name="other").because == "its earlier runs were deleted"
+        code.write_text("2")
+        assert self.find(workflow, name=workflow).because == "its earlier runs were deleted"
+
+    def test_a_deleted_run_is_not_told_of_where_another_one_differs(self, workflow: str, code: Path) -> None:
+        self.record(workflow, table="/iris@v1", name=workflow)
+        mlflow.delete_run(self.record(workflow, table="/iris@v2", name=workflow))
+        assert self.find(workflow, table="/iris@v3", name=workflow).because == "table iris@v1 -> iris@v3"
+
+    @pytest.mark.parametrize(
+        ("name", "content", "damage"),
+        [
+            ("receipt.json", "", "receipt.json of run {} is damaged"),
+            ("receipt.json", "{}", "receipt.json of run {} is damaged"),
+            ("receipt.json", None, "receipt.json of run {} is gone"),
+            ("report.html", "a re", "report.html of run {} is damaged: 4 bytes, 8 expected"),
+            ("report.html", "a rePORT", "report.html of run {} is damaged: its content changed"),
+            ("report.html", None, "report.html of run {} is gone"),
+        ],
+    )
+    def test_no_run_with_a_damaged_artifact(
+        self, workflow: str, code: Path, name: str, content: str | None, damage: str
+    ) -> None:
+        run_id = self.record(workflow, name=workflow)
+        path = self.artifact(run_id, name)
+        if content is None:
+            path.unlink()
+        else:
+            path.write_text(content)
+        assert self.find(workflow, name=workflow).because == damage.format(run_id[:8])
+
+    def test_a_damaged_run_does_not_hide_an_older_whole_one(self, workflow: str, code: Path) -> None:
+        older = self.record(workflow, name=workflow)
+        self.artifact(self.record(workflow, name=workflow), "receipt.json").write_text("")
+        found = self.find(workflow, name=workflow).run
+        assert found
+        assert found.info.run_id == older
+
+
+class TestHindsight:
+    """Why a step ran, once it has written down what it ran with."""
+
+    def decided(self, because: str, *earlier: dict[str, str], **inputs: str) -> reuse.Decision:
+        return reuse.Decision(because=because, inputs=inputs, earlier=earlier)
+
+    def test_it_is_what_was_decided_on_when_that_is_what_ran(self) -> None:
+        decision = self.decided("table iris@v1 -> iris@v2", {"table": "/iris@v1", "code.a.py": "1"}, table="/iris@v2")
+        assert decision.in_hindsight({"table": "/iris@v2", "code.a.py": "1"}) == "table iris@v1 -> iris@v2"
+
+    def test_an_edit_between_decision_and_run_is_told_as_it_ran(self) -> None:
+        decision = self.decided("x 4 -> 3", {"config.x": "4", "code.a.py": "1"}, **{"config.x": "3"})
+        assert decision.in_hindsight({"config.x": "5", "code.a.py": "1"}) == "x 4 -> 5"
+        assert decision.in_hindsight({"config.x": "3", "code.a.py": "2"}) == "x 4 -> 3, a.py changed"
+        changed_back = "what had changed was changed back before it ran"
+        assert decision.in_hindsight({"config.x": "4", "code.a.py": "1"}) == changed_back
+
+    def test_another_reason_stays_and_the_edit_is_told_beside_it(self) -> None:
+        decision = self.decided("first run", **{"config.x": "3"})
+        assert decision.in_hindsight({"config.x": "3", "code.a.py": "1"}) == "first run"
+        assert decision.in_hindsight({"config.x": "5", "code.a.py": "1"}) == "first run, and meanwhile x 3 -> 5"
+        assert reuse.Decision(because="reuse=false").in_hindsight({"config.x": "5"}) == "reuse=false"
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +356,19 @@ class TestRunsAgain:
         assert all(re.fullmatch(r"reused, run [0-9a-f]{8}", why) for why in because(ended).values())
         assert list(because(ended)) == STEPS
         assert " ... " not in ended.err
+
+    def test_parameters_are_logged_as_they_arrived_beside_what_mlflow_quotes(self, workflow: Workflow) -> None:
+        config = workflow.place.folder / "l'âge $5.yaml"
+        config.write_text(workflow.path.read_text(encoding="utf-8"), encoding="utf-8")
+        source = "data dir/iris.csv"
+        ended = workflow.place.mlflow_run(
+            "main", project=workflow.project, config=config, source=source, dry_run="true"
+        )
+        assert ended.exit_code == 0, ended.text
+        parameters = workflow.place.runs()[0].data.params
+        assert parameters["source"] == "'data dir/iris.csv'"
+        unquoted = {name: value for name, value in parameters.items() if name.endswith(".unquoted")}
+        assert unquoted == {"config.unquoted": str(config), "source.unquoted": source}
 
     def test_the_parent_run_links_to_what_it_reused(self, workflow: Workflow) -> None:
         workflow.because()
@@ -375,6 +488,17 @@ class TestIsNeverWrong:
             path.write_bytes(content)
         assert whole.would_run() == {}
 
+    def test_a_model_whose_booster_is_cut_off_is_trained_again(self, whole: Workflow) -> None:
+        boosters = list(whole.place.folder.rglob("booster.ubj"))
+        kept = {path: path.read_bytes() for path in boosters}
+        for path in boosters:
+            path.write_bytes(kept[path][:12])
+        damaged = rf"artifacts/booster.ubj of models:/{MODEL}/\d is damaged: 12 bytes, [\d,]+ expected"
+        assert re.fullmatch(damaged, whole.would_run()["train"])
+        for path, content in kept.items():
+            path.write_bytes(content)
+        assert whole.would_run() == {}
+
     def test_an_evaluation_without_its_report_is_made_again(self, whole: Workflow) -> None:
         reports = list(whole.place.folder.rglob("report.html"))
         for path in reports:
@@ -405,10 +529,15 @@ class TestIsNeverWrong:
         client.delete_model_version(MODEL, other.version)
         assert whole.would_run() == {}
 
-    def test_a_table_whose_files_are_gone_is_written_again(self, whole: Workflow) -> None:
-        for path in (whole.place.folder / "lake" / "iris").rglob("*.parquet"):
-            path.unlink()
-        assert re.fullmatch(r"1 files of .*/iris@v\d are gone", whole.would_run()["ingest"])
+    def test_a_table_whose_files_are_gone_or_cut_off_is_written_again(self, whole: Workflow) -> None:
+        newest = DeltaTable(whole.place.lake("iris"))
+        path = Path(whole.place.lake("iris"), pa.table(newest.get_add_actions())["path"][0].as_py())
+        content = path.read_bytes()
+        path.write_bytes(content[:12])
+        damaged = rf"a file of .*/iris@v\d is damaged: 12 bytes, {len(content):,} expected"
+        assert re.fullmatch(damaged, whole.would_run()["ingest"])
+        path.unlink()
+        assert re.fullmatch(r"a file of .*/iris@v\d is gone", whole.would_run()["ingest"])
         ran = whole.ran()
         assert set(ran) >= {"ingest", "train"}
         assert rows_of(whole.place.lake("iris")).num_rows == 150
@@ -438,6 +567,58 @@ class TestIsNeverWrong:
         assert ended.exit_code == 0, ended.text
         assert "was written to meanwhile; this run will not be reused" in ended.err
         assert "key" not in whole.place.runs()[0].data.tags
+
+    def test_code_that_is_edited_while_a_step_runs_counts_as_it_ran(self, whole: Workflow) -> None:
+        scorer = whole.project / "steps" / "core" / "scorer.py"
+        before = scorer.read_text()
+        program = (
+            "import sys; from pathlib import Path; from steps import train; from steps.core import scorer;"
+            "file = Path(scorer.__file__); file.write_text(file.read_text().replace('argmax', 'argmin'));"
+            "train.main(sys.argv[1:])"
+        )
+        there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
+        ended = there.run(sys.executable, "-c", program, f"--config={whole.path}", "--max_depth=7")
+        assert ended.exit_code == 0, ended.text
+        trained = whole.place.runs()[0]
+        version = trained.data.tags["output.model"].rpartition("/")[2]
+        model_id = str(whole.place.client.get_model_version(MODEL, version).source).rpartition("/")[2]
+        (logged,) = whole.place.folder.glob(f"mlruns/*/models/{model_id}/artifacts/scorer.py")
+        assert ("argmin" in scorer.read_text(), logged.read_text()) == (True, before)
+        assert whole.ran(max_depth=7, dry_run="true")["train"] == "steps/core/scorer.py changed"
+        scorer.write_text(before)
+        assert whole.because(max_depth=7, dry_run="true")["train"] == f"reused, run {trained.info.run_id[:8]}"
+
+    def test_a_syntax_error_in_a_step_is_that_steps_alone(self, whole: Workflow) -> None:
+        file = whole.project / "steps" / "infer.py"
+        before = file.read_text()
+        file.write_text(before + "def\n")
+        assert whole.because(dry_run="true")["infer"] in ("steps/infer.py changed", "follows evaluate")
+        file.write_text(before)
+
+    def test_the_summary_says_what_ran_where_the_config_was_edited_meanwhile(self, whole: Workflow) -> None:
+        kept = whole.settings["model"]
+        whole.settings["model"] = {**kept, "max_depth": 2}
+        whole.ran(dry_run="true")  # writes the config
+        program = """
+import sys, pathlib, mlflow
+run, config = mlflow.run, pathlib.Path(sys.argv[1].partition("=")[2])
+def edited(project, *, entry_point, **given):
+    if entry_point == "train":
+        config.write_text(config.read_text().replace("max_depth: 2", "max_depth: 5"))
+    return run(project, entry_point=entry_point, **given)
+mlflow.run = edited
+import main
+main.main()
+"""
+        there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
+        ended = there.run(sys.executable, "-c", program, f"--config={whole.path}")
+        assert ended.exit_code == 0, ended.text
+        assert re.search(r"train \.\.\. \(model\.max_depth \d -> 2\)", ended.err)
+        assert re.fullmatch(r"model\.max_depth \d -> 5", because(ended)["train"])
+        main = next(run for run in whole.place.runs() if run.info.run_name == "main")
+        steps = json.loads((Path(main.info.artifact_uri) / "workflow.json").read_text())["steps"]
+        assert steps[1]["because"] == because(ended)["train"]
+        whole.settings["model"] = kept
 
 
 @pytest.mark.spark
@@ -506,8 +687,3 @@ print(json.dumps(sorted(read)))
     read = set(json.loads(ended.out.splitlines()[-1]))
     assert read - {"name"} <= set(reuse.READS[step].config)  # the name is also the tag by which a run is found
     assert read
-
-
-def test_finding_nothing_in_an_empty_store_is_a_first_run(tmp_path: Path) -> None:
-    with tracked(sqlite(tmp_path)):
-        assert reuse.find("ingest", {"a": "b"}, workflow="iris", experiment_id="0") == (None, "first run")

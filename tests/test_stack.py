@@ -1,6 +1,7 @@
 """The workflow on the stack: the same commands on a real PostgreSQL, S3 object store and MLflow server."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -75,6 +76,27 @@ class TestTheWorkflow:
         ended = no_java.workflow()
         assert ended.exit_code == 0, ended.text
         assert ended.out.count("reused, run") == 4
+
+    @pytest.mark.parametrize(
+        ("bucket", "name", "damage"),
+        [
+            ("mlflow", "booster.ubj", "train +would run +artifacts/booster.ubj of models:/.+/1 is damaged: 12 bytes"),
+            ("mlflow", "report.html", "evaluate +would run +report.html of run [0-9a-f]{8} is damaged: 12 bytes"),
+            ("delta", ".parquet", "ingest +would run +a file of s3://delta/iris@v0 is damaged: 12 bytes"),
+        ],
+    )
+    def test_notices_a_result_that_was_cut_off(
+        self, stack: Stack, ada: Place, finished: Ended, bucket: str, name: str, damage: str
+    ) -> None:
+        prefix = "iris/" if bucket == "delta" else ""
+        key = next(key for key in stack.store.names(bucket, prefix) if key.endswith(name))
+        client = stack.store.client()
+        content = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        client.put_object(Bucket=bucket, Key=key, Body=content[:12])
+        ended = ada.workflow(dry_run="true")
+        client.put_object(Bucket=bucket, Key=key, Body=content)
+        assert ended.exit_code == 0, ended.text
+        assert re.search(rf"{damage}, {len(content):,} expected", ended.out), ended.out
 
 
 class TestStepsAlone:

@@ -101,13 +101,13 @@ class Workflow:
         its run.
         """
         given = {key: str(value) for key, value in parameters.items() if value not in (None, "")}
-        earlier, because = self._find(name, given)
-        if earlier:
-            launched = self._take(name, earlier, given)
+        decision = self._decide(name, given)
+        if decision.run:
+            launched = self._take(name, decision.run, given)
         elif self._dry_run:
-            launched = self._plan(name, given, because)
+            launched = self._plan(name, given, decision.because)
         else:
-            launched = self._execute(name, given, because)
+            launched = self._execute(name, given, decision)
         self._launched.append(launched)
         if launched.status not in ("FINISHED", REUSED, PLANNED):
             raise StepFailed(name, launched.reasons, launched.command)
@@ -133,12 +133,13 @@ class Workflow:
         record = {"run_id": self._run.run_id, "steps": [asdict(each) for each in self._launched], "notes": self._notes}
         mlflow.log_dict(record, "workflow.json")
 
-    def _find(self, name: str, given: Mapping[str, str]) -> tuple[Run | None, str]:
+    def _decide(self, name: str, given: Mapping[str, str]) -> earlier_runs.Decision:
         """An earlier run that has done this already, or why there is none."""
         if NOT_KNOWN in given.values():
-            return None, f"follows {[each.step for each in self._launched if each.status == PLANNED][-1]}"
+            planned = [each.step for each in self._launched if each.status == PLANNED]
+            return earlier_runs.Decision(because=f"follows {planned[-1]}")
         if not self._reuse:
-            return None, "reuse=false"
+            return earlier_runs.Decision(because="reuse=false")
         content = fingerprint(self._settings.source) if name == "ingest" else ""
         inputs = earlier_runs.inputs(name, self._settings, **{"content": content, **given})
         return earlier_runs.find(name, inputs, workflow=self._settings.name, experiment_id=self._run.experiment_id)
@@ -172,10 +173,10 @@ class Workflow:
             because=because,
         )
 
-    def _execute(self, name: str, given: Mapping[str, str], because: str) -> Launched:
+    def _execute(self, name: str, given: Mapping[str, str], decision: earlier_runs.Decision) -> Launched:
         if _needs_spark(name, given) and not self._has_spark:
             self._start_spark()
-        print(f"{name} ... ({because})", file=sys.stderr, flush=True)
+        print(f"{name} ... ({decision.because})", file=sys.stderr, flush=True)
         began = time.monotonic()
         failure = ""
         try:
@@ -203,8 +204,13 @@ class Workflow:
             command=self._command(name, given),
             outputs=step.outputs(child),
             reasons=child.data.tags.get(step.ERROR if failure else step.REASONS, failure),
-            because=because,
+            because=self._because(decision, child),
         )
+
+    def _because(self, decision: earlier_runs.Decision, child: Run) -> str:
+        """Why the step ran, by what it wrote down itself; where it did not get to that, by what was decided on."""
+        receipt, _ = earlier_runs.receipt_of(child)
+        return decision.in_hindsight(receipt["inputs"]) if "inputs" in receipt else decision.because
 
     def _start_spark(self) -> None:
         from steps.core import spark  # PySpark takes half a second, which a workflow that runs no step does not pay

@@ -217,9 +217,14 @@ def data_files(opened: DeltaTable) -> list[str]:
     return [unquote(name) for name in names]
 
 
-def lost_files(path: str, opened: DeltaTable) -> list[str]:
-    """Those of data_files() that are not there any more; `path` is the table's."""
-    return storage.missing(path, data_files(opened))
+def lost_files(path: str, opened: DeltaTable) -> dict[str, str]:
+    """Those of data_files() that are not there as they were written, and what became of them; `path` is the table's."""
+    actions = pa.table(opened.get_add_actions(flatten=True))
+    sizes = dict(zip(map(unquote, actions["path"].to_pylist()), actions["size_bytes"].to_pylist(), strict=True))
+    return {
+        name: "is gone" if size is None else f"is damaged: {size:,} bytes, {sizes[name]:,} expected"
+        for name, size in storage.damaged(path, sizes).items()
+    }
 
 
 def identity(table: TableUri) -> str:
@@ -248,7 +253,8 @@ def what_is_gone(table: TableUri, *, identity: str) -> str:
     if identity_of(newest) != identity:
         return f"{table} was made anew"
     lost = lost_files(table.path, newest)
-    return f"{len(lost)} files of {table} are gone" if lost else ""
+    more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+    return next((f"a file of {table} {fate}{more}" for fate in lost.values()), "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
-from steps.core import lake, registry, runs, step, storage, tables
+from steps.core import lake, registry, reuse, runs, step, storage, tables
 from steps.core.errors import NothingKnown
 
 OF = ("model", "table", "source")  # the names of inputs that something is made of; a champion is only compared with
@@ -202,7 +202,7 @@ def _of_run(run: Run, *, output: str = "", remark: str = "", until: datetime | N
         git_commit=_git_commit(run),
         when=runs.ended(run),
         of=_of(_reads(run)),
-        identity=run.data.tags.get(f"{step.OUTPUT_IDENTITY}{output}", ""),
+        identity=run.data.tags.get(f"{reuse.OUTPUT_IDENTITY}{output}", ""),
         identities=_identities({}, run),
         remark=", ".join(filter(None, [remark, *_fate(run, run.info.run_id)])),
         until=until,
@@ -220,7 +220,7 @@ def _of(named: Mapping[str, Any]) -> dict[str, str]:
 def _identities(written: Mapping[str, str | None], run: Run | None) -> dict[str, str]:
     """The identities of what was read: as `written` beside the result, else as the run's tags have them."""
     tags = run.data.tags if run else {}
-    found = {name: written.get(name) or tags.get(f"{step.INPUT_IDENTITY}{name}", "") for name in OF}
+    found = {name: written.get(name) or tags.get(f"{reuse.INPUT_IDENTITY}{name}", "") for name in OF}
     return {name: identity for name, identity in found.items() if identity}
 
 

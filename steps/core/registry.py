@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import mlflow
 from mlflow import MlflowClient
@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from steps.core import machine, runs
+from steps.core import checksums, machine, runs
 from steps.core.errors import ModelNotFound, ModelProtected, ParametersInvalid
 from steps.core.pages import every
 
@@ -104,25 +104,24 @@ def champion(name: str, alias: str = STAGING) -> ModelVersion | None:
     return find(name, number) if number else None
 
 
-def what_is_gone(uri: str, *, source: str) -> str:
-    """Why `models:/<name>/<version>` is no longer the one that was registered from `source`; "" when it is."""
+def what_is_gone(uri: str, *, source: str, files: Mapping[str, Any] | None = None) -> str:
+    """Why `models:/<name>/<version>` is not what was registered from `source`, with these files; "" when it is."""
     version = find_uri(uri)
     if version is None:
         return f"{uri} was deleted"
     if version.source != source:
         return f"{uri} was made anew"
-    model_id = source.rpartition("/")[2]
-    try:
-        client = MlflowClient()
-        kept = [
-            file.path for path in (None, "artifacts") for file in client.list_logged_model_artifacts(model_id, path)
-        ]
-    except MlflowException as err:
-        if err.error_code != _MISSING:
-            raise
+    kept = _files(version)
+    if kept is None:
         return f"the logged model of {uri} was deleted"
-    lost = [file for file in ARTIFACT_FILES if file not in kept]
-    return f"{', '.join(lost)} of {uri} is gone" if lost else ""
+    if lost := [file for file in ARTIFACT_FILES if file not in kept]:
+        return f"{', '.join(lost)} of {uri} is gone"
+    return checksums.damage(files or {}, kept, of=uri)
+
+
+def files(uri: str) -> checksums.Files:
+    """The files of the version that `models:/<name>/<version>` names, with what tells damaged ones."""
+    return _files(resolve(uri)) or {}
 
 
 def why_not_champion(judged: str, champion_uri: str) -> str:
@@ -240,6 +239,10 @@ def check_alias(alias: str) -> None:
     if alias.lower() == "latest" or not re.fullmatch(r"(?![vV]?\d+$)[A-Za-z0-9_-]{1,200}", alias):
         rule = "an alias has letters, digits, _ and -, and is not 'latest', a number or v<number>"
         raise ParametersInvalid("promote", [f"alias={alias!r}: {rule}"], ["alias"])
+
+
+def _files(version: ModelVersion) -> checksums.Files | None:
+    return checksums.of_model(str(version.source).rpartition("/")[2])
 
 
 def _written_moves(model: RegisteredModel, alias: str) -> list[Move]:

@@ -8,7 +8,7 @@ from deltalake import DeltaTable
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
-from steps.core import lake, registry, runs, step, storage, tables
+from steps.core import lake, registry, reuse, runs, step, storage, tables
 from steps.core.errors import TableVersionGone
 from steps.core.pages import every
 
@@ -40,7 +40,7 @@ def references(limit: datetime) -> dict[str, str]:
     found: dict[str, str] = {}
     for run in [*runs.search(f"attributes.end_time >= {_milliseconds(limit)}"), *_at_work()]:
         needed = f"run {run.info.run_id[:8]} names it"
-        for prefix, identities in ((step.INPUT, step.INPUT_IDENTITY), (step.OUTPUT, step.OUTPUT_IDENTITY)):
+        for prefix, identities in ((step.INPUT, reuse.INPUT_IDENTITY), (step.OUTPUT, reuse.OUTPUT_IDENTITY)):
             for name, value in step.tagged(run, prefix).items():
                 identity = step.tagged(run, identities).get(name)
                 found |= dict.fromkeys([identity] if identity else [value, *value.split(", ")], needed)

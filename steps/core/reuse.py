@@ -1,35 +1,37 @@
 """What a step's results depend on, and whether an earlier run with the same has made them already.
 
-All that a step reads never changes under its name, so its inputs are text: the code that it imports, the environment,
-its part of the config with parameters applied, and pinned URIs. A digest of them is the run's tag `key`.
+All that a step reads never changes under its name, so its inputs are text: its part of the config with parameters
+applied, pinned URIs, the environment, and the code. What code a run used is known when it has ended (loaded_code), so
+the tag `key` is a digest of the rest, and the code of a run with the same key is compared with the files there are now.
 """
 
-import ast
 import hashlib
 import json
 import platform
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import yaml
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run, ViewType
 
-from steps.core import lake, registry, runs
+from steps.core import checksums, differences, lake, loaded_code, registry, runs
 from steps.core.config import PROJECT, Config
+from steps.core.differences import CODE
 
-KEY = "key"  # tag on a run: the digest of its inputs
+KEY = "key"  # tag on a run: the digest of its inputs without the code
 WORKFLOW = "workflow"  # tag on a run: the config's name, by which the nearest earlier run is found
 RECEIPT = "receipt.json"
-EARLIER_RUNS = 20  # how many are looked at for the one that differs least
-TOLD = 3  # differences that are told; the rest is counted
+RECEIPT_SHA256 = "receipt.sha256"  # tag on a run
+# Tags on a run, input_identity.<name> and output_identity.<name>: the identity of each URI that it read and wrote.
+INPUT_IDENTITY, OUTPUT_IDENTITY = "input_identity.", "output_identity."
+EARLIER_RUNS = 20  # how many are looked at, for one to reuse and for the one that differs least
+DELETED = ViewType.DELETED_ONLY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,29 @@ READS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """`run` is one whose results can be taken again; where there is none, `because` says why.
+
+    `earlier` has the inputs of the runs that `because` compares with; it is empty where another reason is known.
+    """
+
+    run: Run | None = None
+    because: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)  # what it was decided on; {} where that did not matter
+    earlier: Sequence[Mapping[str, str]] = ()
+
+    def in_hindsight(self, ran_with: Mapping[str, str]) -> str:
+        """Why the step ran, by the inputs that its receipt has: a config or a file may have been edited meanwhile."""
+        if self.earlier:
+            return _nearest(self.earlier, ran_with) or "what had changed was changed back before it ran"
+        expected = {**self.inputs, **_code_of(ran_with)}
+        meanwhile = differences.in_words(list(differences.between(expected, ran_with))) if self.inputs else ""
+        return f"{self.because}, and meanwhile {meanwhile}" if meanwhile else self.because
+
+
 def inputs(step: str, settings: Config, **given: str) -> dict[str, str]:
-    """All that the results of `step` depend on, by name.
+    """What the results of `step` depend on but for its code, by name.
 
     `settings` has the parameters applied. `given` has what the step works on, and may have more: pinned tables and
     models, each with what tells it from an older thing of the same name; the lake; a fingerprint of the source.
@@ -62,7 +85,7 @@ def inputs(step: str, settings: Config, **given: str) -> dict[str, str]:
         found[name] = given[name]
         if made := identity(given[name]):
             found[f"{name}.identity"] = made
-    return {**found, **code(step), **environment()}
+    return {**found, **environment()}
 
 
 def key_of(step: str, inputs: Mapping[str, str]) -> str:
@@ -79,18 +102,9 @@ def identity(uri: str) -> str:
     return ""
 
 
-def code(step: str) -> dict[str, str]:
-    """Each project file that a step imports, at any depth, with a digest of its bytes."""
-    waiting, files = [PROJECT / "steps" / f"{step}.py"], set[Path]()
-    while waiting:
-        file = waiting.pop()
-        if file not in files:
-            files.add(file)
-            waiting += _project_files(_imported(file.read_bytes()))
-    return {
-        f"code.{file.relative_to(PROJECT).as_posix()}": hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(files)
-    }
+def code() -> dict[str, str]:
+    """The project's files that this process has loaded by now, each with a digest of what was read."""
+    return {f"{CODE}{file}": digest for file, digest in loaded_code.digests().items()}
 
 
 @cache
@@ -107,44 +121,47 @@ def environment() -> dict[str, str]:
     return found
 
 
-def find(step: str, inputs: Mapping[str, str], *, workflow: str, experiment_id: str) -> tuple[Run | None, str]:
-    """The newest finished run with these inputs whose results still stand, or None and why there is none."""
-    same = runs.newest(experiment_id, {KEY: key_of(step, inputs)}, count=EARLIER_RUNS)
+def find(step: str, inputs: Mapping[str, str], *, workflow: str, experiment_id: str) -> Decision:
+    """The newest finished run with these inputs, and the code that is there now, whose results still stand."""
+    key = {KEY: key_of(step, inputs)}
+    same = runs.newest(experiment_id, key, count=EARLIER_RUNS)
     why_not = []
-    for run in same:
-        if run.info.status == "FINISHED":
-            if not (gone := what_is_gone(run)):
-                return run, ""
-            why_not.append(gone)
+    for run, receipt, damage in _receipts(same):
+        if damage:
+            why_not.append(damage)
+        elif _code_of(receipt["inputs"]) == _code_now(receipt["inputs"]):
+            if not (damage := what_is_gone(run, receipt)):
+                return Decision(run=run, inputs=inputs)
+            why_not.append(damage)
+    if same and not any(run.info.status == "FINISHED" for run in same):
+        why_not.append(f"its run {same[0].info.run_id[:8]} is {same[0].info.status}")
+    if not why_not:
+        for run, receipt, damage in _receipts(runs.newest(experiment_id, key, count=EARLIER_RUNS, view=DELETED)):
+            if not damage and _code_of(receipt["inputs"]) == _code_now(receipt["inputs"]):
+                why_not.append(f"its run {run.info.run_id[:8]} was deleted")
     if why_not:
-        return None, why_not[0]
-    if same:
-        return None, f"its run {same[0].info.run_id[:8]} is {same[0].info.status}"
-    of_the_step = runs.newest(experiment_id, {WORKFLOW: f"{workflow}.{step}"}, count=EARLIER_RUNS)
-    earlier = [receipt.get("inputs") for receipt in _receipts(of_the_step)]
-    differences = [list(_differences(each, inputs)) for each in earlier if each]
-    if not differences:
-        return None, "first run"
-    nearest = min(differences, key=len)
-    more = f" and {len(nearest) - TOLD} more" if len(nearest) > TOLD else ""
-    return None, ", ".join(nearest[:TOLD]) + more
+        return Decision(because=why_not[0], inputs=inputs)
+    its_runs = {WORKFLOW: f"{workflow}.{step}"}
+    of_the_step = runs.newest(experiment_id, its_runs, count=EARLIER_RUNS)
+    earlier = [receipt["inputs"] for _, receipt, damage in _receipts(of_the_step) if not damage]
+    if earlier:
+        return Decision(because=_nearest(earlier, inputs), inputs=inputs, earlier=earlier)
+    deleted_too = runs.newest(experiment_id, its_runs, count=1, view=DELETED)
+    return Decision(because="its earlier runs were deleted" if deleted_too else "first run", inputs=inputs)
 
 
-def what_is_gone(run: Run) -> str:
+def what_is_gone(run: Run, receipt: Mapping[str, Any]) -> str:
     """Why the results of a finished run cannot be taken again, "" when all of them stand as it left them."""
-    kept = artifacts(run.info.run_id)
-    receipt = _receipt(run, kept)
-    if receipt is None:
-        return f"{RECEIPT} of run {run.info.run_id[:8]} is gone"
-    if lost := [name for name in receipt.get("artifacts", []) if name not in kept]:
-        return f"{', '.join(lost)} of run {run.info.run_id[:8]} is gone"
+    its_files = f"run {run.info.run_id[:8]}"
+    if damage := checksums.damage(receipt["artifacts"], checksums.of_run(run), of=its_files):
+        return damage
     for name, uri in receipt["wrote"].items():
         if name == "champion":
             reason = registry.why_not_champion(receipt["read"]["model"], uri)
         elif name == "verdict":
             reason = registry.why_not_judged_by(receipt["read"]["model"], run.info.run_id)
         elif uri.startswith("models:/"):
-            reason = registry.what_is_gone(uri, source=receipt["identities"][uri])
+            reason = registry.what_is_gone(uri, source=receipt["identities"][uri], files=receipt["models"][uri])
         else:
             reason = lake.what_is_gone(lake.table_uri(uri), identity=receipt["identities"][uri])
         if reason:
@@ -152,9 +169,39 @@ def what_is_gone(run: Run) -> str:
     return ""
 
 
-def artifacts(run_id: str) -> list[str]:
-    """The names of a run's artifacts, folders as one."""
-    return [file.path for file in MlflowClient().list_artifacts(run_id)]
+def write_receipt(run: Run, receipt: Mapping[str, Any]) -> None:
+    """Keep what a run read and wrote, with what tells its results, when it is reusable, from later or damaged ones."""
+    receipt = dict(receipt)
+    if "inputs" in receipt:
+        wrote = receipt["wrote"].values()
+        receipt["inputs"] = {**receipt["inputs"], **code()}
+        known = receipt["identities"] = {uri: its for uri in wrote if (its := identity(uri))}
+        named = {name: known[uri] for name, uri in receipt["wrote"].items() if uri in known}
+        mlflow.set_tags({f"{OUTPUT_IDENTITY}{name}": its for name, its in named.items()})
+        receipt["artifacts"] = checksums.of_run(run)
+        receipt["models"] = {
+            uri: registry.files(uri)
+            for name, uri in receipt["wrote"].items()
+            if uri.startswith("models:/") and name != "champion"
+        }
+    text = json.dumps(receipt, indent=2, default=str)
+    mlflow.log_text(text, RECEIPT)
+    mlflow.set_tag(RECEIPT_SHA256, hashlib.sha256(text.encode()).hexdigest())
+
+
+def receipt_of(run: Run) -> tuple[dict[str, Any], str]:
+    """What a run wrote down, or why that cannot be relied on."""
+    text = checksums.read(run, RECEIPT)
+    if text is None:
+        return {}, f"{RECEIPT} of run {run.info.run_id[:8]} is gone"
+    digest = hashlib.sha256(text).hexdigest()
+    try:
+        receipt: dict[str, Any] = json.loads(text)
+    except ValueError:
+        digest = ""
+    if run.data.tags.get(RECEIPT_SHA256, digest) != digest:
+        return {}, f"{RECEIPT} of run {run.info.run_id[:8]} is damaged"
+    return receipt, ""
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
@@ -165,31 +212,6 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         yield name, json.dumps(value, ensure_ascii=False)
 
 
-@cache
-def _imported(text: bytes) -> frozenset[str]:
-    """The modules, and what may be modules, that the import statements of a file name, wherever they stand."""
-    names = set()
-    waiting: list[ast.AST] = [ast.parse(text)]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        for block in ("body", "orelse", "finalbody", "handlers", "cases"):  # an expression holds no statement
-            inner = getattr(node, block, [])
-            waiting += inner if isinstance(inner, list) else []
-    return frozenset(names)
-
-
-def _project_files(names: frozenset[str]) -> list[Path]:
-    """The files of these modules, and of the packages that they are in, as far as they are the project's."""
-    parents = {name.rsplit(".", depth)[0] for name in names for depth in range(name.count(".") + 1)}
-    paths = [PROJECT.joinpath(*name.split(".")) for name in parents]
-    found = [path.with_suffix(".py") for path in paths] + [path / "__init__.py" for path in paths]
-    return [path for path in found if path.is_file()]
-
-
 def _installed() -> dict[str, str]:
     """Package to version, from the names of their folders: opening the 120 that there are takes a tenth of a second."""
     folders = [folder.name for path in reversed(sys.path) for folder in Path(path).glob("*-*.dist-info")]
@@ -197,47 +219,26 @@ def _installed() -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", name).lower(): number for name, number in pairs}
 
 
-def _receipts(finished_or_not: list[Run]) -> Iterator[dict[str, Any]]:
+def _receipts(finished_or_not: list[Run]) -> Iterator[tuple[Run, dict[str, Any], str]]:
+    """Of finished runs that say what they depend on, or of which it cannot be known: the receipt, or its damage."""
     for run in finished_or_not:
-        if run.info.status == "FINISHED" and (receipt := _receipt(run, artifacts(run.info.run_id))):
-            yield receipt
+        if run.info.status == "FINISHED":
+            receipt, damage = receipt_of(run)
+            if damage or "inputs" in receipt:
+                yield run, receipt, damage
 
 
-def _receipt(run: Run, kept: list[str]) -> dict[str, Any] | None:
-    """What a run wrote down, None when that is not among the artifacts that it has kept."""
-    if RECEIPT not in kept:
-        return None
-    try:
-        receipt: dict[str, Any] = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/{RECEIPT}")
-    except MlflowException:  # it is there, and not JSON
-        return None
-    return receipt
+def _nearest(earlier: Sequence[Mapping[str, str]], now: Mapping[str, str]) -> str:
+    """What differs from the inputs that differ least. Where `now` has no code, it is what the files hold now."""
+    has_code = any(name.startswith(CODE) for name in now)
+    found = [list(differences.between(before, now if has_code else {**now, **_code_now(before)})) for before in earlier]
+    return differences.in_words(min(found, key=len))
 
 
-def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """What changed, in words: the config first, then what the step works on, its code and its environment."""
-    names = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
-    for name in names:
-        kind, _, rest = name.partition(".")
-        old, new = before.get(name), now.get(name)
-        if kind == "code":
-            yield f"{rest} {'changed' if old and new else 'is new' if new else 'is no longer imported'}"
-        elif rest == "identity":
-            if kind not in names:
-                yield f"{_short(now.get(kind, ''))} was made anew"
-        elif kind in ("config", "environment"):
-            yield f"{rest} {old or 'none'} -> {new or 'none'}"
-        elif name == "content":
-            yield "the source's content changed"
-        else:
-            yield f"{name} {_change(old or 'none', new or 'none')}"
+def _code_of(inputs: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in inputs.items() if name.startswith(CODE)}
 
 
-def _change(old: str, new: str) -> str:
-    """Both by their names or, where those are the same, by their URIs."""
-    names = (_short(old), _short(new))
-    return " -> ".join(names if names[0] != names[1] else (old, new))
-
-
-def _short(uri: str) -> str:
-    return uri.rpartition("/")[2] if not uri.startswith("models:/") else uri.removeprefix("models:/")
+def _code_now(inputs: Mapping[str, str]) -> dict[str, str]:
+    """The code of a run, as its files are now."""
+    return {name: loaded_code.digest(name.removeprefix(CODE)) for name in _code_of(inputs)}

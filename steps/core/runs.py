@@ -24,11 +24,11 @@ def search(condition: str) -> list[Run]:
     return every(lambda token: client.search_runs(experiments, condition, ViewType.ALL, PAGE, page_token=token))
 
 
-def newest(experiment_id: str, tags: Mapping[str, str], *, count: int) -> list[Run]:
-    """The runs of an experiment that were not deleted and have these tags, the newest first, so many at the most."""
+def newest(experiment_id: str, tags: Mapping[str, str], *, count: int, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    """The runs of an experiment with these tags, the newest first, so many at the most; `view` is one of ViewType."""
     wanted = " and ".join(f"tags.`{name}` {equals(value)}" for name, value in tags.items())
     newest_first = ["attributes.start_time DESC"]
-    return list(MlflowClient().search_runs([experiment_id], wanted, max_results=count, order_by=newest_first))
+    return list(MlflowClient().search_runs([experiment_id], wanted, view, count, newest_first))
 
 
 def tagged(tag: str, value: str) -> list[Run]:

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +24,10 @@ from steps.core.errors import TrackingUnavailable, UserError
 
 INPUT = "input."  # what a step read is on its run too: input.<name> = URI, so that runs are found by it
 OUTPUT = "output."  # a step's results are tags on its run: output.<name> = URI
-# What tells a table or model from any other that has its URI at another time (reuse.identity), by the same names.
-INPUT_IDENTITY, OUTPUT_IDENTITY = "input_identity.", "output_identity."
 REASONS = "reasons"  # the tag with the reasons for a verdict
 ERROR = "error"  # the tag with the message of what went wrong
 WORKFLOW_RUN = "WORKFLOW_RUN_ID"  # environment variable: the run of the driver, which reports a step's error itself
+UNQUOTED = "unquoted"  # a logged parameter: <name>.unquoted, where <name> has a shell's quotes
 INTERRUPTED = "interrupted: what was finished is kept, and the same command goes on from there"
 DRIVER = "main"  # the entry point that launches the others, and prints their outputs itself
 FOR_SERVERS = {  # MLflow's settings, where the user has none
@@ -43,6 +43,7 @@ class StepRun:
 
     def __init__(self, step: str, run: mlflow.ActiveRun) -> None:
         self.step = step
+        self._run = run
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.git_commit: str = run.data.tags.get(MLFLOW_GIT_COMMIT, "")
@@ -61,12 +62,12 @@ class StepRun:
         mlflow.set_tag(MLFLOW_RUN_NAME, name)
 
     def depends_on(self, inputs: Mapping[str, str], *, workflow: str) -> None:
-        """Say what the results follow from (reuse.inputs), so that a later workflow can take them again."""
+        """Say what the results follow from (reuse.inputs) beside code, so that a later workflow can take them again."""
         self.receipt["inputs"] = dict(inputs)
         key = reuse.key_of(self.step, inputs)
         mlflow.set_tags({reuse.KEY: key, reuse.WORKFLOW: f"{workflow}.{self.step}"})
         read = {name: inputs.get(f"{name}.identity") for name in self.receipt["read"]}
-        mlflow.set_tags({f"{INPUT_IDENTITY}{name}": identity for name, identity in read.items() if identity})
+        mlflow.set_tags({f"{reuse.INPUT_IDENTITY}{name}": identity for name, identity in read.items() if identity})
 
     def is_not_reusable(self, reason: str) -> None:
         """Take depends_on() back."""
@@ -79,17 +80,8 @@ class StepRun:
         print(f"{self.step}: {text}", file=sys.stderr, flush=True)
 
     def finish(self) -> None:
-        """Write the receipt: with what tells each result, and each artifact, from a later one of the same name."""
-        if "inputs" in self.receipt:
-            wrote = self.receipt["wrote"].values()
-            self.receipt["identities"] = {uri: made for uri in wrote if (made := reuse.identity(uri))}
-            known = self.receipt["identities"]
-            named = {
-                f"{OUTPUT_IDENTITY}{name}": known[uri] for name, uri in self.receipt["wrote"].items() if uri in known
-            }
-            mlflow.set_tags(named)
-            self.receipt["artifacts"] = reuse.artifacts(self.run_id)
-        mlflow.log_dict(self.receipt, reuse.RECEIPT)
+        """Write the receipt."""
+        reuse.write_receipt(self._run, self.receipt)
         if WORKFLOW_RUN not in os.environ and self.step != DRIVER:
             self.print_outputs()
 
@@ -146,6 +138,7 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
                 _hide_passwords(active)
                 if WORKFLOW_RUN not in os.environ:  # else the driver has done so
                     leftovers.mark_left_runs(active)
+                _log_unquoted(active)
                 try:
                     parameters = step_parameters.parse(cls, sys.argv[1:] if argv is None else argv, entry_point=step)
                     run = StepRun(step, active)
@@ -216,6 +209,17 @@ def _hide_passwords(run: Run) -> None:
     """MLflow keeps the URL of a git project as it was given, with a token in it."""
     shown = {name: store.without_password(value) for name, value in run.data.tags.items() if "://" in value}
     mlflow.set_tags({name: value for name, value in shown.items() if value != run.data.tags[name]})
+
+
+def _log_unquoted(run: Run) -> None:
+    """MLflow logs a project's parameters as its shell reads them, quoted; log beside them what arrived."""
+    unquoted = {}
+    for name, text in run.data.params.items():
+        with contextlib.suppress(ValueError):  # not MLflow's quotes
+            words = shlex.split(text)
+            if len(words) == 1 and words[0] not in ("", text):
+                unquoted[f"{name}.{UNQUOTED}"] = words[0]
+    mlflow.log_params(unquoted)
 
 
 def _explained(error: Exception) -> UserError | None:

@@ -5,7 +5,7 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -111,6 +111,16 @@ def missing(path: str, names: Collection[str]) -> list[str]:
         there = files(path)
         return [name for name in names if name not in there]
     return [name for name in names if not os.path.exists(os.path.join(path, name))]
+
+
+def damaged(path: str, sizes: Mapping[str, int]) -> dict[str, int | None]:
+    """Those of these files below a folder that have another size than this, with what they have; None when gone."""
+    if is_remote(path):
+        there = {name: file.size_bytes for name, file in files(path).items()}
+    else:
+        paths = {name: os.path.join(path, name) for name in sizes}
+        there = {name: os.path.getsize(file) for name, file in paths.items() if os.path.exists(file)}
+    return {name: there.get(name) for name, size in sizes.items() if there.get(name) != size}
 
 
 def is_delta(path: str) -> bool:

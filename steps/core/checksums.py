@@ -1,0 +1,92 @@
+"""Whether artifacts of runs and models are still what was logged: their sizes and, on this machine, their content."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import FileInfo, Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
+
+type Files = dict[str, dict[str, Any]]  # by name: size_bytes and sha256, None where that would be a download
+# MLflow and Python write these among a model's files when it is loaded.
+NOT_LOGGED = ("registered_model_meta", "__pycache__")
+
+
+def of_run(run: Run) -> Files:
+    """The artifacts of a run, at any depth."""
+    run_id = run.info.run_id
+    return _files(str(run.info.artifact_uri), lambda folder: MlflowClient().list_artifacts(run_id, folder))
+
+
+def of_model(model_id: str) -> Files | None:
+    """The files of a logged model, at any depth; None when the model was deleted."""
+    client = MlflowClient()
+    try:
+        location = str(client.get_logged_model(model_id).artifact_location)
+        return _files(location, lambda folder: client.list_logged_model_artifacts(model_id, folder))
+    except MlflowException as err:
+        if err.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return None
+
+
+def read(run: Run, name: str) -> bytes | None:
+    """The content of an artifact right below a run's, None when it is not there."""
+    location = str(run.info.artifact_uri)
+    if root := _here(location):
+        return (root / name).read_bytes() if (root / name).is_file() else None
+    if name not in {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(mlflow.artifacts.download_artifacts(f"{location}/{name}", dst_path=folder)).read_bytes()
+
+
+def damage(logged: Mapping[str, Any], now: Mapping[str, Any], *, of: str) -> str:
+    """What has become of files since they were logged, "" when they are the same. Others beside them do not matter."""
+    if lost := [name for name in logged if name not in now]:
+        return f"{', '.join(lost)} of {of} is gone"
+    for name, file in logged.items():
+        size, expected = now[name]["size_bytes"], file["size_bytes"]
+        if None not in (size, expected) and size != expected:  # some stores do not tell it
+            return f"{name} of {of} is damaged: {size:,} bytes, {expected:,} expected"
+        if None not in (now[name]["sha256"], file["sha256"]) and now[name]["sha256"] != file["sha256"]:
+            return f"{name} of {of} is damaged: its content changed"
+    return ""
+
+
+def _files(location: str, list_folder: Callable[[str | None], list[FileInfo]]) -> Files:
+    found: Files = {}
+    if root := _here(location):
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+            found[path.relative_to(root).as_posix()] = _looked_at(path)
+    else:
+        folders: list[str | None] = [None]
+        while folders:
+            for file in list_folder(folders.pop()):
+                if file.is_dir:
+                    folders.append(file.path)
+                else:
+                    found[file.path] = {"size_bytes": file.file_size, "sha256": None}
+    return {name: file for name, file in found.items() if not set(NOT_LOGGED) & set(name.split("/"))}
+
+
+def _here(location: str) -> Path | None:
+    """The folder of artifacts that lie on this machine."""
+    is_here = is_local_uri(location, is_tracking_or_registry_uri=False)
+    return Path(local_file_uri_to_path(location)) if is_here else None
+
+
+def _looked_at(path: Path) -> dict[str, Any]:
+    with path.open("rb") as opened:
+        return {
+            "size_bytes": os.fstat(opened.fileno()).st_size,
+            "sha256": hashlib.file_digest(opened, "sha256").hexdigest(),
+        }
