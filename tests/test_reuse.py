@@ -416,7 +416,7 @@ class TestRunsAgain:
 
     def test_infer_in_other_words_and_the_predictions_are_what_it_says_now(self, workflow: Workflow) -> None:
         file = workflow.project / "steps" / "infer.py"
-        file.write_text(file.read_text().replace("F.lit(str(table))", 'F.lit("in other words")'))
+        file.write_text(file.read_text().replace('"table_uri": str(table)', '"table_uri": "in other words"'))
         assert workflow.ran() == {"infer": "steps/infer.py changed"}
         predictions = rows_of(workflow.place.lake("iris_predictions"))
         assert predictions["table_uri"].unique().to_pylist() == ["in other words"]
@@ -553,6 +553,27 @@ class TestIsNeverWrong:
         assert list(ran) == STEPS
         stored = rows_of(whole.place.lake("iris")).to_pandas()
         assert sorted(stored["sepal_width"]) == sorted(rows["sepal_width"])
+
+    def test_a_lake_put_back_from_a_backup_is_not_taken_for_the_one_that_it_replaces(self, whole: Workflow) -> None:
+        """Its table has the id and, after the next ingest, the version number of a table that was lost."""
+        rows, lake, backup = whole.rows, whole.place.folder / "lake", whole.place.folder / "backup"
+        shutil.copytree(lake, backup)
+        whole.rows = rows.assign(sepal_width=rows["sepal_width"] + 2)
+        assert list(whole.ran()) == STEPS
+        lost, model = (whole.place.runs()[0].data.tags[f"output.{name}"] for name in ("table", "model"))
+        shutil.rmtree(lake)
+        backup.rename(lake)
+        whole.rows = rows.assign(sepal_width=rows["sepal_width"] + 3)
+        assert list(whole.ran()) == STEPS
+        assert whole.place.runs()[0].data.tags["output.table"] == lost
+        for table in ("iris", "iris_predictions"):
+            stored = rows_of(whole.place.lake(table)).to_pandas()
+            assert sorted(stored["sepal_width"]) == sorted(whole.rows["sepal_width"])
+        status = whole.place.workflow(config=whole.path, dry_run="true").out
+        assert f"{model}  pass  trained on {lost}, which is another one now" in status
+        lineage = whole.place.step("lineage", uri=model).out
+        assert "another has its name now" in lineage
+        whole.rows = rows
 
     def test_a_source_that_is_written_to_while_it_is_read_makes_no_reusable_run(
         self, whole: Workflow, tmp_path: Path

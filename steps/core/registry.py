@@ -125,16 +125,10 @@ def files(uri: str) -> checksums.Files:
 
 
 def why_not_champion(judged: str, champion_uri: str) -> str:
-    """Why `staging` of a judged version's model no longer names `champion_uri` ("" for nothing); "" when it does.
-
-    One whose files are lost is no champion, as whoever judges beside it finds.
-    """
+    """Why `staging` of a judged version's model no longer names `champion_uri` ("" for nothing); "" when it does."""
     now = champion(judged.removeprefix("models:/").rpartition("/")[0])
     named = uri_of(now) if now else ""
-    if named != champion_uri:
-        return f"{STAGING} names {named or 'nothing'} now"
-    lost = lost_files(named) if named else []
-    return f"{', '.join(lost)} of {named} is gone" if lost else ""
+    return "" if named == champion_uri else f"{STAGING} names {named or 'nothing'} now"
 
 
 def why_not_judged_by(judged: str, run_id: str) -> str:

@@ -156,13 +156,14 @@ def what_is_gone(run: Run, receipt: Mapping[str, Any]) -> str:
     if damage := checksums.damage(receipt["artifacts"], checksums.of_run(run), of=its_files):
         return damage
     for name, uri in receipt["wrote"].items():
-        if name == "champion":
-            reason = registry.why_not_champion(receipt["read"]["model"], uri)
-        elif name == "verdict":
+        reason = ""
+        if name == "champion" and (reason := registry.why_not_champion(receipt["read"]["model"], uri)):
+            return reason
+        if name == "verdict":
             reason = registry.why_not_judged_by(receipt["read"]["model"], run.info.run_id)
         elif uri.startswith("models:/"):
             reason = registry.what_is_gone(uri, source=receipt["identities"][uri], files=receipt["models"][uri])
-        else:
+        elif uri:
             reason = lake.what_is_gone(lake.table_uri(uri), identity=receipt["identities"][uri])
         if reason:
             return reason
@@ -180,9 +181,7 @@ def write_receipt(run: Run, receipt: Mapping[str, Any]) -> None:
         mlflow.set_tags({f"{OUTPUT_IDENTITY}{name}": its for name, its in named.items()})
         receipt["artifacts"] = checksums.of_run(run)
         receipt["models"] = {
-            uri: registry.files(uri)
-            for name, uri in receipt["wrote"].items()
-            if uri.startswith("models:/") and name != "champion"
+            uri: registry.files(uri) for uri in receipt["wrote"].values() if uri.startswith("models:/")
         }
     text = json.dumps(receipt, indent=2, default=str)
     mlflow.log_text(text, RECEIPT)
