@@ -9,7 +9,7 @@ Fails   TableNotFound, TableVersionGone, TableUnfit (a feature is missing), Mode
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import mlflow
@@ -53,7 +53,7 @@ def check_features(table: lake.TableUri, model: scorer.Scorer) -> None:
 def count_unseen(table: lake.TableUri, model: scorer.Scorer) -> Counter[str]:
     """How many values of each text column the model takes as missing, because they were not seen in training.
 
-    TableUnfit when a column has another type than ingest gives it, and a value in it that the model refuses.
+    MlflowException when a column has another type than ingest gives it, and a value in it that the model refuses.
     """
     stored = lake.schema(table)
     looked_at = [
@@ -62,40 +62,38 @@ def count_unseen(table: lake.TableUri, model: scorer.Scorer) -> Counter[str]:
         if feature.levels is not None or stored.field(feature.name).type != STORED_TYPES[feature.type]
     ]
     counts: Counter[str] = Counter()
-    try:
-        for batch in lake.batches(table, columns=[feature.name for feature in looked_at]) if looked_at else ():
-            counts.update(scorer.unseen(batch.to_pandas(), looked_at))
-    except MlflowException as err:
-        raise TableUnfit(
-            str(table),
-            [err.message],
-            expected=", ".join(f"{feature.name} {feature.type}" for feature in looked_at),
-            next="ingest it with the config that the model was trained by, or pass another table or model",
-        ) from err
+    for batch in lake.batches(table, columns=[feature.name for feature in looked_at]) if looked_at else ():
+        counts.update(scorer.unseen(batch.to_pandas(), looked_at))
     return counts
 
 
-def score_here(table: lake.TableUri, model: scorer.Scorer) -> pa.Table:
-    """The table's rows with their predictions, in memory."""
-    return predictions.add_predictions(lake.read(table, columns=lake.schema(table).names), model)
-
-
-def write_predictions(
-    table: lake.TableUri, model: scorer.Scorer, folder: str, *, lineage: Mapping[str, str], lake_uri: str
+def write_in_memory(
+    table: lake.TableUri, model: scorer.Scorer, folder: str, *, beside: Mapping[str, str | datetime]
 ) -> None:
-    """Parquet files in `folder`: the rows of `table`, the prediction of each, `lineage` and the time."""
-    scored_at = datetime.now(UTC)
-    if lake.size_bytes(table) <= lake.IN_MEMORY_BYTES:
-        rows = score_here(table, model)
-        for name, value in {**lineage, "scored_at": pa.scalar(scored_at, pa.timestamp("us", "UTC"))}.items():
-            rows = rows.append_column(name, pa.repeat(value, len(rows)))
-        commit.save(rows, folder)
-        return
-    from steps.core import spark, workers  # PySpark takes half a second, which small tables do not pay
+    """A Parquet file in `folder`: the rows of `table`, the prediction of each, and the values `beside` them."""
+    rows = predictions.add_predictions(lake.read(table, columns=lake.schema(table).names), model)
+    for name, value in beside.items():
+        kind = pa.string() if isinstance(value, str) else pa.timestamp("us", "UTC")
+        rows = rows.append_column(name, pa.repeat(pa.scalar(value, kind), len(rows)))
+    commit.save(rows, folder)
 
-    with spark.session(lake_uri, table.path, data_bytes=lake.size_bytes(table)) as session:
-        rows_of_all = workers.score(table, model, session, beside={**lineage, "scored_at": scored_at})
-        commit.save(rows_of_all, folder)
+
+def writer_for(table: lake.TableUri) -> Callable[..., None]:
+    """What writes the predictions of a table: this process, or Spark's workers when it is too large for one."""
+    if lake.size_bytes(table) <= lake.IN_MEMORY_BYTES:
+        return write_in_memory
+    from steps.core import workers  # PySpark takes half a second, which small tables do not pay
+
+    return workers.write
+
+
+def _refused(table: lake.TableUri, model: scorer.Scorer, reason: str) -> TableUnfit:
+    return TableUnfit(
+        str(table),
+        [reason],
+        expected=", ".join(f"{feature.name} {feature.type}" for feature in model.schema.features),
+        next="ingest it with the config that the model was trained by, or pass another table or model",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -113,14 +111,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         made_of = {"step": "infer", "table": str(table), "model": registry.uri_of(version)}
         made_of |= {name: inputs[name] for name in ("table.identity", "model.identity")}
+        write_rows = writer_for(table)  # first, as it may import code that is in the key
         made_of["key"] = reuse.key_of("infer", {**inputs, **reuse.code()})  # other code has another
 
         def write(folder: str) -> None:
             model = artifact.load(version).scorer
             check_features(table, model)
-            mlflow.log_metrics({f"unseen.{name}": rows for name, rows in count_unseen(table, model).items()})
             lineage = {"model_uri": registry.uri_of(version), "table_uri": str(table), "run_id": run.run_id}
-            write_predictions(table, model, folder, lineage=lineage, lake_uri=lake_uri)
+            try:
+                unseen = count_unseen(table, model)
+                write_rows(table, model, folder, beside={**lineage, "scored_at": datetime.now(UTC)})
+            except MlflowException as err:
+                raise _refused(table, model, err.message) from err
+            mlflow.log_metrics({f"unseen.{name}": rows for name, rows in unseen.items()})
 
         made_by = {"run_id": run.run_id, "git_commit": run.git_commit}
         committed = commit.once(predicted, made_of=made_of, made_by=made_by, write=write)

@@ -156,15 +156,11 @@ def what_is_gone(run: Run, receipt: Mapping[str, Any]) -> str:
     if damage := checksums.damage(receipt["artifacts"], checksums.of_run(run), of=its_files):
         return damage
     for name, uri in receipt["wrote"].items():
-        reason = ""
-        if name == "champion" and (reason := registry.why_not_champion(receipt["read"]["model"], uri)):
-            return reason
         if name == "verdict":
             reason = registry.why_not_judged_by(receipt["read"]["model"], run.info.run_id)
-        elif uri.startswith("models:/"):
-            reason = registry.what_is_gone(uri, source=receipt["identities"][uri], files=receipt["models"][uri])
-        elif uri:
-            reason = lake.what_is_gone(lake.table_uri(uri), identity=receipt["identities"][uri])
+        else:
+            reason = registry.why_not_champion(receipt["read"]["model"], uri) if name == "champion" else ""
+            reason = reason or _what_is_gone_at(uri, receipt)
         if reason:
             return reason
     return ""
@@ -201,6 +197,12 @@ def receipt_of(run: Run) -> tuple[dict[str, Any], str]:
     if run.data.tags.get(RECEIPT_SHA256, digest) != digest:
         return {}, f"{RECEIPT} of run {run.info.run_id[:8]} is damaged"
     return receipt, ""
+
+
+def _what_is_gone_at(uri: str, receipt: Mapping[str, Any]) -> str:
+    if uri.startswith("models:/"):
+        return registry.what_is_gone(uri, source=receipt["identities"][uri], files=receipt["models"][uri])
+    return lake.what_is_gone(lake.table_uri(uri), identity=receipt["identities"][uri]) if uri else ""
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -1,16 +1,34 @@
 """Score a table by Spark's workers: each takes some rows at a time, so that a table may be larger than any memory."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 import pyarrow as pa
+from mlflow.exceptions import MlflowException
 from pyspark import cloudpickle
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.connect import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from steps.core import lake, predictions, scorer, storage
+from steps.core import commit, lake, predictions, scorer, spark, storage
+
+
+def write(table: lake.TableUri, model: scorer.Scorer, folder: str, *, beside: Mapping[str, str | datetime]) -> None:
+    """Parquet files in `folder`: the rows of `table`, the prediction of each, and the values `beside` them.
+
+    MlflowException when the model refuses a value.
+    """
+    with spark.session(folder, table.path, data_bytes=lake.size_bytes(table)) as session:
+        try:
+            commit.save(score(table, model, session, beside=beside), folder)
+        except PySparkException as err:
+            refusal = re.search(r"mlflow\.exceptions\.MlflowException: (.+)", str(err))
+            if refusal is None:
+                raise
+            raise MlflowException.invalid_parameter_value(refusal[1]) from err
 
 
 def score(
