@@ -14,6 +14,7 @@ EXAMPLES: list[UserError] = [
     errors.JavaUnusable("there is no Java on PATH"),
     errors.SparkUnavailable("it does not answer", next="start the server"),
     errors.TrackingUnavailable("http://localhost:1", "it does not answer"),
+    errors.LockNotReleased("table /lake/iris", "process 17 (python)", minutes=60),
     errors.LakeUndefined("tracking is on a server, and no lake is given"),
     errors.ObjectStoreUnavailable("s3://delta", "http://localhost:9000", "there is no such bucket"),
     errors.TableBusy("s3://delta/iris", "ada@laptop, run 1a2b3c4d", minutes=60),

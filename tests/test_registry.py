@@ -1,6 +1,9 @@
 """Versions and aliases on a real MLflow registry, in SQLite."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from place import PROJECT
 from small import QUICK, sqlite, tracked
 
 from steps.core import config, registry
@@ -186,6 +190,56 @@ class TestMoves:
         registry.record_verdict(version, verdict="pass", reasons=["good", "enough"], run_id="r2")
         tags = registry.resolve(f"models:/{name}/1").tags
         assert tags == {"verdict": "pass", "verdict.reasons": "good; enough", "verdict.run_id": "r2"}
+
+
+MOVER = """
+import sys
+import mlflow
+from steps.core import registry
+uri, name, versions = sys.argv[1], sys.argv[2], sys.argv[3:]
+mlflow.set_tracking_uri(uri)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in versions:
+    with registry.deciding(name):
+        registry.move_alias(registry.resolve(f"models:/{name}/{number}"), "live", how="promote")
+"""
+
+
+class TestSeveralAtOnce:
+    def test_no_move_is_lost_of_processes_that_spell_the_database_otherwise(self, tmp_path: Path) -> None:
+        """Each move in the history goes on from the one before, and the alias names what the last one says."""
+        (tmp_path / "link").symlink_to(tmp_path)
+        spellings = [f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}//link/mlflow.db", "sqlite:///mlflow.db"]
+        with tracked(spellings[0]):
+            register("iris", 2)
+            movers = []
+            for number, uri in enumerate(spellings):
+                temporary = tmp_path / f"tmp-{number}"
+                temporary.mkdir()
+                movers.append(
+                    subprocess.Popen(
+                        [sys.executable, "-c", MOVER, uri, "iris", *["1", "2"] * 5],
+                        cwd=tmp_path,
+                        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(PROJECT)},
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        text=True,
+                    )
+                )
+            for mover in movers:
+                assert mover.stdout is not None
+                assert mover.stdout.readline() == "ready\n"
+            for mover in movers:
+                assert mover.stdin is not None
+                mover.stdin.write("go\n")
+                mover.stdin.flush()
+            assert [mover.wait(timeout=120) for mover in movers] == [0] * len(movers)
+            for mover in movers:
+                mover.communicate()
+            moves = registry.history("iris", "live")
+            assert [move.from_version for move in moves] == ["", *[move.to_version for move in moves[:-1]]]
+            assert registry.aliases("iris") == {"live": moves[-1].to_version}
 
 
 class TestAliasNames:

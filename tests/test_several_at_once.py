@@ -1,5 +1,6 @@
 """Several processes at once on one place: workflows from nothing, writers of one table, makers of one database."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -21,9 +22,11 @@ MODEL = "iris_xgboost_classifier"
 DEPTHS = ("2", "6")  # of the two workflows, so that their models differ
 COMMITS = 3  # of each writer: it loses against at most as many of the other's, and tries more often
 WRITER = f"""
-import sys
-from steps.core import commit, lake, spark
-who, path = sys.argv[1:]
+import contextlib, sys
+from steps.core import commit, lake, machine, spark
+who, path, locks = sys.argv[1:]
+if locks == "without":
+    machine.alone = lambda *what: contextlib.nullcontext()
 with spark.session(data_bytes=0) as session:
     print("ready", flush=True)
     sys.stdin.readline()
@@ -112,15 +115,11 @@ def test_the_champion_that_was_judged_against_is_the_one_that_was_replaced(both:
         assert judged[f"models:/{MODEL}/{move['to_version']}"] == champion
 
 
-@pytest.mark.parametrize("temporary", ["one", "two"], ids=["with one lock", "as on two machines, without"])
-def test_of_two_writers_of_one_table_each_gets_every_version_in(tmp_path: Path, temporary: str) -> None:
-    """The lock lies in the temp folder; two of them stand for two machines, where Delta alone decides."""
-    writers = []
-    for who in ("a", "b"):
-        folder = tmp_path / ("tmp" if temporary == "one" else f"tmp-{who}")
-        folder.mkdir(exist_ok=True)
-        place = Place(tmp_path, {"TMPDIR": str(folder), "PYTHONPATH": str(PROJECT)})
-        writers.append(started(place, sys.executable, "-c", WRITER, who, tmp_path / "table"))
+@pytest.mark.parametrize("locks", ["with", "without"], ids=["with one lock", "as on two machines, without"])
+def test_of_two_writers_of_one_table_each_gets_every_version_in(tmp_path: Path, locks: str) -> None:
+    """Where no lock holds them off, Delta alone decides."""
+    place = Place(tmp_path, {"PYTHONPATH": str(PROJECT)})
+    writers = [started(place, sys.executable, "-c", WRITER, who, tmp_path / "table", locks) for who in ("a", "b")]
     for writer in writers:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
@@ -151,7 +150,7 @@ class TestDatabase:
         assert [path.name for path in place.folder.iterdir()] == ["mlflow.db"]
 
     def test_one_that_was_left_half_made_is_replaced(self, place: Place) -> None:
-        with sqlite3.connect(place.folder / "mlflow.db") as database:
+        with contextlib.closing(sqlite3.connect(place.folder / "mlflow.db")) as database:
             database.execute("create table runs (run_uuid text)")
         assert "OperationalError" in place.mlflow_run("main").text  # MLflow alone cannot go on from it
         assert place.run(*self.MAKE).exit_code == 0

@@ -4,7 +4,7 @@ UserError
 |-- ParametersInvalid, ConfigNotFound, ConfigInvalid      what was asked for
 |-- JavaUnusable, SparkUnavailable                        the machine
 |-- TrackingUnavailable, LakeUndefined,                   where things live
-|   ObjectStoreUnavailable, TableBusy, LeaseLost
+|   LockNotReleased, ObjectStoreUnavailable, TableBusy, LeaseLost
 |-- SourceUnreadable, ContractBroken                      the source
 |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
 |   TableUnfit
@@ -78,6 +78,15 @@ class TrackingUnavailable(UserError):
             f"the tracking store {uri} cannot be used: {reason}",
             expected="an MLflow tracking server that answers, or a SQLite database",
             next="start the server, or correct MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and its _PASSWORD",
+        )
+
+
+class LockNotReleased(UserError):
+    def __init__(self, what: str, holder: str, *, minutes: float) -> None:
+        super().__init__(
+            f"{holder} has been at work on {what} for more than {minutes:g} minutes",
+            expected="one process after the other",
+            next="wait until it has ended, or end it, and run this again",
         )
 
 

@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from steps.core import machine, runs
+from steps.core import machine, runs, store
 from steps.core.errors import ModelNotFound, ModelProtected, ParametersInvalid
 from steps.core.pages import every
 
@@ -166,9 +166,10 @@ def tag(version: ModelVersion, tags: Mapping[str, str]) -> None:
 def deciding(name: str) -> AbstractContextManager[None]:
     """Wait until nobody else on this machine decides about the aliases of model `name`.
 
-    What an alias names when the block begins is then what a move in it replaces. Other machines are not held off.
+    What an alias names when the block begins is then what a move in it replaces. Other machines are held off only where
+    they share the database's folder.
     """
-    return machine.alone("model", mlflow.get_registry_uri(), name)
+    return machine.alone("model", store.identity(mlflow.get_registry_uri()), name)
 
 
 def record_verdict(version: ModelVersion, *, verdict: str, reasons: list[str], run_id: str) -> None:
