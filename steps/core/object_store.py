@@ -119,10 +119,10 @@ def objects(prefix: str) -> Iterator[Object]:
             yield Object(uri, each["Size"], each["LastModified"].timestamp(), each["ETag"])
 
 
-def read(uri: str, size_bytes: int) -> bytes:
-    """The first bytes of an object, which is not empty."""
+def read(uri: str, size_bytes: int, *, start: int = 0) -> bytes:
+    """Bytes of an object, which is not empty, from `start` on."""
     bucket, key = locate(uri)
-    answer = client().get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{size_bytes - 1}")
+    answer = client().get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{start + size_bytes - 1}")
     return bytes(answer["Body"].read())
 
 

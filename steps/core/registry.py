@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import mlflow
 from mlflow import MlflowClient
@@ -17,7 +17,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from steps.core import machine, runs, store
-from steps.core.errors import ModelNotFound, ModelProtected, ParametersInvalid
+from steps.core.config import matches
+from steps.core.errors import ModelNotFound, ModelProtected
 from steps.core.pages import every
 
 STAGING = "staging"  # what the gate moves, and what names the champion
@@ -26,6 +27,14 @@ HISTORY = "alias_history."  # tags on the registered model: alias_history.<alias
 VERDICT = "verdict"  # tags on a version: verdict, verdict.reasons, verdict.run_id
 # Without them it is no model of ours.
 ARTIFACT_FILES = ("MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/schema.json")
+# What MLflow takes as an alias: it keeps `latest`, numbers and v<number> for itself. It is part of a tag's key, too.
+Alias = Annotated[
+    str,
+    matches(
+        r"(?![vV]?\d+$)(?!(?i:latest)$)[A-Za-z0-9_-]{1,200}",
+        "an alias has at most 200 letters, digits, _ and -, and is not 'latest', a number or v<number>",
+    ),
+]
 _MISSING, _DENIED = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(PERMISSION_DENIED)
 
 
@@ -219,13 +228,6 @@ def previous(moves: list[Move]) -> str:
         elif passed:
             passed.pop()
     return passed[-1] if passed else ""
-
-
-def check_alias(alias: str) -> None:
-    """ParametersInvalid for what MLflow does not take as an alias: `latest`, `v3`, a number, other letters."""
-    if alias.lower() == "latest" or not re.fullmatch(r"(?![vV]?\d+$)[A-Za-z0-9_-]{1,200}", alias):
-        rule = "an alias has letters, digits, _ and -, and is not 'latest', a number or v<number>"
-        raise ParametersInvalid("promote", [f"alias={alias!r}: {rule}"], ["alias"])
 
 
 def _written_moves(model: RegisteredModel, alias: str) -> list[Move]:

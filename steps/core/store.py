@@ -9,7 +9,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlparse
@@ -18,7 +18,7 @@ import psutil
 from sqlalchemy.engine import make_url
 
 from steps.core import machine
-from steps.core.errors import TrackingUnavailable, UserError
+from steps.core.errors import RunUnusable, TrackingUnavailable, UserError
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # MLflow's own
 SQLITE = "sqlite:///"
@@ -40,6 +40,11 @@ REASONS = {  # what SQLite says, by its primary error code
     sqlite3.SQLITE_CORRUPT: "it is damaged",
     sqlite3.SQLITE_NOTADB: "it is no SQLite database",
 }
+NEXT = (
+    "make room, give the right to write, or wait for the process that has it locked; else correct MLFLOW_TRACKING_URI"
+)
+ACTIVE = "active"  # MLflow's lifecycle_stage of what was not deleted
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an id that is none
 
 type State = Literal["missing", "locked", "unfinished", "usable"]
 
@@ -83,6 +88,72 @@ def without_password(uri: str) -> str:
     return parsed._replace(netloc=f"{user.partition(':')[0]}@{host}" if is_address else host).geturl()
 
 
+def check_run(uri: str) -> None:
+    """RunUnusable when the environment names a run or an experiment that is not there or was deleted.
+
+    MLflow says so in a traceback, and of an experiment only after the first work.
+    """
+    if uri.startswith(SQLITE) and _is_experiment_active(Path(make_url(uri).database or "")):
+        return
+    from mlflow import MlflowClient  # takes a second, which an ordinary start does not pay
+
+    client = MlflowClient(uri)
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+    if run_id := os.environ.get("MLFLOW_RUN_ID", ""):
+        run = _found("MLFLOW_RUN_ID", run_id, client.get_run)
+        if run.info.lifecycle_stage != ACTIVE:
+            restore = f"unset it, or restore the run: `mlflow runs restore --run-id {run_id}`"
+            raise RunUnusable("MLFLOW_RUN_ID", run_id, "this run was deleted", next=restore)
+        experiment_id = run.info.experiment_id
+    elif name := os.environ.get("MLFLOW_EXPERIMENT_NAME", ""):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            return  # MLflow makes it
+        experiment_id = experiment.experiment_id
+    experiment = _found("MLFLOW_EXPERIMENT_ID", experiment_id, client.get_experiment)
+    if experiment.lifecycle_stage != ACTIVE:
+        restore = f"run `mlflow experiments restore -x {experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another one"
+        reason = f"the experiment {experiment.name!r} was deleted"
+        raise RunUnusable("MLFLOW_EXPERIMENT_ID", experiment_id, reason, next=restore)
+
+
+def _found[T](variable: str, value: str, find: Callable[[str], T]) -> T:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return find(value)
+    except MlflowException as err:
+        if err.error_code not in NOT_THERE:
+            raise
+        raise RunUnusable(variable, value, err.message, next=f"unset {variable}, or correct it") from err
+
+
+def _is_experiment_active(path: Path) -> bool:
+    """Whether no run is named and the experiment that is meant is active; read without MLflow, which takes long."""
+    if "MLFLOW_RUN_ID" in os.environ or not path.exists():
+        return False
+    name, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+    where, value = (
+        ("name", name) if name and "MLFLOW_EXPERIMENT_ID" not in os.environ else ("experiment_id", experiment_id)
+    )
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database,
+    ):
+        stages = database.execute(f"select lifecycle_stage from experiments where {where} = ?", [value]).fetchall()
+        return stages == [(ACTIVE,)]
+    return False
+
+
+def what_is_wrong(error: BaseException | None) -> TrackingUnavailable | None:
+    """What SQLite said of the database, where `error` follows from that."""
+    while error is not None:
+        if isinstance(error, sqlite3.Error) and _code(error) in REASONS:
+            return _unusable(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def identity(uri: str) -> str:
     """What tells a store from others however its URI is spelt: the path of its database, or its server's address."""
     if uri.startswith(SQLITE):
@@ -91,15 +162,6 @@ def identity(uri: str) -> str:
     host, port = (parsed.hostname or "").lower(), parsed.port or DEFAULT_PORTS.get(parsed.scheme.lower(), 0)
     name = "localhost" if host in ("127.0.0.1", "::1") else host
     return f"{parsed.scheme.lower()}://{name}:{port}{parsed.path.rstrip('/')}"
-
-
-def why_unusable(error: BaseException | None) -> str:
-    """What SQLite said of the database, where `error` follows from that; else ""."""
-    while error is not None:
-        if isinstance(error, sqlite3.Error):
-            return REASONS.get(_code(error), "")
-        error = error.__cause__ or error.__context__
-    return ""
 
 
 def _state(path: Path) -> State:
@@ -111,7 +173,7 @@ def _state(path: Path) -> State:
     except sqlite3.Error as err:
         if _code(err) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return "locked"
-        raise TrackingUnavailable(str(path), REASONS.get(_code(err), str(err))) from err
+        raise _unusable(err, str(path)) from err
 
 
 @contextlib.contextmanager
@@ -121,7 +183,7 @@ def _locked(path: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(connection) as database:
         database.execute("begin exclusive")
         if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):  # where SQLite keeps its journal
-            raise TrackingUnavailable(str(path), "it or its folder may not be written")
+            raise TrackingUnavailable(str(path), "it or its folder may not be written", next=NEXT)
         yield database
 
 
@@ -177,6 +239,10 @@ def _who_has_open(path: Path) -> str:
     return ""
 
 
+def _unusable(error: sqlite3.Error, where: str = "in SQLite") -> TrackingUnavailable:
+    return TrackingUnavailable(where, REASONS.get(_code(error), str(error)), next=NEXT)
+
+
 def _code(error: sqlite3.Error) -> int:
     """SQLite's primary error code; 0 for an error of Python's own module."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -194,9 +260,7 @@ def _make(uri: str, path: Path) -> None:
         with contextlib.suppress(FileExistsError):  # MLflow's command, started by hand meanwhile
             os.link(draft, path)
     except (MlflowException, SQLAlchemyError) as err:
-        if reason := why_unusable(err):
-            raise TrackingUnavailable(str(path), reason) from err
-        raise
+        raise what_is_wrong(err) or err from err
     finally:
         draft.unlink(missing_ok=True)
 
@@ -207,5 +271,6 @@ if __name__ == "__main__":
         check_answers(given)
         if given.startswith(SQLITE):
             make_whole(given)
+        check_run(given)
     except UserError as err:
         sys.exit(str(err))
