@@ -101,6 +101,16 @@ def test_what_is_there_passes_the_check_that_make_runs_first(place: Place) -> No
         assert with_(place, **names).run(*MAKE_CHECK).text == ""
 
 
+def test_a_folder_of_any_name_gets_a_database_or_is_told_why_not(tmp_path: Path) -> None:
+    """MLflow quotes the folder's name by Python's rules in its SQL: an apostrophe and double quotes are too much."""
+    for name, works in (("l'été", True), ('l\'été "x"', False)):
+        (tmp_path / name).mkdir()
+        ended = Place(tmp_path / name, {"PYTHONPATH": str(PROJECT)}).run(*MAKE_CHECK)
+        assert (tmp_path / name / "mlflow.db").exists() is works
+        if not works:
+            one_message(ended, f"MLflow cannot make it in {tmp_path / name}, whose name has an apostrophe")
+
+
 def test_artifacts_that_cannot_be_written_are_told(place: Place) -> None:
     """Nobody, not even root, may make a folder in /sys."""
     place.client.create_experiment("elsewhere", artifact_location="/sys/artifacts")

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,7 +122,7 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
     gc.enable()
     run_id = os.environ.get(lifetime.STARTED_BY_MLFLOW, "")  # start_run() takes it away
     known: UserError | None = None
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs the traceback of what it raises
+    store.silence_tracebacks()
     try:
         _check_tracking()  # before the guard: an interrupted import leaves an MLflow that cannot be used
         # Called from Python (argv is given), signals are the caller's.

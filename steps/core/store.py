@@ -5,6 +5,7 @@ one that does the same, leaves a database that fails every later command (docs/d
 """
 
 import contextlib
+import logging
 import os
 import sqlite3
 import sys
@@ -65,6 +66,11 @@ def make_whole(uri: str) -> None:
         else:
             with machine.alone("database", str(path)):
                 _make_anew(uri, path)
+
+
+def silence_tracebacks() -> None:
+    """Let MLflow not log the traceback of each error of the database, which it raises as well."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def check_answers(uri: str) -> None:
@@ -260,6 +266,9 @@ def _make(uri: str, path: Path) -> None:
         with contextlib.suppress(FileExistsError):  # MLflow's command, started by hand meanwhile
             os.link(draft, path)
     except (MlflowException, SQLAlchemyError) as err:
+        if "'" in os.getcwd() and not what_is_wrong(err):  # MLflow writes this folder's name into its SQL
+            reason = f"MLflow cannot make it in {os.getcwd()}, whose name has an apostrophe"
+            raise TrackingUnavailable(str(path), reason, next="stand in another folder, or rename this one") from err
         raise what_is_wrong(err) or err from err
     finally:
         draft.unlink(missing_ok=True)
@@ -267,6 +276,7 @@ def _make(uri: str, path: Path) -> None:
 
 if __name__ == "__main__":
     given = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    silence_tracebacks()
     try:
         check_answers(given)
         if given.startswith(SQLITE):
