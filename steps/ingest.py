@@ -12,7 +12,7 @@ import mlflow
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from steps.core import commit, config, contract, lake, reader, reuse, source, spark, step
+from steps.core import commit, config, contract, headers, lake, reader, reuse, source, spark, step
 from steps.core.errors import ContractBroken, SourceUnlabelled
 from steps.core.parameters import parameters
 
@@ -45,12 +45,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.reads(source=given.uri)
         run.ran_with(source__uri=given.uri)
         before = source.stamp(given)
+        layout = headers.layout(given)
+        run.remark(reader.remarks(given, layout))
         inputs = reuse.inputs("ingest", settings.with_source(given), lake=lake_root, content=source.fingerprint(given))
         run.depends_on(inputs, workflow=settings.name)
 
         size_bytes = source.size_bytes(given)
         with spark.session(lake_root, given.uri, data_bytes=size_bytes) as session:
-            raw = reader.read(given, session)
+            raw = reader.read(given, session, layout, wanted=settings.source_columns)
             if 0 < size_bytes < spark.SMALL_BYTES:  # read once, so that what is written is what was checked
                 raw = raw.localCheckpoint(eager=False)
             if absent := contract.missing(settings.columns, raw.columns):

@@ -24,7 +24,7 @@ class PromoteParameters:
     config: str = "configs/iris.yaml"
     name: str = ""  # of the model; by default the config's
     version: str = registry.STAGING  # a number, an alias, or "previous"
-    alias: str = registry.PRODUCTION
+    alias: registry.Alias = registry.PRODUCTION
     force: bool = False
 
 
@@ -61,7 +61,6 @@ def _accepted(version: ModelVersion, *, force: bool) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     with step.start("promote", PromoteParameters, argv) as (parameters, run):
-        registry.check_alias(parameters.alias)
         name = parameters.name or config.load(parameters.config, home=lake.home()).model.name
         how: Literal["previous", "promote"] = "previous" if parameters.version == PREVIOUS else "promote"
         with registry.deciding(name):

@@ -1,6 +1,7 @@
 """What processes on one machine share: a lock goes with its holder, and so does a folder, sooner or later."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import pytest
 from place import PROJECT
 
 from steps.core import machine
+from steps.core.errors import LockNotReleased
 
 HOLD = (
     "import sys, time; from steps.core import machine\nwith machine.{block}: print({say}, flush=True); time.sleep(60)"
@@ -57,7 +59,7 @@ from pathlib import Path
 from steps.core import machine
 number = Path({str(number)!r})
 for _ in range(30):
-    with machine.alone("table", "/lake/iris"):
+    with machine.alone("table", {str(tmp_path / "iris")!r}):
         number.write_text(str(int(number.read_text()) + 1))
 """
         processes = [subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT) for _ in range(4)]
@@ -65,29 +67,105 @@ for _ in range(30):
         assert number.read_text() == "120"
         assert list(tmp_path.iterdir()) == [number]
 
-    def test_it_ends_with_a_holder_that_is_killed(self) -> None:
-        with holder("alone('model', 'iris')") as (process, _):
+    def test_it_ends_with_a_holder_that_is_killed(self, tmp_path: Path) -> None:
+        database = str(tmp_path / "mlflow.db")
+        with holder(f"alone('model', {database!r}, 'iris')") as (process, _):
             process.kill()
             process.wait()
             began = time.monotonic()
-            with machine.alone("model", "iris"):
+            with machine.alone("model", database, "iris"):
                 assert time.monotonic() - began < 5
 
-    def test_who_waits_says_for_what(self) -> None:
-        waiting = [sys.executable, "-c", HOLD.format(block="alone('model', 'iris')", say="'in'")]
-        with holder("alone('model', 'iris')") as (process, _):
+    def test_who_waits_says_for_whom_and_what(self, tmp_path: Path) -> None:
+        block = f"alone('model', {str(tmp_path / 'mlflow.db')!r}, 'iris')"
+        waiting = [sys.executable, "-c", HOLD.format(block=block, say="'in'")]
+        with holder(block) as (process, _):
             second = subprocess.Popen(waiting, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             assert second.stderr is not None
-            assert second.stderr.readline() == "waiting for another process, which is at work on model iris\n"
+            told = rf"waiting for process {process.pid} \(python[\d.]*\), which is at work on model iris\n"
+            assert re.fullmatch(told, second.stderr.readline())
             process.kill()
             assert second.stdout is not None
             assert second.stdout.readline() == "in\n"
             second.kill()
             second.communicate()
 
-    def test_other_things_do_not_wait(self) -> None:
-        with holder("alone('model', 'iris')") as (process, _), machine.alone("model", "wine"):
+    def test_other_things_do_not_wait(self, tmp_path: Path) -> None:
+        database = str(tmp_path / "mlflow.db")
+        with holder(f"alone('model', {database!r}, 'iris')") as (process, _), machine.alone("model", database, "wine"):
             assert process.poll() is None
+
+    def test_a_wait_has_an_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(machine, "WAIT_MINUTES", 0.01)
+        with (
+            holder(f"alone('table', {str(tmp_path / 'iris')!r})") as (process, _),
+            pytest.raises(
+                LockNotReleased, match=rf"process {process.pid} \(.*\) has been at work on table .*/iris for"
+            ),
+            machine.alone("table", str(tmp_path / "iris")),
+        ):
+            pass
+
+    @pytest.mark.parametrize("spelling", ["{0}/lake/iris", "{0}//lake/./iris", "{0}/link/iris", "lake/iris"])
+    def test_one_thing_has_one_lock_however_it_is_spelt_and_wherever_temporary_files_go(
+        self, spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "lake").mkdir()
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "lake")
+        with holder(f"alone('table', {str(tmp_path / 'lake/iris')!r})"):
+            monkeypatch.chdir(tmp_path)
+            monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+            monkeypatch.setattr(tempfile, "tempdir", None)
+            monkeypatch.setattr(machine, "WAIT_MINUTES", 0)
+            with (
+                pytest.raises(LockNotReleased, match="at work on table"),
+                machine.alone("table", spelling.format(tmp_path)),
+            ):
+                pass
+
+    def test_what_a_server_has_is_locked_wherever_temporary_files_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with holder("alone('model', 'http://localhost:5000', 'iris')"):
+            monkeypatch.setenv("TMPDIR", "/")
+            monkeypatch.setattr(tempfile, "tempdir", None)
+            monkeypatch.setattr(machine, "WAIT_MINUTES", 0)
+            with (
+                pytest.raises(LockNotReleased, match="at work on model iris"),
+                machine.alone("model", "http://localhost:5000", "iris"),
+            ):
+                pass
+
+    @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+    def test_another_user_of_the_folder_waits_too_and_goes_on(self) -> None:
+        """The first has a umask that keeps others out of its files."""
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # where other users get to
+            os.chmod(folder, 0o777)
+            program = f"""
+import os
+from steps.core import machine
+os.setuid(65534)
+for minutes in (0, 1):
+    machine.WAIT_MINUTES = minutes
+    try:
+        with machine.alone("table", "{folder}/iris"):
+            print("in", flush=True)
+    except Exception as err:
+        print(type(err).__name__, flush=True)
+        input()
+"""
+            block = f"alone('table', __import__('os').umask(0o077) and '{folder}/iris')"
+            with holder(block):
+                pass  # leaves its lock file, as it is killed
+            command = [sys.executable, "-c", program]
+            with holder(block) as (first, _):
+                second = subprocess.Popen(
+                    command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+                assert second.stdout is not None
+                assert second.stdout.readline() == "LockNotReleased\n"
+                first.kill()
+                first.wait()
+                assert second.communicate("\n", timeout=30)[0] == "in\n"
 
 
 class TestScratch:

@@ -1,5 +1,6 @@
 """Several processes at once on one place: workflows from nothing, writers of one table, makers of one database."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -144,7 +145,7 @@ class TestDatabase:
         assert [path.name for path in place.folder.iterdir()] == ["mlflow.db"]
 
     def test_one_that_was_left_half_made_is_replaced(self, place: Place) -> None:
-        with sqlite3.connect(place.folder / "mlflow.db") as database:
+        with contextlib.closing(sqlite3.connect(place.folder / "mlflow.db")) as database:
             database.execute("create table runs (run_uuid text)")
         assert "OperationalError" in place.mlflow_run("main").text  # MLflow alone cannot go on from it
         assert place.run(*self.MAKE).exit_code == 0

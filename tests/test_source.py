@@ -9,7 +9,7 @@ import pytest
 from deltalake import write_deltalake
 from small import sqlite, tracked
 
-from steps.core import config, reader, source
+from steps.core import config, contract, reader, source
 from steps.core.errors import SourceUnreadable
 
 
@@ -116,6 +116,19 @@ def test_a_format_that_does_not_follow_is_asked_for(names: list[str], said: str,
         resolve(folder(tmp_path / "in", *names))
 
 
+def test_what_lies_in_a_hidden_folder_is_not_data_and_the_sources_own_name_hides_nothing(tmp_path: Path) -> None:
+    names = [
+        "a.csv",
+        "_day=1/b.csv",
+        ".ipynb_checkpoints/a-checkpoint.csv",
+        "_temporary/0/part.csv",
+        "__MACOSX/._a.csv",
+    ]
+    uri = folder(tmp_path / "_in", *names)
+    assert sorted(source.files(uri)) == [f"{uri}/_day=1/b.csv", f"{uri}/a.csv"]
+    assert source.passed_over(uri) == []
+
+
 def test_the_size_is_that_of_the_data_files(tmp_path: Path) -> None:
     uri = folder(tmp_path / "in", "a.csv", "deep/b.csv", text=b"12345")
     folder(tmp_path / "in", "_SUCCESS", ".hidden", "_delta_log/0.json", text=b"not data")
@@ -195,3 +208,45 @@ def test_tables_of_scikit_learn_carry_their_labels_as_text() -> None:
 def test_a_data_set_that_scikit_learn_does_not_have_is_refused_with_those_that_it_has() -> None:
     with pytest.raises(SourceUnreadable, match="no data set 'irs'; there are iris, wine, breast_cancer and diabetes"):
         reader._sklearn_table("sklearn:irs")
+
+
+@pytest.mark.parametrize(
+    ("format", "option", "hint"),
+    [
+        ("csv", "seperator", r"seperator is no option"),
+        ("csv", "delimeter", r"delimeter is no option of Spark's reader \(did you mean 'delimiter'\?\)"),
+        (None, "multiline_", r"\(did you mean 'multiLine'\?\)"),
+        ("parquet", "sep", "sep is no option"),
+    ],
+)
+def test_an_option_that_spark_would_ignore_is_refused_with_the_nearest(
+    format: str | None, option: str, hint: str, tmp_path: Path
+) -> None:
+    folder(tmp_path, "a.csv")
+    with pytest.raises(SourceUnreadable, match=hint):
+        resolve(str(tmp_path / "a.csv"), format=format, options={option: ";"})
+
+
+def test_options_are_taken_in_any_case_as_spark_does(tmp_path: Path) -> None:
+    folder(tmp_path, "a.csv")
+    assert resolve(str(tmp_path / "a.csv"), options={"SEP": ";"}).options == {"SEP": ";"}
+
+
+COLUMNS = {"id": config.Column(type="long"), "prénom": config.Column(type="string")}
+
+
+@pytest.mark.parametrize("separator", [";", "|", "\t"])
+def test_a_header_that_was_not_split_makes_one_think_of_the_separator(separator: str) -> None:
+    (mistake,) = contract.missing(COLUMNS, [separator.join(["id", "prénom", "load"])])
+    assert f"are its values separated by {separator!r}? Then say source.options.sep: " in mistake
+
+
+def test_a_header_that_is_not_utf8_makes_one_think_of_the_encoding() -> None:
+    (mistake,) = contract.missing(COLUMNS, ["id", "pr\ufffdnom"])
+    assert mistake.endswith("is not UTF-8: say source.options.encoding, such as iso-8859-1")
+    assert "did you mean" not in mistake
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
+    (mistake,) = contract.missing(COLUMNS, ["id", "prenom"])
+    assert mistake == "column 'prénom': the source has no 'prénom' (did you mean 'prenom'?); it has id, prenom"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from steps.core.errors import ConfigInvalid, ConfigNotFound, did_you_mean
 
@@ -14,8 +14,31 @@ PROJECT = Path(__file__).resolve().parents[2]
 PREDICTION_COLUMNS = ("prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at")
 OTHER_TABLES = ("_predictions", "_rejects")  # what <lake>/<name> stands beside, by the ends of their names
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # what Delta and Spark take without quoting
-ModelName = Annotated[str, Field(pattern=r"^[^/:@%\x22.\s][^/:@%\x22]*$")]  # what a models:/ URI and a filter can hold
+
+def matches(pattern: str, rule: str) -> AfterValidator:
+    """A text that `pattern` fits as a whole; `rule` says in words which these are."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} given; {rule}")
+        return text
+
+    return AfterValidator(check)
+
+
+# What Delta and Spark take without quoting.
+Name = Annotated[
+    str,
+    matches(r"[A-Za-z_][A-Za-z0-9_]*", "a name has letters from a to z, digits and _, and does not begin with a digit"),
+]
+# What a models:/ URI and MLflow's filters can hold.
+ModelName = Annotated[
+    str,
+    matches(
+        r"[^/:@%\x22.\s][^/:@%\x22]*",
+        "a model's name is not empty, has none of / : @ % and \", and does not begin with a blank or a dot",
+    ),
+]
 Rounds = Annotated[int, Field(ge=1, le=100_000)]
 MaxDepth = Annotated[int, Field(ge=1, le=64)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
@@ -164,6 +187,11 @@ class Config(Strict):
         """The columns that a model sees, in their order: not the target, the key, the group or `feature: false`."""
         unseen = {self.target, self.split.group, *self.key}
         return [name for name, column in self.columns.items() if column.feature and name not in unseen]
+
+    @property
+    def source_columns(self) -> list[str]:
+        """The names in the source of the columns."""
+        return [column.source or name for name, column in self.columns.items()]
 
     @property
     def training_columns(self) -> list[str]:

@@ -1,5 +1,6 @@
 """What a table's rows must be: source columns cast to the contract's types, and every row that breaks a rule found."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from pyspark.sql.connect import functions as F
 from steps.core import config
 from steps.core.errors import did_you_mean
 
+SEPARATORS = (";", "\t", "|", ",")
 # Spark's own format ends at milliseconds, which would make rows equal that are not.
 TO_THE_MICROSECOND = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
 
@@ -33,12 +35,32 @@ class Finding:
 
 def missing(columns: Mapping[str, config.Column], present: list[str]) -> list[str]:
     """A mistake for each column of the contract that the source does not have."""
+    absent = {name: column.source or name for name, column in columns.items()}
+    absent = {name: source_name for name, source_name in absent.items() if source_name not in present}
+    if absent and (cause := _why_no_name_fits(present)):
+        return [cause]
     return [
-        f"column {name!r}: the source has no {column.source or name!r}{did_you_mean(column.source or name, present)}"
+        f"column {name!r}: the source has no {source_name!r}{did_you_mean(source_name, present)}"
         f"; it has {', '.join(present)}"
-        for name, column in columns.items()
-        if (column.source or name) not in present
+        for name, source_name in absent.items()
     ]
+
+
+def _why_no_name_fits(present: list[str]) -> str:
+    """What the names of the columns say of how the source was read; "" when they look like names."""
+    if len(present) == 1 and (separator := next((letter for letter in SEPARATORS if letter in present[0]), "")):
+        return (
+            f"the source has one column, {present[0]!r}: are its values separated by {separator!r}? "
+            f"Then say source.options.sep: {json.dumps(separator)}"
+        )
+    if strange := [name for name in present if "\ufffd" in name]:
+        return f"the source's column {strange[0]!r} is not UTF-8: say source.options.encoding, such as iso-8859-1"
+    return ""
+
+
+def quoted(name: str) -> str:
+    """A column's name for Spark, whatever is in it."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def conform(raw: DataFrame, columns: Mapping[str, config.Column]) -> DataFrame:
@@ -53,7 +75,7 @@ def inspect(raw: DataFrame, columns: Mapping[str, config.Column]) -> Finding:
     whole_row = F.to_json(F.struct(*[value.alias(name) for name, value in values.items()]), TO_THE_MICROSECOND)
     answers = [F.count(F.lit(1)), F.sum(F.xxhash64(whole_row).cast("decimal(38,0)"))]
     for (name, _), broken in rules.items():
-        shown = F.col(_quoted(columns[name].source or name)).cast("string")
+        shown = F.col(quoted(columns[name].source or name)).cast("string")
         answers += [F.count_if(broken), F.min(F.when(broken, shown))]
     for value in values.values():
         answers += [F.count(value), F.min(value).cast("string"), F.max(value).cast("string")]
@@ -84,7 +106,7 @@ def inspect(raw: DataFrame, columns: Mapping[str, config.Column]) -> Finding:
 
 def _rules(raw: DataFrame, name: str, column: config.Column) -> list[tuple[str, Column]]:
     """Each rule of a column, as the end of the sentence 'N rows ...', with the condition that breaks it."""
-    given, value = F.col(_quoted(column.source or name)), _cast(raw, name, column)
+    given, value = F.col(quoted(column.source or name)), _cast(raw, name, column)
     rules = [(f"are not of type {column.type}", given.isNotNull() & value.isNull() & ~_is_nan(given))]
     if column.type == "double":
         rules.append(("are infinite", F.abs(value) == F.lit(float("inf"))))
@@ -104,13 +126,9 @@ def _rules(raw: DataFrame, name: str, column: config.Column) -> list[tuple[str, 
 
 
 def _cast(raw: DataFrame, name: str, column: config.Column) -> Column:
-    value = F.col(_quoted(column.source or name)).try_cast(column.type)
+    value = F.col(quoted(column.source or name)).try_cast(column.type)
     return F.nanvl(value, F.lit(None).cast("double")) if column.type == "double" else value
 
 
 def _is_nan(given: Column) -> Column:
     return F.lower(F.trim(given.cast("string"))) == F.lit("nan")
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

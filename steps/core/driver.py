@@ -1,6 +1,7 @@
 """Launch entry points as child runs of the driver's run, or take again what earlier runs made, and tell why."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 import shlex
@@ -19,7 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENTRY_
 from steps.core import lake, lifetime, machine, runs, step
 from steps.core import reuse as earlier_runs
 from steps.core.config import PROJECT, Config
-from steps.core.errors import NothingToInferWith, StepFailed
+from steps.core.errors import NothingToInferWith, ProjectBroken, StepFailed
 from steps.core.source import fingerprint, size_bytes
 
 NOT_KNOWN = "?"  # stands for what a step would hand on, where nothing is run
@@ -49,6 +50,7 @@ def workflow(run: step.StepRun, settings: Config, lake_uri: str, *, reuse: bool,
     """
     # mlflow.run takes `python` from PATH; without a storage_dir it leaves a folder behind (mlflow/mlflow#8437).
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    _check_syntax()
     os.environ[step.WORKFLOW_RUN] = run.run_id
     logging.getLogger("mlflow.projects").setLevel(logging.WARNING)
     try:
@@ -240,6 +242,19 @@ def _needs_spark(name: str, given: Mapping[str, str]) -> bool:
     if name in ("train", "infer"):
         return lake.size_bytes(lake.table_uri(given["table"])) > lake.IN_MEMORY_BYTES
     return name == "ingest"
+
+
+def _check_syntax() -> None:
+    """ProjectBroken when a file of the project is not Python: said before any step has run."""
+    for path in sorted((PROJECT / "steps").rglob("*.py")):
+        compiled = Path(importlib.util.cache_from_source(str(path)))
+        if compiled.exists() and compiled.stat().st_mtime >= path.stat().st_mtime:
+            continue  # it was imported as it is
+        try:
+            compile(path.read_bytes(), path, "exec")
+        except (SyntaxError, ValueError) as err:
+            name, line = str(path.relative_to(PROJECT)), getattr(err, "lineno", None) or 0
+            raise ProjectBroken(name, line, getattr(err, "msg", str(err))) from err
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

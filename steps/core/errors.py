@@ -2,9 +2,11 @@
 
 UserError
 |-- ParametersInvalid, ConfigNotFound, ConfigInvalid      what was asked for
-|-- JavaUnusable, SparkUnavailable, SettingInvalid        the machine
-|-- TrackingUnavailable, LakeUndefined,                   where things live
-|   ObjectStoreUnavailable
+|-- ProjectBroken                                         the code
+|-- JavaUnusable, SparkUnavailable, PackageMissing,       the machine
+|   SettingInvalid, DiskUnusable
+|-- TrackingUnavailable, RunUnusable, LakeUndefined,      where things live
+|   LockNotReleased, ObjectStoreUnavailable
 |-- SourceUnreadable, ContractBroken, SourceUnlabelled    the source
 |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
 |   TableUnfit, TableNotWritten, TableBusy
@@ -78,12 +80,67 @@ class SparkUnavailable(UserError):
         )
 
 
+class PackageMissing(UserError):
+    """Raised by no step: told where the imports of an entry point fail."""
+
+    def __init__(self, interpreter: str, reason: str) -> None:
+        super().__init__(
+            f"{interpreter} cannot run this project: {reason}",
+            expected="the environment of conda.yaml, whose `mlflow` and `python` come first on PATH",
+            next="run `make setup` and `source .venv/bin/activate` in the project, or pass `--env-manager uv`",
+        )
+
+
+class ProjectBroken(UserError):
+    def __init__(self, path: str, line: int, reason: str) -> None:
+        super().__init__(
+            f"{path}, line {line}, is not Python: {reason}",
+            expected="files of the project that can be imported; nothing was run",
+            next="correct that line and run it again",
+        )
+
+
+class DiskUnusable(UserError):
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(
+            f"{where}: {reason}",
+            expected="room and the right to write where the lake, the tracking store and its artifacts, and TMPDIR are",
+            next="make room or give the right, and run it again: what was finished is kept",
+        )
+
+
 class TrackingUnavailable(UserError):
-    def __init__(self, uri: str, reason: str) -> None:
+    def __init__(
+        self,
+        uri: str,
+        reason: str,
+        *,
+        next: str = "start the server, or correct MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and its _PASSWORD",
+    ) -> None:
         super().__init__(
             f"the tracking store {uri} cannot be used: {reason}",
             expected="an MLflow tracking server that answers, or a SQLite database",
-            next="start the server, or correct MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and its _PASSWORD",
+            next=next,
+        )
+
+
+class RunUnusable(UserError):
+    """What an environment variable of MLflow's names cannot take a run."""
+
+    def __init__(self, variable: str, value: str, reason: str, *, next: str) -> None:
+        super().__init__(
+            f"{variable}={value}: {reason}",
+            expected="the id of what is there and was not deleted, or no such variable",
+            next=next,
+        )
+
+
+class LockNotReleased(UserError):
+    def __init__(self, what: str, holder: str, *, minutes: float) -> None:
+        super().__init__(
+            f"{holder} has been at work on {what} for more than {minutes:g} minutes",
+            expected="one process after the other",
+            next="wait until it has ended, or end it, and run this again",
         )
 
 

@@ -158,10 +158,10 @@ def objects(prefix: str) -> Iterator[Object]:
             yield Object(uri, each["Size"], each["LastModified"].timestamp(), each["ETag"])
 
 
-def read(uri: str, size_bytes: int | None = None) -> bytes:
-    """An object, or the first bytes of one that is not empty."""
+def read(uri: str, size_bytes: int | None = None, *, start: int = 0) -> bytes:
+    """All of an object, or some bytes, from `start` on, of one that is not empty."""
     bucket, key = locate(uri)
-    some = {} if size_bytes is None else {"Range": f"bytes=0-{size_bytes - 1}"}
+    some = {} if size_bytes is None else {"Range": f"bytes={start}-{start + size_bytes - 1}"}
     return bytes(client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
 
 

@@ -63,5 +63,7 @@ def parse[P](cls: type[P], argv: Sequence[str], *, entry_point: str) -> P:
 
 
 def _mistake(details: Any) -> str:
+    if details["type"] == "value_error":
+        return f"{'.'.join(map(str, details['loc']))}: {details['msg'].removeprefix('Value error, ')}"
     message = details["msg"]
     return f"{'.'.join(map(str, details['loc']))}={details['input']!r}: {message[0].lower()}{message[1:]}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import mlflow
 from mlflow import MlflowClient
@@ -16,8 +16,9 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from steps.core import checksums, machine, runs
-from steps.core.errors import ModelNotFound, ModelProtected, ParametersInvalid
+from steps.core import checksums, machine, runs, store
+from steps.core.config import matches
+from steps.core.errors import ModelNotFound, ModelProtected
 from steps.core.pages import every
 
 STAGING = "staging"  # what the gate moves, and what names the champion
@@ -28,6 +29,14 @@ TABLE_IDENTITY = "table_identity"  # tag on a version, beside table_uri: which t
 BOOSTER_SHA256 = "booster_sha256"  # tag on a version
 # Without them it is no model of ours.
 ARTIFACT_FILES = ("MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/schema.json")
+# What MLflow takes as an alias: it keeps `latest`, numbers and v<number> for itself. It is part of a tag's key, too.
+Alias = Annotated[
+    str,
+    matches(
+        r"(?![vV]?\d+$)(?!(?i:latest)$)[A-Za-z0-9_-]{1,200}",
+        "an alias has at most 200 letters, digits, _ and -, and is not 'latest', a number or v<number>",
+    ),
+]
 _MISSING, _DENIED = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(PERMISSION_DENIED)
 
 
@@ -174,9 +183,10 @@ def tag(version: ModelVersion, tags: Mapping[str, str]) -> None:
 def deciding(name: str) -> AbstractContextManager[None]:
     """Wait until nobody else on this machine decides about the aliases of model `name`.
 
-    What an alias names when the block begins is then what a move in it replaces. Other machines are not held off.
+    What an alias names when the block begins is then what a move in it replaces. Other machines are held off only where
+    they share the database's folder.
     """
-    return machine.alone("model", mlflow.get_registry_uri(), name)
+    return machine.alone("model", store.identity(mlflow.get_registry_uri()), name)
 
 
 def record_verdict(version: ModelVersion, *, verdict: str, reasons: list[str], run_id: str) -> None:
@@ -226,13 +236,6 @@ def previous(moves: list[Move]) -> str:
         elif passed:
             passed.pop()
     return passed[-1] if passed else ""
-
-
-def check_alias(alias: str) -> None:
-    """ParametersInvalid for what MLflow does not take as an alias: `latest`, `v3`, a number, other letters."""
-    if alias.lower() == "latest" or not re.fullmatch(r"(?![vV]?\d+$)[A-Za-z0-9_-]{1,200}", alias):
-        rule = "an alias has letters, digits, _ and -, and is not 'latest', a number or v<number>"
-        raise ParametersInvalid("promote", [f"alias={alias!r}: {rule}"], ["alias"])
 
 
 def _files(version: ModelVersion) -> checksums.Files | None:

@@ -13,6 +13,24 @@ from steps.core.errors import SourceUnreadable, did_you_mean
 SKLEARN = "sklearn:"
 COMPRESSIONS = (".gz", ".bz2", ".deflate", ".lz4", ".snappy", ".zst")  # endings by which Spark uncompresses text
 GZIP_MAGIC = b"\x1f\x8b"
+OPTIONS: dict[str, tuple[str, ...]] = {  # of Spark's readers: those of all files, and those of each format
+    "": ("pathGlobFilter", "modifiedBefore", "modifiedAfter", "recursiveFileLookup", "ignoreCorruptFiles",
+         "ignoreMissingFiles", "basePath", "compression", "codec"),
+    "csv": ("sep", "delimiter", "encoding", "charset", "quote", "escape", "charToEscapeQuoteEscaping", "comment",
+            "header", "inferSchema", "preferDate", "enforceSchema", "ignoreLeadingWhiteSpace",
+            "ignoreTrailingWhiteSpace", "nullValue", "nanValue", "positiveInf", "negativeInf", "dateFormat",
+            "timestampFormat", "timestampNTZFormat", "enableDateTimeParsingFallback", "maxColumns",
+            "maxCharsPerColumn", "mode", "columnNameOfCorruptRecord", "multiLine", "samplingRatio", "emptyValue",
+            "locale", "lineSep", "unescapedQuoteHandling", "timeZone"),
+    "json": ("primitivesAsString", "prefersDecimal", "allowComments", "allowUnquotedFieldNames", "allowSingleQuotes",
+             "allowNumericLeadingZeros", "allowBackslashEscapingAnyCharacter", "allowNonNumericNumbers",
+             "allowUnquotedControlChars", "mode", "columnNameOfCorruptRecord", "dateFormat", "timestampFormat",
+             "timestampNTZFormat", "enableDateTimeParsingFallback", "multiLine", "encoding", "charset", "lineSep",
+             "samplingRatio", "dropFieldIfAllNull", "locale", "timeZone"),
+    "parquet": ("mergeSchema", "datetimeRebaseMode", "int96RebaseMode"),
+    "delta": ("versionAsOf", "timestampAsOf"),
+}  # fmt: skip
+SHOWN = 5  # of a list of files, in a message
 FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 
 
@@ -20,6 +38,7 @@ def resolve(source: config.Source, instead: str = "") -> config.Source:
     """`source`, or the one at `instead`, with an absolute path and a format. SourceUnreadable when nothing is there."""
     if instead:
         source = source.model_copy(update={"uri": instead})
+    _check_options(source)
     if source.uri.startswith(SKLEARN):
         return source
     kind = lake.scheme(source.uri)
@@ -43,12 +62,26 @@ def size_bytes(source: config.Source) -> int:
 
 
 def files(path: str) -> dict[str, storage.Stored]:
-    """The data files that a path, folder or glob means; names with a leading _ or . are not data to Spark."""
-    return {
-        name: file
-        for name, file in storage.meant(path).items()
-        if not os.path.basename(name).startswith(("_", ".")) and "_delta_log" not in name.split("/")
-    }
+    """The data files that a path, folder or glob means, without those that Spark passes over."""
+    return {name: file for name, file in storage.meant(path).items() if not _is_hidden(name, path)}
+
+
+def passed_over(path: str) -> list[str]:
+    """Files that look like data and are none to Spark, for a leading _ or . of their names."""
+    return sorted(
+        name
+        for name in storage.meant(path)
+        if _is_hidden(name, path)
+        and not any(map(_is_hidden_name, _below(name, path)[:-1]))  # a folder of left-overs is hidden on purpose
+        and PurePath(_uncompressed(name)).suffix.lower() in FORMATS
+    )
+
+
+def shown(names: Iterable[str], *, below: str) -> str:
+    """Some of the files that a path means, for a message."""
+    names = [name.removeprefix(f"{below}/") for name in names]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def stamp(source: config.Source) -> str:
@@ -78,6 +111,20 @@ def fingerprint(source: config.Source) -> str:
     return digest.hexdigest()
 
 
+def _check_options(source: config.Source) -> None:
+    """Spark ignores an option that it does not know."""
+    known = {name.lower(): name for names in OPTIONS.values() for name in names}
+    if source.format:
+        known = {name.lower(): name for name in [*OPTIONS[""], *OPTIONS[source.format]]}
+    for name in source.options:
+        if name.lower() not in known:
+            raise SourceUnreadable(
+                source.uri,
+                f"source.options.{name} is no option of Spark's reader{did_you_mean(name, known.values())}",
+                next="correct the option in the config, or leave it out",
+            )
+
+
 def _candidates(uri: str) -> list[str]:
     """Where a source may be: a relative path starts beside the tracking store, else in the working directory."""
     return [lake.absolute(uri), *([] if lake.scheme(uri) else [os.path.abspath(os.path.expanduser(uri))])]
@@ -103,6 +150,9 @@ def _format(path: str, files: Iterable[str]) -> str:
 
 def _check_compression(path: str, files: Mapping[str, storage.Stored]) -> None:
     """Spark goes by the ending alone: text named .gz stops it, and gzip under another name becomes letters."""
+    if not files and (hidden := passed_over(path)):
+        reason = f"of {shown(hidden, below=path)} the name begins with _ or ., which Spark passes over"
+        raise SourceUnreadable(path, reason, next="rename what is to be read")
     if not files:
         raise SourceUnreadable(path, "there are no files in it")
     for name, file in files.items():
@@ -115,6 +165,21 @@ def _check_compression(path: str, files: Mapping[str, storage.Stored]) -> None:
                 else "it is named .gz and not compressed with gzip",
                 next="rename the file",
             )
+
+
+def _is_hidden(name: str, path: str) -> bool:
+    """Whether Spark passes over a file that `path` means, for its own name or for that of a folder that it is in."""
+    return any(map(_is_hidden_name, _below(name, path)))
+
+
+def _below(name: str, path: str) -> list[str]:
+    """The folders below one that `path` means in which a file is, and its own name."""
+    parts, depth = name.split("/"), path.rstrip("/").count("/") + 1
+    return parts[depth:] or parts[-1:]
+
+
+def _is_hidden_name(name: str) -> bool:
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)  # _day=1 is a partition
 
 
 def _uncompressed(name: str) -> str:

@@ -18,12 +18,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME
 
-from steps.core import lake, leftovers, lifetime, machine, object_store, reuse, runs, store
+from steps.core import lake, leftovers, lifetime, machine, object_store, reuse, runs, storage, store
 from steps.core import parameters as step_parameters
 from steps.core.errors import TrackingUnavailable, UserError
 
 INPUT = "input."  # what a step read is on its run too: input.<name> = URI, so that runs are found by it
 OUTPUT = "output."  # a step's results are tags on its run: output.<name> = URI
+REMARKS = "remarks"  # the tag with what a step has told and what stopped nothing
 REASONS = "reasons"  # the tag with the reasons for a verdict
 ERROR = "error"  # the tag with the message of what went wrong
 WORKFLOW_RUN = "WORKFLOW_RUN_ID"  # environment variable: the run of the driver, which reports a step's error itself
@@ -60,6 +61,12 @@ class StepRun:
     def rename(self, name: str) -> None:
         """What the run is called in MLflow, in place of the entry point's name."""
         mlflow.set_tag(MLFLOW_RUN_NAME, name)
+
+    def remark(self, lines: Sequence[str]) -> None:
+        """Tell the user what is worth knowing and stops nothing; it is kept on the run."""
+        if lines:
+            machine.say("\n".join(lines))
+            mlflow.set_tag(REMARKS, "\n".join(lines)[: runs.TAG_CHARACTERS])
 
     def depends_on(self, inputs: Mapping[str, str], *, workflow: str) -> None:
         """Say what the results follow from (reuse.inputs) beside code, so that a later workflow can take them again."""
@@ -128,6 +135,8 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
     gc.freeze()  # what the imports made stays to the end
     gc.enable()
     run_id = os.environ.get(lifetime.STARTED_BY_MLFLOW, "")  # start_run() takes it away
+    known: UserError | None = None
+    store.silence_tracebacks()
     try:
         _check_tracking()  # before the guard: an interrupted import leaves an MLflow that cannot be used
         # Called from Python (argv is given), signals are the caller's.
@@ -147,14 +156,15 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
                 except Exception as err:
                     known = _explained(err)
                     text = str(known) if known else f"{type(err).__name__}: {err}"
-                    mlflow.set_tag(ERROR, text[: runs.TAG_CHARACTERS])
+                    with contextlib.suppress(MlflowException, OSError):  # the store may be what is wrong
+                        mlflow.set_tag(ERROR, text[: runs.TAG_CHARACTERS])
                     raise known or err from err
     except lifetime.Interrupted:
         _say(INTERRUPTED)
         leftovers.mark_killed(run_id, {ERROR: INTERRUPTED})
         raise
     except Exception as err:
-        if not (known := _explained(err)):
+        if not (known := known or _explained(err)):  # what comes after the first is its consequence
             raise
         _say(str(known))
         sys.exit(1)
@@ -236,7 +246,7 @@ def _explained(error: Exception) -> UserError | None:
     except TrackingUnavailable as gone:
         _expect_no_answer()
         return gone
-    return object_store.what_is_wrong(error)
+    return store.what_is_wrong(error) or object_store.what_is_wrong(error) or storage.what_is_wrong(error)
 
 
 def _expect_no_answer() -> None:
@@ -257,17 +267,4 @@ def _check_tracking() -> None:
         store.make_whole(uri)
     else:
         raise TrackingUnavailable(store.without_password(uri), "it is neither a server nor SQLite")
-    _check_experiment()
-
-
-def _check_experiment() -> None:
-    """A deleted experiment fails every run in it with a late error; say so before any work."""
-    try:
-        experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
-        experiment = MlflowClient().get_experiment(experiment_id)
-    except MlflowException as err:
-        raise TrackingUnavailable(store.without_password(mlflow.get_tracking_uri()), err.message) from err
-    if experiment.lifecycle_stage != "active":
-        restore = f"`mlflow experiments restore -x {experiment_id}` brings it back"
-        reason = f"experiment {experiment.name!r} was deleted; {restore}"
-        raise TrackingUnavailable(store.without_password(mlflow.get_tracking_uri()), reason)
+    store.check_run(uri)

@@ -1,16 +1,37 @@
 """Files, wherever they lie: in a folder, or at s3://."""
 
 import contextlib
+import errno
 import glob
+import io
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import IO, Any
 
 from steps.core import object_store
+from steps.core.errors import DiskUnusable
+
+DISK_ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE,
+    errno.ENFILE, errno.ESTALE,
+}  # fmt: skip
+DISK_REASONS = re.compile(
+    "|".join(
+        [
+            *(re.escape(os.strerror(number)) for number in sorted(DISK_ERRNOS)),
+            "No usable temporary directory found",  # Python's, where TMPDIR and all others are full or read-only
+            "Mkdirs failed to create",  # Hadoop's
+        ]
+    )
+)
+TEXT_CHARACTERS = 300  # of another program's message
+READ_AHEAD_BYTES = 2**16  # of an object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +41,18 @@ class Stored:
     size_bytes: int
     modified: float
     version: str
+
+
+def what_is_wrong(error: BaseException | None) -> DiskUnusable | None:
+    """What `error` says of a disk, in the words of the system, of Delta's own code, or of Java's."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
+            return DiskUnusable(str(error.filename or "a file"), os.strerror(error.errno))
+        if isinstance(error, Exception) and (reason := DISK_REASONS.search(str(error))):
+            line = next(line for line in str(error).splitlines() if reason.group() in line)
+            return DiskUnusable("a file cannot be read or written", " ".join(line.split())[:TEXT_CHARACTERS])
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def is_remote(path: str) -> bool:
@@ -59,6 +92,13 @@ def start_of(path: str, size_bytes: int) -> bytes:
         return object_store.read(path, size_bytes)
     with open(path, "rb") as opened:
         return opened.read(size_bytes)
+
+
+def opened(path: str, size_bytes: int) -> IO[bytes]:
+    """A file to read and seek in; `size_bytes` is its size."""
+    if is_remote(path):
+        return io.BufferedReader(_RemoteFile(path, size_bytes), READ_AHEAD_BYTES)
+    return open(path, "rb")
 
 
 def read(path: str) -> bytes:
@@ -135,6 +175,33 @@ def tables(path: str) -> list[str]:
     if is_remote(path):
         return [each for each in (f"{path}/{name}" for name in object_store.folders(path)) if is_delta(each)]
     return sorted(str(log.parent) for log in Path(path).glob("*/_delta_log"))
+
+
+class _RemoteFile(io.RawIOBase):
+    """An object, of which only what is asked for is transferred."""
+
+    def __init__(self, uri: str, size_bytes: int) -> None:
+        self._uri = uri
+        self._size_bytes = size_bytes
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size_bytes}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        size_bytes = min(len(buffer), self._size_bytes - self._at)
+        if size_bytes <= 0:
+            return 0
+        buffer[:size_bytes] = object_store.read(self._uri, size_bytes, start=self._at)
+        self._at += size_bytes
+        return size_bytes
 
 
 def _objects(prefix: str) -> Iterator[tuple[str, Stored]]:

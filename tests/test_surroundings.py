@@ -1,0 +1,191 @@
+"""What is wrong around a step (its disk, its database, its run, its Python) is one message, and not a traceback."""
+
+import contextlib
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from place import PROJECT, Ended, Place
+from small import sqlite
+
+from steps.core import storage, store
+
+MAKE_CHECK = (sys.executable, "-m", "steps.core.store")
+
+
+@pytest.fixture
+def place(tmp_path: Path, whole: Path) -> Place:
+    shutil.copy(whole, tmp_path / "mlflow.db")
+    return Place(tmp_path, {"PYTHONPATH": str(PROJECT)})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    store.make_whole(sqlite(folder))
+    return folder / "mlflow.db"
+
+
+def one_message(ended: Ended, *said: str) -> None:
+    assert ended.exit_code == 1, ended.text
+    assert "Traceback" not in ended.text
+    assert ended.text.count("\n  expected  ") == ended.text.count("\n  next      ") == 1, ended.text
+    assert [text for text in said if text not in ended.text] == [], ended.text
+
+
+def with_(place: Place, **extra: str) -> Place:
+    return Place(place.folder, {**place.extra, **extra})
+
+
+def no_run(client: MlflowClient) -> dict[str, str]:
+    return {"MLFLOW_RUN_ID": "0" * 32}
+
+
+def deleted_run(client: MlflowClient) -> dict[str, str]:
+    run_id = client.create_run("0").info.run_id
+    client.delete_run(run_id)
+    return {"MLFLOW_RUN_ID": run_id}
+
+
+def no_experiment(client: MlflowClient) -> dict[str, str]:
+    return {"MLFLOW_EXPERIMENT_ID": "77"}
+
+
+def deleted_experiment(client: MlflowClient) -> dict[str, str]:
+    client.delete_experiment(experiment_id := client.create_experiment("mine"))
+    return {"MLFLOW_EXPERIMENT_ID": experiment_id}
+
+
+def deleted_experiment_by_name(client: MlflowClient) -> dict[str, str]:
+    deleted_experiment(client)
+    return {"MLFLOW_EXPERIMENT_NAME": "mine"}
+
+
+def deleted_default(client: MlflowClient) -> dict[str, str]:
+    client.delete_experiment("0")
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (no_run, "MLFLOW_RUN_ID=00000000000000000000000000000000: "),
+        (deleted_run, "this run was deleted"),
+        (no_experiment, "MLFLOW_EXPERIMENT_ID=77: "),
+        (deleted_experiment, "the experiment 'mine' was deleted"),
+        (deleted_experiment_by_name, "`mlflow experiments restore -x 1`"),
+        (deleted_default, "the experiment 'Default' was deleted"),
+    ],
+)
+def test_a_run_or_an_experiment_that_is_gone_is_told_by_a_step_and_by_what_make_runs_first(
+    place: Place, names: Callable[[MlflowClient], dict[str, str]], said: str
+) -> None:
+    there = with_(place, **names(place.client))
+    one_message(there.step("promote"), "RunUnusable", said)
+    one_message(there.run(*MAKE_CHECK), "RunUnusable", said)
+
+
+def test_what_is_there_passes_the_check_that_make_runs_first(place: Place) -> None:
+    experiment_id = place.client.create_experiment("mine")
+    for names in ({}, {"MLFLOW_EXPERIMENT_NAME": "mine"}, {"MLFLOW_EXPERIMENT_NAME": "new"},
+                  {"MLFLOW_EXPERIMENT_ID": experiment_id}):  # fmt: skip
+        assert with_(place, **names).run(*MAKE_CHECK).text == ""
+
+
+def test_a_folder_of_any_name_gets_a_database_or_is_told_why_not(tmp_path: Path) -> None:
+    """MLflow quotes the folder's name by Python's rules in its SQL: an apostrophe and double quotes are too much."""
+    for name, works in (("l'été", True), ('l\'été "x"', False)):
+        (tmp_path / name).mkdir()
+        ended = Place(tmp_path / name, {"PYTHONPATH": str(PROJECT)}).run(*MAKE_CHECK)
+        assert (tmp_path / name / "mlflow.db").exists() is works
+        if not works:
+            one_message(ended, f"MLflow cannot make it in {tmp_path / name}, whose name has an apostrophe")
+
+
+def test_artifacts_that_cannot_be_written_are_told(place: Place) -> None:
+    """Nobody, not even root, may make a folder in /sys."""
+    place.client.create_experiment("elsewhere", artifact_location="/sys/artifacts")
+    MlflowClient(place.client.tracking_uri).create_registered_model("iris_xgboost_classifier")
+    version = place.client.create_model_version("iris_xgboost_classifier", source="file:///nowhere")
+    ended = with_(place, MLFLOW_EXPERIMENT_NAME="elsewhere").step("promote", version=version.version, force="true")
+    one_message(ended, "DiskUnusable: /sys/artifacts", "Operation not permitted")
+
+
+def test_a_database_that_cannot_grow_is_told(place: Place) -> None:
+    """As on a full disk: no file may be written beyond its first page."""
+    program = "import os, sys; os.execv(sys.executable, [sys.executable, '-m', 'steps.promote'])"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=place.folder,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "TrackingUnavailable: the tracking store" in ended.stderr
+    assert "its disk" in ended.stderr
+
+
+def test_a_lock_on_the_database_during_a_run_is_told_as_such(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(whole, path)
+    with (
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other,
+        contextlib.closing(sqlite3.connect(path, timeout=0)) as database,
+    ):
+        other.execute("begin exclusive")
+        with pytest.raises(MlflowException, match="locked") as failure:
+            as_mlflow_asks(database)
+    assert "another process has it locked" in str(store.what_is_wrong(failure.value))
+
+
+def as_mlflow_asks(database: sqlite3.Connection) -> None:
+    try:
+        database.execute("select * from runs")
+    except sqlite3.OperationalError as err:
+        raise MlflowException(message=str(err)) from err
+
+
+def test_what_delta_says_of_a_disk_is_understood() -> None:
+    with pytest.raises(Exception, match="not permitted|denied") as failure:
+        write_deltalake("/sys/lake/iris", pa.table({"x": [1]}))
+    assert "DiskUnusable" in str(storage.what_is_wrong(failure.value))
+
+
+def test_a_bug_is_not_taken_for_a_disk() -> None:
+    for error in (FileNotFoundError(2, "No such file or directory"), KeyError("x"), ValueError("permission")):
+        assert storage.what_is_wrong(error) is None
+        assert store.what_is_wrong(error) is None
+
+
+@pytest.mark.parametrize("command", [("-m", "steps.promote"), ("main.py",)])
+def test_a_python_without_the_projects_packages_is_named_with_the_way_out(
+    command: tuple[str, ...], place: Place
+) -> None:
+    """MLflow takes the first `python` on PATH; -S keeps the installed packages from this one."""
+    there = Place(PROJECT, {"MLFLOW_RUN_ID": "0" * 32})
+    one_message(there.run(sys.executable, "-S", *command), f"PackageMissing: {sys.executable}", "No module named")
+
+
+def test_a_file_of_the_project_that_is_not_python_is_named_before_any_step_runs(place: Place) -> None:
+    project = place.folder / "project"
+    shutil.copytree(PROJECT / "steps", project / "steps", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("main.py", "conda.yaml", "MLproject", "configs"):
+        source = PROJECT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, project / name)
+    (project / "steps" / "infer.py").write_text("x = 1\ndef broken(:\n")
+    ended = place.run(sys.executable, project / "main.py")
+    one_message(ended, "ProjectBroken: steps/infer.py, line 2, is not Python: ")
+    assert "ingest ..." not in ended.text
