@@ -8,7 +8,6 @@ import sys
 from types import TracebackType
 
 from steps.core import loaded_code
-from steps.core.errors import PackageMissing
 
 loaded_code.watch()
 
@@ -25,6 +24,8 @@ if "MLFLOW_RUN_ID" in os.environ and signal.getsignal(signal.SIGINT) is signal.d
 
 def _tell_what_is_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """One message where this is not the project's Python: MLflow takes whichever `python` comes first on PATH."""
+    from steps.core.errors import PackageMissing  # not before a step needs it: it is in the key of whoever loads it
+
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if (package and importlib.util.find_spec(package) is None) or (
         isinstance(error, SyntaxError) and sys.version_info < (3, 12)
