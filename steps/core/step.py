@@ -193,7 +193,8 @@ def _explained(error: Exception) -> UserError | None:
     except TrackingUnavailable as gone:
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # nobody is there to be told how this run ended
         return gone
-    return store.what_is_wrong(error) or object_store.what_is_wrong(error) or storage.what_is_wrong(error)
+    of_database = store.what_is_wrong(error, mlflow.get_tracking_uri())
+    return of_database or object_store.what_is_wrong(error) or storage.what_is_wrong(error)
 
 
 def _check_tracking() -> None:
