@@ -148,7 +148,9 @@ def test_a_lock_on_the_database_during_a_run_is_told_as_such(whole: Path, tmp_pa
         other.execute("begin exclusive")
         with pytest.raises(MlflowException, match="locked") as failure:
             as_mlflow_asks(database)
-    assert "another process has it locked" in str(store.what_is_wrong(failure.value))
+    assert f"the tracking store {path} cannot be used: another process has it locked" in str(
+        store.what_is_wrong(failure.value, sqlite(tmp_path))
+    )
 
 
 def as_mlflow_asks(database: sqlite3.Connection) -> None:
@@ -167,7 +169,7 @@ def test_what_delta_says_of_a_disk_is_understood() -> None:
 def test_a_bug_is_not_taken_for_a_disk() -> None:
     for error in (FileNotFoundError(2, "No such file or directory"), KeyError("x"), ValueError("permission")):
         assert storage.what_is_wrong(error) is None
-        assert store.what_is_wrong(error) is None
+        assert store.what_is_wrong(error, store.DEFAULT_URI) is None
 
 
 @pytest.mark.parametrize("command", [("-m", "steps.promote"), ("main.py",)])

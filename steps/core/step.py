@@ -246,7 +246,8 @@ def _explained(error: Exception) -> UserError | None:
     except TrackingUnavailable as gone:
         _expect_no_answer()
         return gone
-    return store.what_is_wrong(error) or object_store.what_is_wrong(error) or storage.what_is_wrong(error)
+    of_database = store.what_is_wrong(error, mlflow.get_tracking_uri())
+    return of_database or object_store.what_is_wrong(error) or storage.what_is_wrong(error)
 
 
 def _expect_no_answer() -> None:

@@ -190,11 +190,11 @@ def _is_experiment_active(path: Path) -> bool:
     return False
 
 
-def what_is_wrong(error: BaseException | None) -> TrackingUnavailable | None:
-    """What SQLite said of the database, where `error` follows from that."""
+def what_is_wrong(error: BaseException | None, uri: str) -> TrackingUnavailable | None:
+    """What SQLite said of the database at `uri`, where `error` follows from that."""
     while error is not None:
         if isinstance(error, sqlite3.Error) and _code(error) in REASONS:
-            return _unusable(error)
+            return _unusable(error, identity(uri))
         error = error.__cause__ or error.__context__
     return None
 
@@ -284,8 +284,9 @@ def _who_has_open(path: Path) -> str:
     return ""
 
 
-def _unusable(error: sqlite3.Error, where: str = "in SQLite") -> TrackingUnavailable:
-    return TrackingUnavailable(where, REASONS.get(_code(error), str(error)), next=NEXT)
+def _unusable(error: sqlite3.Error, path: str) -> TrackingUnavailable:
+    reason = REASONS.get(_code(error), str(error)).replace("another process", machine.lock_holder(path))
+    return TrackingUnavailable(path, reason, next=NEXT)
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -305,10 +306,10 @@ def _make(uri: str, path: Path) -> None:
         with contextlib.suppress(FileExistsError):  # MLflow's command, started by hand meanwhile
             os.link(draft, path)
     except (MlflowException, SQLAlchemyError) as err:
-        if "'" in os.getcwd() and not what_is_wrong(err):  # MLflow writes this folder's name into its SQL
+        if "'" in os.getcwd() and not what_is_wrong(err, uri):  # MLflow writes this folder's name into its SQL
             reason = f"MLflow cannot make it in {os.getcwd()}, whose name has an apostrophe"
             raise TrackingUnavailable(str(path), reason, next="stand in another folder, or rename this one") from err
-        raise what_is_wrong(err) or err from err
+        raise what_is_wrong(err, uri) or err from err
     finally:
         draft.unlink(missing_ok=True)
 
