@@ -43,7 +43,7 @@ class Reads:
 
 
 READS = {
-    "ingest": Reads(config=("name", "source", "columns"), given=("lake", "content")),
+    "ingest": Reads(config=("name", "source", "columns", "target"), given=("lake", "content")),
     "train": Reads(config=("columns", "key", "target", "task", "split", "model"), given=("table",)),
     "evaluate": Reads(config=("columns", "key", "target", "task", "split", "gate"), given=("table", "model")),
     "infer": Reads(config=("name",), given=("lake", "table", "model")),
