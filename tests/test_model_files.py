@@ -6,10 +6,12 @@ Without Spark: the table is written by deltalake, and none of these steps gets a
 import contextlib
 import hashlib
 import http.server
+import re
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -19,7 +21,7 @@ from mlflow import MlflowClient
 from small import FLOWERS, flowers, sqlite, tracked
 
 from steps import evaluate, infer, promote, train
-from steps.core import registry
+from steps.core import registry, reuse
 
 NAME = "flowers_model"
 CHAMPION, CANDIDATE = "1", "2"
@@ -136,12 +138,21 @@ def test_a_whole_champion_is_still_fought(champion: Path) -> None:
     assert "lost" not in tags["reasons"]
 
 
-def test_an_evaluation_is_not_taken_again_once_its_champion_is_lost(champion: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "reason"), [("gone", "is gone"), ("half", r"is damaged: [\d,]+ bytes, [\d,]+ expected")]
+)
+def test_an_evaluation_is_not_taken_again_once_its_champion_is_lost(champion: Path, how: str, reason: str) -> None:
     uri = f"models:/{NAME}/{CHAMPION}"
-    assert registry.why_not_champion(f"models:/{NAME}/{CANDIDATE}", uri) == ""
-    damage(champion, "gone", "artifacts/booster.ubj")
-    reason = f"artifacts/booster.ubj of {uri} is gone"
-    assert registry.why_not_champion(f"models:/{NAME}/{CANDIDATE}", uri) == reason
+    receipt: dict[str, Any] = {
+        "artifacts": {},
+        "wrote": {"champion": uri},
+        "read": {"model": f"models:/{NAME}/{CANDIDATE}"},
+    }
+    receipt |= {"identities": {uri: reuse.identity(uri)}, "models": {uri: registry.files(uri)}}
+    run = MlflowClient().create_run("0")
+    assert reuse.what_is_gone(run, receipt) == ""
+    damage(champion, how, "artifacts/booster.ubj")
+    assert re.fullmatch(rf"artifacts/booster.ubj of {uri} {reason}", reuse.what_is_gone(run, receipt))
 
 
 def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
