@@ -102,9 +102,8 @@ def contend(
 
 def _trained_on(model: artifact.LoadedModel, test: pd.DataFrame) -> int:
     """How many rows of `test` the model's own split puts outside its test part; 0 when the settings are the same."""
-    own = dict(model.scorer.schema.split)
-    settings = split.SplitSettings(**{**own, "columns": tuple(own["columns"])})
-    if any(name not in test for name in settings.columns):
+    settings = split.recorded(model.scorer.schema.split)
+    if any(name not in test for name in (*settings.columns, *settings.without_group)):
         return len(test)
     return int((split.parts(test, settings) != "test").sum())
 

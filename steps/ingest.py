@@ -6,14 +6,14 @@ Hands on  output.table, the pinned URI
 Fails   SourceUnreadable, ContractBroken (every broken rule at once), SourceUnlabelled; the table is then as it was
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import mlflow
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
 from steps.core import commit, config, contract, headers, lake, reader, reuse, source, spark, step
-from steps.core.errors import ContractBroken, SourceUnlabelled
+from steps.core.errors import ContractBroken, SourceChanged, SourceUnlabelled
 from steps.core.parameters import parameters
 
 
@@ -25,15 +25,24 @@ class IngestParameters:
 
 
 def write_if_changed(
-    rows: DataFrame, table: lake.TableUri, *, fingerprint: str, made_by: Mapping[str, str]
+    rows: DataFrame,
+    table: lake.TableUri,
+    *,
+    fingerprint: str,
+    made_by: Mapping[str, str],
+    check: Callable[[], None],
 ) -> lake.TableUri:
-    """`rows` as the newest version of `table`, or that version itself when it holds the same rows already."""
-    return commit.once(
-        table,
-        made_of={"step": "ingest", "fingerprint": fingerprint},
-        made_by=made_by,
-        write=lambda folder: commit.save(rows, folder),
-    ).table
+    """`rows` as the newest version of `table`, or that version itself when it holds the same rows already.
+
+    `check` is called when they are written and not yet committed; what it raises leaves the table as it was.
+    """
+
+    def write(folder: str) -> None:
+        commit.save(rows, folder)
+        check()
+
+    made_of = {"step": "ingest", "fingerprint": fingerprint}
+    return commit.once(table, made_of=made_of, made_by=made_by, write=write).table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         size_bytes = source.size_bytes(given)
         with spark.session(lake_root, given.uri, data_bytes=size_bytes) as session:
             raw = reader.read(given, session, layout, wanted=settings.source_columns)
-            if 0 < size_bytes < spark.SMALL_BYTES:  # read once, so that what is written is what was checked
+            is_read_once = size_bytes < spark.SMALL_BYTES  # so that what is written is what was checked
+            if is_read_once and size_bytes:
                 raw = raw.localCheckpoint(eager=False)
             if absent := contract.missing(settings.columns, raw.columns):
                 if set(absent) == set(
@@ -74,7 +84,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise ContractBroken(given.uri, found.mistakes)
             rows = contract.conform(raw, settings.columns)
             made_by = {"run_id": run.run_id, "git_commit": run.git_commit, "source": given.uri}
-            pinned = write_if_changed(rows, table, fingerprint=found.fingerprint, made_by=made_by)
+
+            def check_source() -> None:
+                if not is_read_once and source.stamp(given) != before:
+                    raise SourceChanged(given.uri)
+
+            pinned = write_if_changed(rows, table, fingerprint=found.fingerprint, made_by=made_by, check=check_source)
 
         if source.stamp(given) != before:
             run.is_not_reusable(f"{given.uri} was written to meanwhile")

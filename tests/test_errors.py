@@ -22,6 +22,7 @@ EXAMPLES: list[UserError] = [
     errors.LockNotReleased("table /lake/iris", "process 17 (python)", minutes=60),
     errors.LakeUndefined("tracking is on a server, and no lake is given"),
     errors.ObjectStoreUnavailable("s3://delta", "http://localhost:9000", "there is no such bucket"),
+    errors.SourceChanged("/data/large.csv"),
     errors.TableBusy("s3://delta/iris", attempts=100),
     errors.TableNotWritten("s3://delta/iris", "No space left on device (os error 28)"),
     errors.SourceUnreadable("a.csv", "there is no such file or folder"),

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ class TestEnvironment:
         reuse.environment.cache_clear()
         yield tmp_path / "conda.yaml"
         reuse.environment.cache_clear()
+
+    @pytest.mark.parametrize("line", ["pydantic>=2.1,<3", "pydantic", "pydantic[email] >= 2; python_version > '3'"])
+    def test_a_line_of_conda_yaml_that_pins_nothing_counts_by_what_is_installed(self, conda: Path, line: str) -> None:
+        conda.write_text(re.sub(r"pydantic==[\d.]+", line, conda.read_text()))
+        reuse.environment.cache_clear()
+        assert reuse.environment()["environment.pydantic"].startswith(f"{version('pydantic')} (conda.yaml: ")
 
     def test_a_pin_in_conda_yaml_changes_every_step(self, conda: Path) -> None:
         settings = config.Config.model_validate(IRIS)
@@ -593,6 +600,21 @@ class TestIsNeverWrong:
         assert ended.exit_code == 0, ended.text
         assert "was written to meanwhile; this run will not be reused" in ended.err
         assert "key" not in whole.place.runs()[0].data.tags
+
+    def test_a_source_too_large_to_be_read_once_that_changes_between_check_and_copy_is_refused(
+        self, whole: Workflow
+    ) -> None:
+        program = (
+            "import itertools, sys; from steps import ingest; from steps.core import source, spark;"
+            "n = itertools.count(); source.stamp = lambda given: str(next(n)); spark.SMALL_BYTES = 1;"
+            "ingest.main(sys.argv[1:])"
+        )
+        there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
+        ended = there.run(sys.executable, "-c", program, f"--config={whole.path}", "--lake=changed")
+        assert ended.exit_code == 1, ended.text
+        assert re.search(r"SourceChanged: source .*iris\.csv was written to between the check of its rows", ended.err)
+        assert not DeltaTable.is_deltatable(str(whole.place.folder / "changed" / "iris"))
+        assert list((whole.place.folder / "changed").rglob("*.parquet")) == []
 
     def test_code_that_is_edited_while_a_step_runs_counts_as_it_ran(self, whole: Workflow) -> None:
         scorer = whole.project / "steps" / "core" / "scorer.py"

@@ -1,6 +1,8 @@
 """Which part a row belongs to: a pure function of the row and the seed, the same today and in a year."""
 
-from dataclasses import replace
+import json
+from collections import Counter
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import QUICK, flowers, flowers_config
 
-from steps.core.split import PARTS, SplitSettings, hashes, more_rows, parts, settings_of, split
+from steps.core.split import PARTS, SplitSettings, hashes, more_rows, parts, recorded, settings_of, split
 
 SETTINGS = SplitSettings(test=0.3, validation=0.2, seed=7, columns=("color", "length", "petals", "wild"))
 COLUMNS = ["length", "petals", "color", "wild", "species"]
@@ -167,9 +169,25 @@ def test_a_config_is_split_by_its_features_in_any_order() -> None:
     assert settings_of(flowers_config()).columns == ("color", "petal_length", "petals", "wild")
 
 
+def test_rows_without_a_group_are_no_group_of_their_own() -> None:
+    """They are split by their features, so that all of them do not fall on one side."""
+    rows = flowers(400).assign(color=None)
+    settings = settings_of(flowers_config(split={"group": "color"}))
+    found = Counter(parts(rows, settings).tolist())
+    assert found.keys() == {"train", "validation", "test"}
+    assert 0.1 < found["test"] / len(rows) < 0.3
+    twice = pd.concat([rows, rows], ignore_index=True)
+    assert parts(twice, settings).tolist() == 2 * parts(rows, settings).tolist()
+
+
+def test_settings_are_the_same_when_a_model_gives_them_back() -> None:
+    for settings in (settings_of(flowers_config(split={"group": "color"})), settings_of(flowers_config())):
+        assert recorded(json.loads(json.dumps(asdict(settings)))) == settings
+
+
 def test_few_different_rows_or_groups_are_counted_where_more_are_needed() -> None:
     settings = settings_of(flowers_config(split={"group": "color"}))
-    rows = pd.DataFrame({"color": ["blue", "red", None] * 50, "petal_length": range(150)})
+    rows = pd.DataFrame({"color": ["blue", "red", "white"] * 50, "petal_length": range(150)})
     said = "ingest rows that differ more: the 150 that have a label hold 3 different values of color, and equal ones"
     assert more_rows(rows, settings).startswith(said)
     by_content = SplitSettings(test=0.2, validation=0.1, seed=7, columns=("petal_length",))

@@ -236,6 +236,15 @@ class TestRetention:
         made = plan(table, needed={f"{table}@v0": "someone", f"{table}@v9": "x", f"{tmp_path}/u@v1": "x"})
         assert (list(made.lost), made.kept) == ([1], {0: "someone"})
 
+    def test_a_version_is_named_by_what_it_is_however_its_table_is_spelt(self, tmp_path: Path) -> None:
+        """A lake that was moved, or is mounted elsewhere, keeps what models were trained on."""
+        table = write(tmp_path / "t", days_ago=[40, 40, 0])
+        identity = lake.identity(TableUri(table.path, 0))
+        moved = TableUri(str(tmp_path / "moved"))
+        Path(table.path).rename(moved.path)
+        made = plan(moved, needed={identity: "someone", f"{table}@v1": "the text of another place"})
+        assert (list(made.lost), made.kept) == ([1], {0: "someone"})
+
     def test_files_that_a_kept_version_shares_stay(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", days_ago=[40, 40, 0], mode="append")
         made = plan(table)

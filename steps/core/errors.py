@@ -7,7 +7,8 @@ UserError
 |   SettingInvalid, DiskUnusable
 |-- TrackingUnavailable, RunUnusable, LakeUndefined,      where things live
 |   LockNotReleased, ObjectStoreUnavailable
-|-- SourceUnreadable, ContractBroken, SourceUnlabelled    the source
+|-- SourceUnreadable, ContractBroken, SourceUnlabelled,   the source
+|   SourceChanged
 |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
 |   TableUnfit, TableNotWritten, TableBusy
 |-- ModelNotFound, ModelDamaged, ModelUnreadable,         models
@@ -170,6 +171,15 @@ class SourceUnreadable(UserError):
             f"source {uri}: {reason}",
             expected="sklearn:<name>, or a file, folder or glob of csv, json, parquet or delta",
             next=next,
+        )
+
+
+class SourceChanged(UserError):
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            f"source {uri} was written to between the check of its rows and their copy; the table is as it was",
+            expected="files that stay as they are while they are read",
+            next="run it again when their writer has finished",
         )
 
 

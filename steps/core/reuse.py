@@ -114,10 +114,13 @@ def environment() -> dict[str, str]:
     pins = [pin for each in listed for pin in (each["pip"] if isinstance(each, dict) else [each])]
     found, installed = {"environment.python": platform.python_version()}, _installed()
     for pin in pins:
-        name, _, wanted = re.fullmatch(r"([^=]+?)(==?)([^;]+)(?:;.*)?", pin).groups()  # type: ignore[union-attr]
-        found.setdefault(f"environment.{name}", wanted.strip())
-        if "==" in pin and installed.get(name, wanted.strip()) != wanted.strip():
-            found[f"environment.{name}"] = f"{installed[name]} (conda.yaml: {wanted.strip()})"
+        name, wanted = re.fullmatch(r"\s*([\w.-]*)(?:\[.*?\])?([^;]*).*", pin, re.DOTALL).groups()  # type: ignore[union-attr]
+        wanted = wanted.strip().lstrip("=")
+        found.setdefault(f"environment.{name}", wanted)
+        if "==" in pin and installed.get(name, wanted) != wanted:
+            found[f"environment.{name}"] = f"{installed[name]} (conda.yaml: {wanted})"
+        elif re.match(r"$|[<>~!]", wanted) and name in installed:  # a range, or none: what is there decides
+            found[f"environment.{name}"] = f"{installed[name]} (conda.yaml: {wanted or 'any'})"
     return found
 
 

@@ -38,6 +38,9 @@ from steps.core.config import PROJECT
 from steps.core.errors import SettingInvalid, SparkUnavailable, UserError
 
 MEETING_PLACE = "WORKFLOW_SPARK"  # environment variable: the folder in which the server says where it listens
+# Environment variables that set a machine's own Spark or Hadoop, not ours: a bare path must stay on this disk, and no
+# setting that is in no key may change a result. SPARK_REMOTE is empty where a server is started.
+SETTINGS_OF_OTHERS = ("PYSPARK_SUBMIT_ARGS", "SPARK_REMOTE", "SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")
 TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # environment variable that Spark Connect's server reads
 SMALL_BYTES = 256 * 2**20  # below it a job ends before the optimizing compiler pays: benchmarks/RESULTS.md
 # One task where Spark and Delta plan for many: small data is done sooner, and in one file.
@@ -263,7 +266,7 @@ class _Server:
         os.environ["PYSPARK_PYTHON"] = sys.executable
         os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-        for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_REMOTE"):  # the latter is empty here
+        for name in SETTINGS_OF_OTHERS:
             os.environ.pop(name, None)
         self._thread.start()
 

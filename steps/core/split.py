@@ -1,7 +1,8 @@
 """Which part a row belongs to: a pure function of its features (or its group) and the seed. Nothing is stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,16 @@ NAMED = 4  # columns in a message
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSettings:
-    """All that decides a row's part. `columns` are the features in any order, or the one group column."""
+    """All that decides a row's part: `columns`, which are the features in any order, or the one group column.
+
+    Rows that have no group are none together: the features decide, which `without_group` names then.
+    """
 
     test: float
     validation: float
     seed: int
     columns: tuple[str, ...]
+    without_group: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +36,20 @@ class Parts:
 
 def settings_of(config: Config) -> SplitSettings:
     """The settings by which a config's rows are split: by its group column, else by its features."""
-    columns = (config.split.group,) if config.split.group else tuple(sorted(config.features))
+    features = tuple(sorted(config.features))
     return SplitSettings(
-        test=config.split.test, validation=config.split.validation, seed=config.split.seed, columns=columns
+        test=config.split.test,
+        validation=config.split.validation,
+        seed=config.split.seed,
+        columns=(config.split.group,) if config.split.group else features,
+        without_group=features if config.split.group else (),
     )
+
+
+def recorded(settings: Mapping[str, Any]) -> SplitSettings:
+    """The settings that a model keeps, as JSON has them."""
+    columns, without_group = tuple(settings["columns"]), tuple(settings.get("without_group", ()))
+    return SplitSettings(**{**settings, "columns": columns, "without_group": without_group})
 
 
 def labelled(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
@@ -53,7 +68,7 @@ def split(rows: pd.DataFrame, settings: SplitSettings) -> Parts:
 
 def parts(rows: pd.DataFrame, settings: SplitSettings) -> np.ndarray:
     """The part of each row, (n,) of "train", "validation" or "test". Equal rows are always in the same part."""
-    position = hashes(rows, sorted(settings.columns), seed=settings.seed) / 2.0**64  # uniform in [0, 1]
+    position = _deciding(rows, settings) / 2.0**64  # uniform in [0, 1]
     in_test, in_validation = position < settings.test, position < settings.test + settings.validation
     return np.where(in_test, "test", np.where(in_validation, "validation", "train"))
 
@@ -62,13 +77,22 @@ def more_rows(rows: pd.DataFrame, settings: SplitSettings) -> str:
     """What to ingest when a part of the labelled `rows` lacks some: equal ones, however many, are in one part."""
     if rows.empty:
         return "ingest rows that have a label"
-    different = len(np.unique(hashes(rows, sorted(settings.columns), seed=settings.seed)))
+    different = len(np.unique(_deciding(rows, settings)))
     if different == len(rows):
         return f"ingest more rows than the {len(rows)} that have a label"
     return (
         f"ingest rows that differ more: the {len(rows)} that have a label hold {different} different values of "
         f"{_listed(settings.columns)}, and equal ones are always in the same part"
     )
+
+
+def _deciding(rows: pd.DataFrame, settings: SplitSettings) -> np.ndarray:
+    """The hash of each row, (n,), that decides its part."""
+    hashed = hashes(rows, sorted(settings.columns), seed=settings.seed)
+    alone = rows[list(settings.columns)].isna().all(axis=1).to_numpy()
+    if not settings.without_group or not alone.any():
+        return hashed
+    return np.where(alone, hashes(rows, settings.without_group, seed=settings.seed), hashed)
 
 
 def hashes(rows: pd.DataFrame, columns: Sequence[str], *, seed: int) -> np.ndarray:
