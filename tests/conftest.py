@@ -13,17 +13,25 @@ from services import Stack
 from steps.core import spark
 
 gc.enable()  # importing steps turns it off
+OF_A_CLUSTER = """<configuration>
+<property><name>fs.defaultFS</name><value>hdfs://nowhere.invalid:8020</value></property>
+</configuration>"""
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """`mlflow run <project> -e main`, once, in a folder whose name has a blank and a letter that is not ASCII. Its user
-    keeps all files to themselves."""
+    keeps all files to themselves, on a machine that is set to use a cluster."""
     base = tmp_path_factory.mktemp("finished")
     folder, temporary = base / "my project é", base / "tmp"
     folder.mkdir()
     temporary.mkdir()
-    place = Place(folder, {"TMPDIR": str(temporary)}, umask=0o077)
+    cluster = base / "cluster"
+    cluster.mkdir()
+    (cluster / "core-site.xml").write_text(OF_A_CLUSTER)
+    (cluster / "spark-defaults.conf").write_text("spark.master yarn\n")
+    of_the_machine = {"HADOOP_CONF_DIR": str(cluster), "SPARK_CONF_DIR": str(cluster)}
+    place = Place(folder, {"TMPDIR": str(temporary), **of_the_machine}, umask=0o077)
     before = _git_status()
     ended = place.mlflow_run("main")
     assert ended.exit_code == 0, ended.text

@@ -67,11 +67,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, served: dict[str, str]) ->
 
 def infer_by_workers(place: Place, name: str, **extra: str) -> Ended:
     """infer of the same table into the predictions of another config, as if it did not fit in memory."""
+    elsewhere = Place(place.folder, {**place.extra, "PYTHONPATH": str(PROJECT), **extra})
+    return elsewhere.run(sys.executable, "-c", INFER_BY_WORKERS, *given_to_infer(place, name))
+
+
+def given_to_infer(place: Place, name: str) -> list[str]:
+    """Its parameters, of which the config is made here."""
     config = (place.folder / "flowers.yaml").read_text().replace("name: flowers\n", f"name: {name}\n", 1)
     (place.folder / f"{name}.yaml").write_text(config)
-    elsewhere = Place(place.folder, {**place.extra, "PYTHONPATH": str(PROJECT), **extra})
-    given = [f"--config={name}.yaml", f"--table={place.lake('flowers')}", "--model=models:/flowers_model@staging"]
-    return elsewhere.run(sys.executable, "-c", INFER_BY_WORKERS, *given)
+    return [f"--config={name}.yaml", f"--table={place.lake('flowers')}", "--model=models:/flowers_model@staging"]
 
 
 def is_equal_to_what_was_scored_in_memory(place: Place, name: str) -> bool:
@@ -108,6 +112,34 @@ class TestWorkersOfThisMachine:
         assert again.out == scored.out, again.text
         told = trained.step("lineage", uri=trained.lake("by_workers_predictions@v0"))
         assert f"{trained.lake('flowers@v0')}\n" in told.out, told.text
+
+
+def test_a_jvm_that_is_killed_while_they_write_ends_infer_and_the_next_one_goes_on(trained: Place) -> None:
+    alone = Place(trained.folder, {"WORKFLOW_SPARK": "", "PYTHONPATH": str(PROJECT)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", INFER_BY_WORKERS, *given_to_infer(trained, "killed")],
+        cwd=alone.folder,
+        env=alone.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        predictions = Path(trained.lake("killed_predictions"))
+        assert until(lambda: process.poll() is not None or list(predictions.rglob("_temporary")), seconds=90)
+        for pid, command in trained.processes().items():
+            if "/java " in command:
+                os.kill(pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, out) == (1, ""), err
+    assert "SparkUnavailable: Spark cannot be used: its JVM was ended by SIGKILL" in err
+    assert "Traceback" not in err
+    assert not DeltaTable.is_deltatable(str(predictions))
+    assert infer_by_workers(trained, "killed").out == f"infer: predictions = {predictions}@v0\n"
+    assert is_equal_to_what_was_scored_in_memory(trained, "killed")
 
 
 @contextmanager
