@@ -243,7 +243,7 @@ def test_an_alias_that_mlflow_cannot_take_is_refused_before_anything(trained: Pl
     ended = trained.step("promote", name="no_such_model", version=1, alias=alias)
     assert ended.exit_code == 1
     assert "ParametersInvalid" in ended.err
-    assert f"alias='{alias}'" in ended.err
+    assert f"alias: '{alias}' given; an alias has at most" in ended.err
     assert "no_such_model" not in ended.err
 
 
