@@ -47,6 +47,7 @@ NEXT = (
     "make room, give the right to write, or wait for the process that has it locked; else correct MLFLOW_TRACKING_URI"
 )
 ACTIVE = "active"  # MLflow's lifecycle_stage of what was not deleted
+DENIED = "PERMISSION_DENIED"  # MLflow's code for what a user may not do
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an id that is none
 
 type State = Literal["missing", "locked", "unfinished", "usable"]
@@ -151,7 +152,7 @@ def check_run(uri: str) -> None:
             raise RunUnusable("MLFLOW_RUN_ID", run_id, "this run was deleted", next=restore)
         experiment_id = run.info.experiment_id
     elif name := os.environ.get("MLFLOW_EXPERIMENT_NAME", ""):
-        experiment = client.get_experiment_by_name(name)
+        experiment = _found("MLFLOW_EXPERIMENT_NAME", name, client.get_experiment_by_name)
         if experiment is None:
             return  # MLflow makes it
         experiment_id = experiment.experiment_id
@@ -163,13 +164,16 @@ def check_run(uri: str) -> None:
 
 
 def _found[T](variable: str, value: str, find: Callable[[str], T]) -> T:
+    import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
         return find(value)
     except MlflowException as err:
-        if err.error_code not in NOT_THERE:
+        if err.error_code == DENIED:
             raise
+        if err.error_code not in NOT_THERE:  # such as a user whom the server does not know
+            raise TrackingUnavailable(without_password(mlflow.get_tracking_uri()), err.message) from err
         raise RunUnusable(variable, value, err.message, next=f"unset {variable}, or correct it") from err
 
 
