@@ -566,27 +566,6 @@ class TestIsNeverWrong:
         stored = rows_of(whole.place.lake("iris")).to_pandas()
         assert sorted(stored["sepal_width"]) == sorted(rows["sepal_width"])
 
-    def test_a_lake_put_back_from_a_backup_is_not_taken_for_the_one_that_it_replaces(self, whole: Workflow) -> None:
-        """Its table has the id and, after the next ingest, the version number of a table that was lost."""
-        rows, lake, backup = whole.rows, whole.place.folder / "lake", whole.place.folder / "backup"
-        shutil.copytree(lake, backup)
-        whole.rows = rows.assign(sepal_width=rows["sepal_width"] + 2)
-        assert list(whole.ran()) == STEPS
-        lost, model = (whole.outputs()[name] for name in ("table", "model"))
-        shutil.rmtree(lake)
-        backup.rename(lake)
-        whole.rows = rows.assign(sepal_width=rows["sepal_width"] + 3)
-        assert list(whole.ran()) == STEPS
-        assert whole.outputs()["table"] == lost
-        for table in ("iris", "iris_predictions"):
-            stored = rows_of(whole.place.lake(table)).to_pandas()
-            assert sorted(stored["sepal_width"]) == sorted(whole.rows["sepal_width"])
-        status = whole.place.workflow(config=whole.path, dry_run="true").out
-        assert f"{model}  pass  trained on {lost}, which is another one now" in status
-        lineage = whole.place.step("lineage", uri=model).out
-        assert "another has its name now" in lineage
-        whole.rows = rows
-
     def test_a_source_that_is_written_to_while_it_is_read_makes_no_reusable_run(
         self, whole: Workflow, tmp_path: Path
     ) -> None:
@@ -636,12 +615,16 @@ class TestIsNeverWrong:
         scorer.write_text(before)
         assert whole.because(max_depth=7, dry_run="true")["train"] == f"reused, run {trained.info.run_id[:8]}"
 
-    def test_a_syntax_error_in_a_step_is_that_steps_alone(self, whole: Workflow) -> None:
+    def test_a_syntax_error_in_a_file_of_the_project_is_told_before_anything_runs(self, whole: Workflow) -> None:
         file = whole.project / "steps" / "infer.py"
         before = file.read_text()
         file.write_text(before + "def\n")
-        assert whole.because(dry_run="true")["infer"] in ("steps/infer.py changed", "follows evaluate")
+        ended = whole.main(rounds=21)
         file.write_text(before)
+        assert ended.exit_code == 1
+        assert re.search(r"^ProjectBroken: steps/infer\.py, line \d+, is not Python: invalid syntax", ended.err)
+        assert [run.info.run_name for run in whole.place.runs()][0] == "main"
+        assert "Traceback" not in ended.text
 
     def test_the_summary_says_what_ran_where_the_config_was_edited_meanwhile(self, whole: Workflow) -> None:
         kept = whole.settings["model"]
@@ -667,6 +650,27 @@ main.main()
         steps = json.loads((Path(main.info.artifact_uri) / "workflow.json").read_text())["steps"]
         assert steps[1]["because"] == because(ended)["train"]
         whole.settings["model"] = kept
+
+    def test_a_lake_put_back_from_a_backup_is_not_taken_for_the_one_that_it_replaces(self, whole: Workflow) -> None:
+        """Its table has the id and, after the next ingest, the version number of a table that was lost."""
+        rows, lake, backup = whole.rows, whole.place.folder / "lake", whole.place.folder / "backup"
+        shutil.copytree(lake, backup)
+        whole.rows = rows.assign(sepal_width=rows["sepal_width"] + 2)
+        assert list(whole.ran()) == STEPS
+        lost, model = (whole.outputs()[name] for name in ("table", "model"))
+        shutil.rmtree(lake)
+        backup.rename(lake)
+        whole.rows = rows.assign(sepal_width=rows["sepal_width"] + 3)
+        assert list(whole.ran()) == STEPS
+        assert whole.outputs()["table"] == lost
+        for table in ("iris", "iris_predictions"):
+            stored = rows_of(whole.place.lake(table)).to_pandas()
+            assert sorted(stored["sepal_width"]) == sorted(whole.rows["sepal_width"])
+        status = whole.place.workflow(config=whole.path, dry_run="true").out
+        assert f"{model}  pass  trained on {lost}, which is another one now" in status
+        lineage = whole.place.step("lineage", uri=model).out
+        assert "another has its name now" in lineage
+        whole.rows = rows
 
 
 @pytest.mark.spark
