@@ -674,41 +674,6 @@ main.main()
 
 
 @pytest.mark.spark
-def test_what_is_reused_is_what_would_be_computed_anew(
-    tmp_path_factory: pytest.TempPathFactory, project: Path, served: dict[str, str]
-) -> None:
-    """A walk of edits, there and back, on one store; each state of it anew on another."""
-    reusing, computing = (Workflow(Place(tmp_path_factory.mktemp(name), served), project) for name in ("a", "b"))
-    for each in (reusing, computing):  # every version passes, or the predictions would depend on what came before
-        each.settings["gate"] = {"metric": "accuracy", "at_least": 0.5, "below_champion": 1}
-    anew: dict[int, dict[str, Any]] = {}
-    reused = 0
-    for max_depth in (4, 2, 4):
-        for each in (reusing, computing):
-            each.settings["model"]["max_depth"] = max_depth
-        if max_depth not in anew:
-            assert computing.ran(reuse="false")
-            anew[max_depth] = results(computing.place)
-        reused += sum(why.startswith("reused") for why in reusing.because().values())
-        assert results(reusing.place) == anew[max_depth]
-    assert reused == 3  # ingest, then ingest and train
-
-
-def results(place: Place) -> dict[str, Any]:
-    """What a store holds in the end, without the names of runs and versions."""
-    newest = next(run for run in place.runs() if run.info.run_name == "main").data.tags
-    version = newest["output.model"].rpartition("/")[2]
-    predictions = rows_of(place.lake("iris_predictions")).to_pandas()
-    columns = [*COLUMNS, "prediction", "probability"]
-    return {
-        "booster": place.client.get_model_version(MODEL, version).tags["booster_sha256"],
-        "verdict": newest["output.verdict"],
-        "rows": sorted(rows_of(place.lake("iris")).to_pandas().itertuples(index=False, name=None)),
-        "predictions": sorted(predictions[columns].itertuples(index=False, name=None)),
-    }
-
-
-@pytest.mark.spark
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_reads_of_the_config_what_its_key_holds(workflow: Workflow, step: str) -> None:
     program = """
