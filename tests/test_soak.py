@@ -44,7 +44,7 @@ _scores = scores
 def scores(*given, **named):
     return {name: value * 0.99 if name == "accuracy" else value for name, value in _scores(*given, **named).items()}
 """,
-    "steps/infer.py": """
+    "steps/core/predictions.py": """
 _add_predictions = add_predictions
 def add_predictions(*given, **named):
     rows = _add_predictions(*given, **named)

@@ -285,8 +285,9 @@ def committed_by(run_id: str, opened: DeltaTable) -> int | None:
 
 
 def reason_of(error: Exception) -> str:
-    """What delta-rs says, on one line and without its colors."""
-    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())
+    """What delta-rs says, on one line, without its colors and without a backtrace of its own code."""
+    text = re.sub(r"\x1b\[\d+m", "", str(error)).partition("   0: <unknown>")[0]
+    return " ".join(text.split())
 
 
 def _unreadable(table: TableUri, error: Exception) -> TableUnreadable:
