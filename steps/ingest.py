@@ -24,6 +24,26 @@ class IngestParameters:
     lake: str = ""
 
 
+def check_columns(present: list[str], settings: config.Config, *, uri: str, table: lake.TableUri) -> None:
+    """ContractBroken for columns that the source lacks; SourceUnlabelled when that is the target's alone."""
+    absent = contract.missing(settings.columns, present)
+    if absent and absent == contract.missing({settings.target: settings.columns[settings.target]}, present):
+        raise SourceUnlabelled(uri, absent[0], table=str(table))
+    if absent:
+        raise ContractBroken(uri, absent)
+
+
+def check_rows(found: contract.Finding, settings: config.Config, *, uri: str, table: lake.TableUri) -> None:
+    """ContractBroken with all broken rules, or for want of rows; SourceUnlabelled when no row has a label."""
+    if not found.rows:
+        raise ContractBroken(uri, ["it has no rows"])
+    if found.is_only_empty(settings.target):
+        reason = f"its target, column {settings.target!r}, is empty in all {found.rows} rows"
+        raise SourceUnlabelled(uri, reason, table=str(table))
+    if found.mistakes:
+        raise ContractBroken(uri, found.mistakes)
+
+
 def write_if_changed(
     rows: DataFrame,
     table: lake.TableUri,
@@ -65,23 +85,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             is_read_once = size_bytes < spark.SMALL_BYTES  # so that what is written is what was checked
             if is_read_once and size_bytes:
                 raw = raw.localCheckpoint(eager=False)
-            if absent := contract.missing(settings.columns, raw.columns):
-                if set(absent) == set(
-                    contract.missing({settings.target: settings.columns[settings.target]}, raw.columns)
-                ):
-                    raise SourceUnlabelled(given.uri, absent[0], table=str(table))
-                raise ContractBroken(given.uri, absent)
+            check_columns(raw.columns, settings, uri=given.uri, table=table)
             try:
                 found = contract.inspect(raw, settings.columns)
             except PySparkException as err:  # reading is lazy: a malformed file shows only here
                 raise reader.unreadable(given, err) from err
-            if not found.rows:
-                raise ContractBroken(given.uri, ["it has no rows"])
-            if found.is_only_empty(settings.target):
-                reason = f"its target, column {settings.target!r}, is empty in all {found.rows} rows"
-                raise SourceUnlabelled(given.uri, reason, table=str(table))
-            if found.mistakes:
-                raise ContractBroken(given.uri, found.mistakes)
+            check_rows(found, settings, uri=given.uri, table=table)
             rows = contract.conform(raw, settings.columns)
             made_by = {"run_id": run.run_id, "git_commit": run.git_commit, "source": given.uri}
 
