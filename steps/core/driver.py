@@ -1,7 +1,6 @@
 """Launch entry points as child runs of the driver's run, or take again what earlier runs made, and tell why."""
 
 import contextlib
-import importlib.util
 import logging
 import os
 import shlex
@@ -178,7 +177,7 @@ class Workflow:
     def _execute(self, name: str, given: Mapping[str, str], decision: earlier_runs.Decision) -> Launched:
         if _needs_spark(name, given) and not self._has_spark:
             self._start_spark()
-        print(f"{name} ... ({decision.because})", file=sys.stderr, flush=True)
+        machine.say(f"{name} ... ({decision.because})")
         began = time.monotonic()
         failure = ""
         try:
@@ -247,9 +246,6 @@ def _needs_spark(name: str, given: Mapping[str, str]) -> bool:
 def _check_syntax() -> None:
     """ProjectBroken when a file of the project is not Python: said before any step has run."""
     for path in sorted((PROJECT / "steps").rglob("*.py")):
-        compiled = Path(importlib.util.cache_from_source(str(path)))
-        if compiled.exists() and compiled.stat().st_mtime >= path.stat().st_mtime:
-            continue  # it was imported as it is
         try:
             compile(path.read_bytes(), path, "exec")
         except (SyntaxError, ValueError) as err:

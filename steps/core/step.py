@@ -84,7 +84,7 @@ class StepRun:
 
     def warns(self, text: str) -> None:
         """Tell the user at once, also under the driver."""
-        print(f"{self.step}: {text}", file=sys.stderr, flush=True)
+        machine.say(f"{self.step}: {text}")
 
     def finish(self) -> None:
         """Write the receipt."""

@@ -6,12 +6,12 @@ one ends a long request that works. So a thread asks the service beside the work
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from steps.core import machine
 from steps.core.errors import SettingInvalid, UserError
 
 LIMIT = "WORKFLOW_ANSWER_SECONDS"  # environment variable
@@ -43,7 +43,7 @@ def limit_seconds() -> int:
 @contextlib.contextmanager
 def told(what: str) -> Iterator[None]:
     """A block that waits for something; after TELL_SECONDS it says for what."""
-    timer = threading.Timer(TELL_SECONDS, _say, [f"waiting for {what}"])
+    timer = threading.Timer(TELL_SECONDS, machine.say, [f"waiting for {what}"])
     timer.daemon = True
     timer.start()
     try:
@@ -119,11 +119,7 @@ class Watch:
                 silent_seconds = time.monotonic() - answered[number]
                 if silent_seconds >= TELL_SECONDS and not told[number] and self._matters():
                     told[number] = True
-                    _say(f"waiting for {service.name}: {reason}")
+                    machine.say(f"waiting for {service.name}: {reason}")
                 if silent_seconds >= self._limit_seconds and self._matters():
                     return self.fail(service.error(f"{reason}, for {self._limit_seconds} s now"))
             ask_at = time.monotonic() + min(ASK_SECONDS, self._limit_seconds / 4)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
