@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from deltalake import DeltaTable
 from place import BIN, PROJECT, Finished, Place, rows_of, until
+from sklearn.datasets import load_iris
 from small import tracked
 
 from steps.core import machine, registry
@@ -27,6 +29,7 @@ PROGRAMS = {
     "step": "-m steps.",
     "jvm": "org.apache.spark.deploy.SparkSubmit",
 }
+LARGE_COPIES = 8_000
 SEED, KILLS, LATEST_SECONDS = 4, 6, 20  # of the kills at random
 OF_THIS_RUN = {"run_id", "scored_at", "model_uri", "table_uri"}  # columns of predictions that differ between workflows
 
@@ -60,12 +63,13 @@ class Running:
 
 
 @contextlib.contextmanager
-def started(place: Place) -> Iterator[Running]:
+def started(place: Place, **parameters: object) -> Iterator[Running]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children ignore it else
     output = place.folder / f"output-{time.monotonic_ns()}.txt"
+    given = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
     with output.open("wb") as file:
         command = subprocess.Popen(
-            [BIN / "mlflow", "run", PROJECT, "-e", "main", "--env-manager", "local"],
+            [BIN / "mlflow", "run", PROJECT, "-e", "main", *given, "--env-manager", "local"],
             cwd=place.folder,
             env=place.environment,
             stdin=subprocess.DEVNULL,
@@ -94,12 +98,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def interrupted(place: Place, name: str, target: str, *, at: str) -> str:
-    """Start a workflow, wait until the step `at` works under Spark, send the signal; what was printed until the end."""
-    with started(place) as running:
-        assert until(lambda: f"{at} ..." in running.text(), seconds=120), running.text()
-        assert until(lambda: running.pid_of("step"), seconds=20)
-        time.sleep(4)  # its imports take less, its work more
+@pytest.fixture(scope="module")
+def large(place: Place) -> Path:
+    """Iris many times over: Spark writes it for seconds."""
+    flowers = load_iris(as_frame=True)
+    frame = flowers.frame.assign(target=flowers.target_names[flowers.target])
+    path = place.folder / "large.parquet"
+    pd.concat([frame] * LARGE_COPIES).to_parquet(path)
+    return path
+
+
+def interrupted(place: Place, name: str, target: str, *, source: Path) -> str:
+    """Start a workflow, send the signal while Spark writes the table of `source`; what was printed until the end."""
+
+    def written() -> set[Path]:
+        return set(Path(place.lake("iris")).glob("*"))
+
+    before = written()
+    with started(place, source=source) as running:
+        assert until(lambda: written() - before, seconds=120), running.text()
         assert running.send(name, target)
         assert until(running.is_gone, seconds=10), place.processes()
         return running.text()
@@ -116,38 +133,38 @@ def statuses(place: Place) -> dict[str, str]:
 class TestTheMomentAfter:
     """A run that MLflow waited for is FAILED: whoever waits sets it so, whatever the run says of itself."""
 
-    def test_ctrl_c_ends_all_with_one_line_and_no_traceback(self, place: Place) -> None:
-        text = interrupted(place, "SIGINT", "group", at="ingest")
+    def test_ctrl_c_ends_all_with_one_line_and_no_traceback(self, place: Place, large: Path) -> None:
+        text = interrupted(place, "SIGINT", "group", source=large)
         assert text.count("interrupted: what was finished is kept") == 1
         assert "Traceback" not in text
         assert statuses(place) == {"main": "FAILED", "ingest": "KILLED"}
         assert [path.name for path in (place.folder.parent / "tmp").glob("workflow-*")] == []
 
-    def test_sigterm_to_the_driver_ends_its_step_and_its_spark(self, place: Place) -> None:
-        text = interrupted(place, "SIGTERM", "driver", at="ingest")
+    def test_sigterm_to_the_driver_ends_its_step_and_its_spark(self, place: Place, large: Path) -> None:
+        text = interrupted(place, "SIGTERM", "driver", source=large)
         assert text.count("interrupted: what was finished is kept") == 1
         assert "Traceback" not in text
         assert statuses(place) == {"main": "FAILED", "ingest": "KILLED"}
 
     @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
-    def test_whatever_ends_the_command_ends_the_rest(self, place: Place, name: str) -> None:
-        interrupted(place, name, "command", at="ingest")
+    def test_whatever_ends_the_command_ends_the_rest(self, place: Place, large: Path, name: str) -> None:
+        interrupted(place, name, "command", source=large)
         assert statuses(place) == {"main": "KILLED", "ingest": "KILLED"}
 
-    def test_a_step_does_not_outlive_a_driver_that_is_killed(self, place: Place) -> None:
-        interrupted(place, "SIGKILL", "driver", at="ingest")
+    def test_a_step_does_not_outlive_a_driver_that_is_killed(self, place: Place, large: Path) -> None:
+        interrupted(place, "SIGKILL", "driver", source=large)
         # Its Spark went with the driver: what the step could not mark in the time it had, the next start marks.
         assert place.mlflow_run("status").exit_code == 0
         assert statuses(place) == {"main": "FAILED", "ingest": "KILLED"}
 
-    def test_the_driver_reports_a_step_that_is_killed(self, place: Place) -> None:
-        text = interrupted(place, "SIGKILL", "step", at="ingest")
+    def test_the_driver_reports_a_step_that_is_killed(self, place: Place, large: Path) -> None:
+        text = interrupted(place, "SIGKILL", "step", source=large)
         assert "ingest failed\nit ended without a message" in text
         assert "  again     mlflow run " in text
         assert statuses(place) == {"main": "FAILED", "ingest": "FAILED"}
 
-    def test_the_driver_reports_a_jvm_that_is_killed(self, place: Place) -> None:
-        text = interrupted(place, "SIGKILL", "jvm", at="ingest")
+    def test_the_driver_reports_a_jvm_that_is_killed(self, place: Place, large: Path) -> None:
+        text = interrupted(place, "SIGKILL", "jvm", source=large)
         assert "ingest failed\nSparkUnavailable: Spark cannot be used: its JVM " in text
         assert "Traceback" not in text
         assert statuses(place) == {"main": "FAILED", "ingest": "FAILED"}
