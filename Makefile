@@ -4,7 +4,7 @@ SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 run: setup
-	@python -m steps.core.store
+	@python -m steps.core.tracking.store
 	mlflow run . -e main --env-manager local $(ARGS)
 
 # On the stack of compose/, with its local keys where the environment has no others.
@@ -14,8 +14,8 @@ run-stack: export MLFLOW_S3_ENDPOINT_URL ?= http://localhost:9000
 run-stack: export AWS_ACCESS_KEY_ID ?= minioadmin
 run-stack: export AWS_SECRET_ACCESS_KEY ?= minioadmin
 run-stack: setup
-	@python -m steps.core.store
-	@python -m steps.core.spark
+	@python -m steps.core.tracking.store
+	@python -m steps.core.spark.prepare
 	mlflow run . -e main --env-manager local $(ARGS)
 
 test: setup
@@ -50,7 +50,7 @@ setup: .venv/installed
 
 # Java is looked for first: it takes a moment, and the packages take minutes. uv is used when it is there.
 .venv/installed: conda.yaml
-	@python3 -m steps.core.java
+	@python3 -m steps.core.spark.java
 	@command -v uv >/dev/null || test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet uv; } || \
 	  { rm -rf .uv; echo "make needs uv, or python3 with venv: sudo apt-get install python3-venv" >&2; exit 1; }
 	@PATH="$$PATH:$(CURDIR)/.uv/bin"; set -e -o pipefail; \
@@ -59,5 +59,5 @@ setup: .venv/installed
 	  sed -n '/- pip:$$/,$$ s/^ *- \([^ ]*==.*\)/\1/p' conda.yaml | \
 	    uv pip install --quiet --compile-bytecode --python .venv/bin/python --requirements -
 	@echo "preparing Spark: its jars, and an archive of its classes for faster starts ..."
-	@python -m steps.core.spark
+	@python -m steps.core.spark.prepare
 	@touch $@

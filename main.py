@@ -8,10 +8,13 @@ Fails   StepFailed, with the step's own message and the command that runs it aga
 
 from collections.abc import Sequence
 
-from steps.core import config, lake, source, status, step
-from steps.core.driver import NOT_KNOWN, workflow
+from steps.core import config
 from steps.core.errors import NothingToInferWith
 from steps.core.parameters import Hyperparameters, parameters
+from steps.core.sources import source
+from steps.core.tables import location
+from steps.core.workflow import status, step_run
+from steps.core.workflow.driver import NOT_KNOWN, workflow
 
 
 @parameters
@@ -24,13 +27,13 @@ class MainParameters(Hyperparameters):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step.start("main", MainParameters, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=lake.home())
+    with step_run.start("main", MainParameters, argv) as (parameters, run):
+        settings = config.load(parameters.config, home=location.home())
         settings = settings.with_hyperparameters(**parameters.hyperparameters())
-        where = {"config": parameters.config, "lake": lake.root(parameters.lake)}
+        where = {"config": parameters.config, "lake": location.root(parameters.lake)}
         if parameters.dry_run:
             run.rename("status")
-            status.tell(settings, lake_root=where["lake"])
+            status.print_status(settings, lake_root=where["lake"])
         settings = settings.with_source(source.resolve(settings.source, parameters.source))
 
         with workflow(run, settings, where["lake"], reuse=parameters.reuse, dry_run=parameters.dry_run) as steps:

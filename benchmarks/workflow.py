@@ -20,7 +20,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from benchmarks.process_tree import ALL_TOGETHER, SAMPLE_SECONDS, CommandFailed, Measurement, measure
-from steps.core import jars, java
+from steps.core.spark import jars, java
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -217,7 +217,7 @@ def machine(*, load: float) -> str:
         f"{os.cpu_count()} cores ({cpu_model()}), {memory_gibibytes:.1f} GiB, {system()}",
         f"Python {platform.python_version()}, {java.check()}",
         ", ".join(f"{package} {version(package)}" for package in PACKAGES),
-        f"class archive (`python -m steps.core.spark` makes it): {archive}",
+        f"class archive (`python -m steps.core.spark.session` makes it): {archive}",
     )
     return "\n".join(f"- {fact}" for fact in facts)
 

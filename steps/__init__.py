@@ -7,7 +7,7 @@ import signal
 import sys
 from types import TracebackType
 
-from steps.core import loaded_code
+from steps.core.process import loaded_code
 
 loaded_code.watch()
 

@@ -19,9 +19,12 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from steps.core import artifact, config, gate, lake, metrics, pictures, registry, report, reuse, split, step
+from steps.core import config
 from steps.core.errors import ModelDamaged, TableUnfit
+from steps.core.models import gate, loading, metrics, plots, registry, report, split
 from steps.core.parameters import parameters
+from steps.core.tables import location, snapshot
+from steps.core.workflow import reuse, step_run
 
 BASELINE = "baseline"
 
@@ -46,10 +49,10 @@ class Evaluation:
 
 def evaluate(
     parts: split.Parts,
-    model: artifact.LoadedModel,
+    model: loading.LoadedModel,
     *,
     settings: config.Config,
-    champion: artifact.LoadedModel | None,
+    champion: loading.LoadedModel | None,
     lost_champion: str = "",
 ) -> Evaluation:
     """Score `model`, the baseline and `champion` on `parts.test` and ask the gate.
@@ -59,9 +62,9 @@ def evaluate(
     truth = parts.test[settings.target].to_numpy()
     classes = model.scorer.schema.classes
     shares = metrics.baseline(parts.train[settings.target].to_numpy(), classes, rows=len(truth))
-    judged, probabilities = contend(model, parts.test, target=settings.target)
+    judged, probabilities = score_candidate(model, parts.test, target=settings.target)
     naive = gate.Candidate(name=BASELINE, scores={} if judged.unfit else metrics.scores(truth, shares, classes))
-    rival = contend(champion, parts.test, target=settings.target)[0] if champion else None
+    rival = score_candidate(champion, parts.test, target=settings.target)[0] if champion else None
     if probabilities is not None:
         judged = replace(judged, by_chance=metrics.by_chance(settings.gate.metric, truth, probabilities, classes))
     test_rows = {str(label): int((truth == label).sum()) for label in dict.fromkeys([*classes, *truth.tolist()])}
@@ -77,8 +80,8 @@ def evaluate(
     )
 
 
-def contend(
-    model: artifact.LoadedModel, test: pd.DataFrame, *, target: str
+def score_candidate(
+    model: loading.LoadedModel, test: pd.DataFrame, *, target: str
 ) -> tuple[gate.Candidate, np.ndarray | None]:
     """`model` scored on `test`, with its probabilities (n, classes), or the reason why it cannot be."""
     schema = model.scorer.schema
@@ -100,7 +103,7 @@ def contend(
     return gate.Candidate(name=model.uri, scores=scores, trained_on=_trained_on(model, test)), probabilities
 
 
-def _trained_on(model: artifact.LoadedModel, test: pd.DataFrame) -> int:
+def _trained_on(model: loading.LoadedModel, test: pd.DataFrame) -> int:
     """How many rows of `test` the model's own split puts outside its test part; 0 when the settings are the same."""
     settings = split.recorded(model.scorer.schema.split)
     if any(name not in test for name in (*settings.columns, *settings.without_group)):
@@ -121,8 +124,8 @@ def _log(evaluation: Evaluation, *, truth: np.ndarray, model_uri: str, facts: Ma
         labels = [str(label) for label in evaluation.classes]
         counts = metrics.confusion(truth, evaluation.probabilities, evaluation.classes)
         images = {
-            "confusion_matrix": pictures.png(pictures.confusion_matrix(counts, labels)),
-            "curves": pictures.png(pictures.curves(truth, evaluation.probabilities, evaluation.classes)),
+            "confusion_matrix": plots.png(plots.confusion_matrix(counts, labels)),
+            "curves": plots.png(plots.curves(truth, evaluation.probabilities, evaluation.classes)),
         }
         by_class = metrics.per_class(truth, evaluation.probabilities, evaluation.classes)
         known_as = metrics.names_of(by_class)
@@ -144,12 +147,12 @@ def _log(evaluation: Evaluation, *, truth: np.ndarray, model_uri: str, facts: Ma
         mlflow.log_artifacts(folder)
 
 
-def _load_champion(version: ModelVersion | None) -> tuple[artifact.LoadedModel | None, str]:
+def _load_champion(version: ModelVersion | None) -> tuple[loading.LoadedModel | None, str]:
     """The champion, and why it is lost where it is. Its damage is not the candidate's, which must not wait for it."""
     if version is None:
         return None, ""
     try:
-        return artifact.load(version), ""
+        return loading.load(version), ""
     except ModelDamaged as err:
         return (
             None,
@@ -166,11 +169,13 @@ def _pass_the_gate(version: ModelVersion, verdict: gate.Verdict, run_id: str) ->
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step.start("evaluate", EvaluateParameters, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=lake.home())
+    with step_run.start("evaluate", EvaluateParameters, argv) as (parameters, run):
+        settings = config.load(parameters.config, home=location.home())
         version = registry.resolve(parameters.model or registry.newest_uri(settings.model.name))
-        table = lake.pin(lake.table_uri(parameters.table or f"{lake.root(parameters.lake)}/{settings.name}"))
-        model = artifact.load(version)
+        table = snapshot.pin(
+            location.table_uri(parameters.table or f"{location.root(parameters.lake)}/{settings.name}")
+        )
+        model = loading.load(version)
         run.reads(table=table, model=model.uri)
         run.ran_with(
             table__uri=table, model__uri=model.uri, **{f"gate__{k}": v for k, v in settings.gate.model_dump().items()}
@@ -179,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.depends_on(inputs, workflow=settings.name)
         run.logs_table(table, context="evaluate")
 
-        rows = lake.read(table, columns=settings.training_columns).to_pandas()
+        rows = snapshot.read(table, columns=settings.training_columns).to_pandas()
         with_label, split_settings = split.labelled(rows, settings), split.settings_of(settings)
         parts = split.split(with_label, split_settings)
         if parts.test.empty:

@@ -16,9 +16,12 @@ import mlflow
 import pyarrow as pa
 from mlflow.exceptions import MlflowException
 
-from steps.core import artifact, commit, config, lake, predictions, registry, reuse, scorer, step
+from steps.core import config
 from steps.core.errors import TableUnfit
+from steps.core.models import loading, predictions, registry, scorer
 from steps.core.parameters import parameters
+from steps.core.tables import commit, location, snapshot
+from steps.core.workflow import reuse, step_run
 
 STORED_TYPES = {"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()}
 
@@ -31,9 +34,9 @@ class InferParameters:
     lake: str = ""
 
 
-def check_features(table: lake.TableUri, model: scorer.Scorer) -> None:
+def check_features(table: location.TableUri, model: scorer.Scorer) -> None:
     """TableUnfit when the table lacks a column that the model needs, or holds predictions already."""
-    present = lake.schema(table).names
+    present = snapshot.schema(table).names
     if taken := [name for name in present if name.lower() in config.PREDICTION_COLUMNS]:
         raise TableUnfit(
             str(table),
@@ -50,44 +53,44 @@ def check_features(table: lake.TableUri, model: scorer.Scorer) -> None:
         )
 
 
-def count_unseen(table: lake.TableUri, model: scorer.Scorer) -> Counter[str]:
+def count_unseen(table: location.TableUri, model: scorer.Scorer) -> Counter[str]:
     """How many values of each text column the model takes as missing, because they were not seen in training.
 
     MlflowException when a column has another type than ingest gives it, and a value in it that the model refuses.
     """
-    stored = lake.schema(table)
+    stored = snapshot.schema(table)
     looked_at = [
         feature
         for feature in model.schema.features
         if feature.levels is not None or stored.field(feature.name).type != STORED_TYPES[feature.type]
     ]
     counts: Counter[str] = Counter()
-    for batch in lake.batches(table, columns=[feature.name for feature in looked_at]) if looked_at else ():
+    for batch in snapshot.batches(table, columns=[feature.name for feature in looked_at]) if looked_at else ():
         counts.update(scorer.unseen(batch.to_pandas(), looked_at))
     return counts
 
 
 def write_in_memory(
-    table: lake.TableUri, model: scorer.Scorer, folder: str, *, beside: Mapping[str, str | datetime]
+    table: location.TableUri, model: scorer.Scorer, folder: str, *, beside: Mapping[str, str | datetime]
 ) -> None:
     """A Parquet file in `folder`: the rows of `table`, the prediction of each, and the values `beside` them."""
-    rows = predictions.add_predictions(lake.read(table, columns=lake.schema(table).names), model)
+    rows = predictions.add_predictions(snapshot.read(table, columns=snapshot.schema(table).names), model)
     for name, value in beside.items():
         kind = pa.string() if isinstance(value, str) else pa.timestamp("us", "UTC")
         rows = rows.append_column(name, pa.repeat(pa.scalar(value, kind), len(rows)))
     commit.save(rows, folder)
 
 
-def writer_for(table: lake.TableUri) -> Callable[..., None]:
+def writer_for(table: location.TableUri) -> Callable[..., None]:
     """What writes the predictions of a table: this process, or Spark's workers when it is too large for one."""
-    if lake.size_bytes(table) <= lake.IN_MEMORY_BYTES:
+    if snapshot.size_bytes(table) <= snapshot.IN_MEMORY_BYTES:
         return write_in_memory
-    from steps.core import workers  # PySpark takes half a second, which small tables do not pay
+    from steps.core.models import spark_scoring  # PySpark takes half a second, which small tables do not pay
 
-    return workers.write
+    return spark_scoring.write
 
 
-def _refused(table: lake.TableUri, model: scorer.Scorer, reason: str) -> TableUnfit:
+def _refused(table: location.TableUri, model: scorer.Scorer, reason: str) -> TableUnfit:
     return TableUnfit(
         str(table),
         [reason],
@@ -97,12 +100,12 @@ def _refused(table: lake.TableUri, model: scorer.Scorer, reason: str) -> TableUn
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step.start("infer", InferParameters, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=lake.home())
-        lake_uri = lake.root(parameters.lake)
+    with step_run.start("infer", InferParameters, argv) as (parameters, run):
+        settings = config.load(parameters.config, home=location.home())
+        lake_uri = location.root(parameters.lake)
         version = registry.resolve(parameters.model or f"models:/{settings.model.name}@{registry.STAGING}")
-        table = lake.pin(lake.table_uri(parameters.table or f"{lake_uri}/{settings.name}"))
-        predicted = lake.TableUri(f"{lake_uri}/{settings.name}_predictions")
+        table = snapshot.pin(location.table_uri(parameters.table or f"{lake_uri}/{settings.name}"))
+        predicted = location.TableUri(f"{lake_uri}/{settings.name}_predictions")
         run.reads(table=table, model=registry.uri_of(version))
         run.ran_with(table__uri=table, model__uri=registry.uri_of(version))
         inputs = reuse.inputs("infer", settings, lake=lake_uri, table=str(table), model=registry.uri_of(version))
@@ -115,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         made_of["key"] = reuse.key_of("infer", {**inputs, **reuse.code()})  # other code has another
 
         def write(folder: str) -> None:
-            model = artifact.load(version).scorer
+            model = loading.load(version).scorer
             check_features(table, model)
             lineage = {"model_uri": registry.uri_of(version), "table_uri": str(table), "run_id": run.run_id}
             try:
@@ -127,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         made_by = {"run_id": run.run_id, "git_commit": run.git_commit}
         committed = commit.once(predicted, made_of=made_of, made_by=made_by, write=write)
-        rows = lake.count(committed.table)
+        rows = snapshot.count(committed.table)
         mlflow.log_metrics({"rows": rows, "rows_written": rows if committed.written else 0})
         run.writes(predictions=committed.table)
 

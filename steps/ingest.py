@@ -12,9 +12,14 @@ import mlflow
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from steps.core import commit, config, contract, headers, lake, reader, reuse, source, spark, step
+from steps.core import config
 from steps.core.errors import ContractBroken, SourceChanged, SourceUnlabelled
 from steps.core.parameters import parameters
+from steps.core.sources import contract, headers, reader, source
+from steps.core.spark import server
+from steps.core.spark.session import spark_session
+from steps.core.tables import commit, location
+from steps.core.workflow import reuse, step_run
 
 
 @parameters
@@ -24,7 +29,7 @@ class IngestParameters:
     lake: str = ""
 
 
-def check_columns(present: list[str], settings: config.Config, *, uri: str, table: lake.TableUri) -> None:
+def check_columns(present: list[str], settings: config.Config, *, uri: str, table: location.TableUri) -> None:
     """ContractBroken for columns that the source lacks; SourceUnlabelled when that is the target's alone."""
     absent = contract.missing(settings.columns, present)
     if absent and absent == contract.missing({settings.target: settings.columns[settings.target]}, present):
@@ -33,7 +38,7 @@ def check_columns(present: list[str], settings: config.Config, *, uri: str, tabl
         raise ContractBroken(uri, absent)
 
 
-def check_rows(found: contract.Finding, settings: config.Config, *, uri: str, table: lake.TableUri) -> None:
+def check_rows(found: contract.Finding, settings: config.Config, *, uri: str, table: location.TableUri) -> None:
     """ContractBroken with all broken rules, or for want of rows; SourceUnlabelled when no row has a label."""
     if not found.rows:
         raise ContractBroken(uri, ["it has no rows"])
@@ -46,12 +51,12 @@ def check_rows(found: contract.Finding, settings: config.Config, *, uri: str, ta
 
 def write_if_changed(
     rows: DataFrame,
-    table: lake.TableUri,
+    table: location.TableUri,
     *,
     fingerprint: str,
     made_by: Mapping[str, str],
     check: Callable[[], None],
-) -> lake.TableUri:
+) -> location.TableUri:
     """`rows` as the newest version of `table`, or that version itself when it holds the same rows already.
 
     `check` is called when they are written and not yet committed; what it raises leaves the table as it was.
@@ -66,23 +71,23 @@ def write_if_changed(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step.start("ingest", IngestParameters, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=lake.home())
+    with step_run.start("ingest", IngestParameters, argv) as (parameters, run):
+        settings = config.load(parameters.config, home=location.home())
         given = source.resolve(settings.source, parameters.source)
-        lake_root = lake.root(parameters.lake)
-        table = lake.TableUri(f"{lake_root}/{settings.name}")
+        lake_root = location.root(parameters.lake)
+        table = location.TableUri(f"{lake_root}/{settings.name}")
         run.reads(source=given.uri)
         run.ran_with(source__uri=given.uri)
-        before = source.stamp(given)
+        before = source.change_token(given)
         layout = headers.layout(given)
         run.remark(reader.remarks(given, layout))
         inputs = reuse.inputs("ingest", settings.with_source(given), lake=lake_root, content=source.fingerprint(given))
         run.depends_on(inputs, workflow=settings.name)
 
         size_bytes = source.size_bytes(given)
-        with spark.session(lake_root, given.uri, data_bytes=size_bytes) as session:
+        with spark_session(lake_root, given.uri, data_bytes=size_bytes) as session:
             raw = reader.read(given, session, layout, wanted=settings.source_columns)
-            is_read_once = size_bytes < spark.SMALL_BYTES  # so that what is written is what was checked
+            is_read_once = size_bytes < server.SMALL_BYTES  # so that what is written is what was checked
             if is_read_once and size_bytes:
                 raw = raw.localCheckpoint(eager=False)
             check_columns(raw.columns, settings, uri=given.uri, table=table)
@@ -95,12 +100,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             made_by = {"run_id": run.run_id, "git_commit": run.git_commit, "source": given.uri}
 
             def check_source() -> None:
-                if not is_read_once and source.stamp(given) != before:
+                if not is_read_once and source.change_token(given) != before:
                     raise SourceChanged(given.uri)
 
             pinned = write_if_changed(rows, table, fingerprint=found.fingerprint, made_by=made_by, check=check_source)
 
-        if source.stamp(given) != before:
+        if source.change_token(given) != before:
             run.is_not_reusable(f"{given.uri} was written to meanwhile")
         run.logs_table(pinned, context="ingest")
         mlflow.log_metric("rows", found.rows)

@@ -14,10 +14,12 @@ from datetime import datetime
 
 import mlflow
 
-from steps.core import config, lake, step
+from steps.core import config
 from steps.core.errors import LakeUndefined
-from steps.core.makings import Making, Makings, is_pinned, meant
 from steps.core.parameters import parameters
+from steps.core.tables import location, snapshot
+from steps.core.workflow import step_run
+from steps.core.workflow.provenance import Provenance, ProvenanceIndex, is_pinned, resolve_uris
 
 
 @parameters
@@ -32,17 +34,17 @@ class Node:
     """`name` is a URI or a verdict; `also` is what else it is made of; `again` if an earlier node has the rest."""
 
     name: str
-    making: Making | None = None
+    making: Provenance | None = None
     also: tuple[str, ...] = ()
     again: bool = False
     nodes: tuple["Node", ...] = ()
 
 
 def origin(
-    uri: str, makings: Makings, *, before: datetime | None = None, identity: str = "", told: set[tuple[str, str]]
+    uri: str, index: ProvenanceIndex, *, before: datetime | None = None, identity: str = "", told: set[tuple[str, str]]
 ) -> Node:
     """`uri`, used at `before` when it had `identity`, on what it was made of. Adds to `told`, which ends a circle."""
-    making = makings.making(uri, before=before, identity=identity)
+    making = index.provenance(uri, before=before, identity=identity)
     key = (uri, making.run_id if making else "")
     if key in told:
         return Node(name=uri, again=True)
@@ -50,21 +52,21 @@ def origin(
     if making is None:
         return Node(name=uri)
     nodes = (
-        origin(source, makings, before=making.when, identity=making.identities.get(name, ""), told=told)
+        origin(source, index, before=making.when, identity=making.identities.get(name, ""), told=told)
         for name, source in making.of.items()
     )
     return Node(name=uri, making=making, nodes=tuple(nodes))
 
 
 def yields(
-    name: str, making: Making | None, makings: Makings, *, above: tuple[str, ...], told: set[tuple[str, str]]
+    name: str, making: Provenance | None, index: ProvenanceIndex, *, above: tuple[str, ...], told: set[tuple[str, str]]
 ) -> Node:
     """`name` under what it was made of, over what was made of it: each once, a model's predictions under the model."""
     nodes = []
-    for product, made in makings.products(name, making):
+    for product, made in index.products(name, making):
         if (product, made.run_id) not in told:
             told.add((product, made.run_id))
-            nodes.append(yields(product, made, makings, above=(*above, name), told=told))
+            nodes.append(yields(product, made, index, above=(*above, name), told=told))
     also = tuple(each for each in (making.of.values() if making and above else ()) if each not in above)
     return Node(name=name, making=making, also=also, nodes=tuple(nodes))
 
@@ -95,7 +97,7 @@ def _page(origins: Sequence[Node], products: Sequence[Node]) -> Iterator[str]:
             yield "    nothing"
 
 
-def _told(making: Making) -> str:
+def _told(making: Provenance) -> str:
     run = making.run_id and f"run {making.run_id[:8]}"
     code = making.git_commit and f"commit {making.git_commit[:7]}"
     when = f"{making.when:%Y-%m-%d %H:%M} UTC"
@@ -105,13 +107,13 @@ def _told(making: Making) -> str:
 
 
 def _predictions(given: LineageParameters) -> str:
-    return f"{lake.root(given.lake)}/{config.load(given.config, home=lake.home()).name}_predictions"
+    return f"{location.root(given.lake)}/{config.load(given.config, home=location.home()).name}_predictions"
 
 
 def _root(given: str) -> list[str]:
     """The lake, if there is one: with a tracking server it need not be said to look a model up."""
     try:
-        return [lake.root(given)]
+        return [location.root(given)]
     except LakeUndefined:
         if given:
             raise
@@ -119,16 +121,16 @@ def _root(given: str) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step.start("lineage", LineageParameters, argv) as (parameters, run):
-        uris = meant(parameters.uri or _predictions(parameters))
+    with step_run.start("lineage", LineageParameters, argv) as (parameters, run):
+        uris = resolve_uris(parameters.uri or _predictions(parameters))
         run.reads(uri=", ".join(uris))
 
-        makings = Makings(_root(parameters.lake))
-        origins = [origin(uri, makings, told=set()) for uri in uris]
+        index = ProvenanceIndex(_root(parameters.lake))
+        origins = [origin(uri, index, told=set()) for uri in uris]
         for each in origins:
             if each.making is None and is_pinned(each.name):
-                lake.open_table(lake.table_uri(each.name))  # says what is wrong with it
-        products = [yields(each.name, each.making, makings, above=(), told=set()) for each in origins]
+                snapshot.open_table(location.table_uri(each.name))  # says what is wrong with it
+        products = [yields(each.name, each.making, index, above=(), told=set()) for each in origins]
 
         text = "\n".join(_page(origins, products))
         mlflow.log_text(text + "\n", "lineage.txt")

@@ -12,9 +12,12 @@ from typing import Literal
 
 from mlflow.entities.model_registry import ModelVersion
 
-from steps.core import config, lake, model_files, registry, step
+from steps.core import config
 from steps.core.errors import PromotionRefused
+from steps.core.models import registry, version_files
 from steps.core.parameters import parameters
+from steps.core.tables import location
+from steps.core.workflow import step_run
 
 PREVIOUS = "previous"
 
@@ -60,13 +63,13 @@ def _accepted(version: ModelVersion, *, force: bool) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step.start("promote", PromoteParameters, argv) as (parameters, run):
-        name = parameters.name or config.load(parameters.config, home=lake.home()).model.name
+    with step_run.start("promote", PromoteParameters, argv) as (parameters, run):
+        name = parameters.name or config.load(parameters.config, home=location.home()).model.name
         how: Literal["previous", "promote"] = "previous" if parameters.version == PREVIOUS else "promote"
         with registry.deciding(name):
             version = choose(name, parameters.version, parameters.alias)
             verdict = _accepted(version, force=parameters.force)
-            model_files.fetch(version)  # an alias that names what cannot be loaded helps nobody, forced or not
+            version_files.fetch(version)  # an alias that names what cannot be loaded helps nobody, forced or not
             moved = registry.move_alias(version, parameters.alias, how=how)
         run.reads(version=registry.uri_of(version))
         run.ran_with(verdict=verdict, moved=moved)

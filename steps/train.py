@@ -26,11 +26,15 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Map, TensorSpec
 from mlflow.types.schema import Schema as MlflowSchema
 
-from steps.core import artifact, config, lake, loaded_code, pictures, registry, reuse, scorer, step
+from steps.core import config
 from steps.core.errors import TableUnfit
-from steps.core.lean_xgboost import xgboost
+from steps.core.models import loading, plots, registry, scorer
+from steps.core.models.lean_xgboost import xgboost
+from steps.core.models.split import Parts, SplitSettings, labelled, more_rows, settings_of, split
 from steps.core.parameters import Hyperparameters, parameters
-from steps.core.split import Parts, SplitSettings, labelled, more_rows, settings_of, split
+from steps.core.process import loaded_code
+from steps.core.tables import location, snapshot
+from steps.core.workflow import reuse, step_run
 
 METRIC = "mlogloss"  # XGBoost's multi-class log loss, nats per row
 REQUIREMENTS = ("mlflow", "xgboost", "pandas", "numpy")  # of the model where it is loaded
@@ -161,11 +165,9 @@ def _log_history(fit: Fit, run_id: str) -> None:
     ]
     MlflowClient().log_batch(run_id, metrics=metrics)
     mlflow.log_metric("best_round", fit.best_round)
-    mlflow.log_figure(
-        pictures.learning_curve(fit.history, best_round=fit.best_round, metric=METRIC), "learning_curve.png"
-    )
+    mlflow.log_figure(plots.learning_curve(fit.history, best_round=fit.best_round, metric=METRIC), "learning_curve.png")
     gain = {name: float(value) for name, value in fit.booster.get_score(importance_type="total_gain").items()}  # type: ignore[arg-type]
-    mlflow.log_figure(pictures.feature_importance(gain), "feature_importance.png")
+    mlflow.log_figure(plots.feature_importance(gain), "feature_importance.png")
 
 
 def _register(
@@ -191,23 +193,25 @@ def _register(
                     registered_model_name=name,
                 )
         finally:
-            artifact.let_go_of_model()
+            loading.release_loaded_model()
     return registry.resolve(f"models:/{name}/{logged.registered_model_version}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step.start("train", TrainParameters, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=lake.home())
+    with step_run.start("train", TrainParameters, argv) as (parameters, run):
+        settings = config.load(parameters.config, home=location.home())
         settings = settings.with_hyperparameters(**parameters.hyperparameters())
         model = settings.model
-        table = lake.pin(lake.table_uri(parameters.table or f"{lake.root(parameters.lake)}/{settings.name}"))
+        table = snapshot.pin(
+            location.table_uri(parameters.table or f"{location.root(parameters.lake)}/{settings.name}")
+        )
         run.reads(table=table)
         run.ran_with(table__uri=table, **{f"model__{key}": value for key, value in model.model_dump().items()})
         inputs = reuse.inputs("train", settings, table=str(table))
         run.depends_on(inputs, workflow=settings.name)
         run.logs_table(table, context="train")
 
-        rows = lake.read(table, columns=settings.training_columns).to_pandas()
+        rows = snapshot.read(table, columns=settings.training_columns).to_pandas()
         with_label = labelled(rows, settings)
         split_settings = settings_of(settings)
         parts = split(with_label, split_settings)

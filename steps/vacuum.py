@@ -21,13 +21,17 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from pydantic import Field
 from pyspark.sql import SparkSession
 
-from steps.core import config, lake, retention, spark, step, storage
+from steps.core import config
 from steps.core.parameters import parameters
-from steps.core.retention import Plan
+from steps.core.spark.session import spark_session
+from steps.core.storage import filesystem
+from steps.core.tables import location, snapshot
+from steps.core.workflow import retention, step_run
+from steps.core.workflow.retention import Plan
 
 # Delta's own check goes by age alone; who needs a version has been asked already. Its record of a vacuum would be two
 # new versions of the table.
-KNOWINGLY = {
+VACUUM_SETTINGS = {
     "spark.databricks.delta.retentionDurationCheck.enabled": "false",
     "spark.databricks.delta.vacuum.logging.enabled": "false",
 }
@@ -43,13 +47,13 @@ class VacuumParameters:
 
 def plans(lake_uri: str, name: str, *, limit: datetime) -> list[Plan]:
     """What can go of the predictions of `name` and of its table. TableNotFound when there is no such table."""
-    table, predictions = lake.TableUri(f"{lake_uri}/{name}"), lake.TableUri(f"{lake_uri}/{name}_predictions")
-    lake.open_table(table)
+    table, predictions = location.TableUri(f"{lake_uri}/{name}"), location.TableUri(f"{lake_uri}/{name}_predictions")
+    snapshot.open_table(table)
     needed = retention.references(limit)
     made = []
-    if lake.exists(predictions):
+    if snapshot.exists(predictions):
         made = [retention.plan(predictions, limit=limit, needed=needed)]
-    for path in storage.tables(lake_uri):  # whatever stays and was made of the table protects what it was made of
+    for path in filesystem.tables(lake_uri):  # whatever stays and was made of the table protects what it was made of
         lost = made[0].lost if path == predictions.path else ()
         needed = {**retention.sources(path, without=lost), **needed}
     return [retention.plan(table, limit=limit, needed=needed), *made]
@@ -57,8 +61,8 @@ def plans(lake_uri: str, name: str, *, limit: datetime) -> list[Plan]:
 
 def remove(plans: Sequence[Plan], models: Sequence[LoggedModel]) -> None:
     if any(plan.files for plan in plans):
-        with spark.session(*(plan.table.path for plan in plans), data_bytes=0) as session:
-            for name, value in KNOWINGLY.items():
+        with spark_session(*(plan.table.path for plan in plans), data_bytes=0) as session:
+            for name, value in VACUUM_SETTINGS.items():
                 session.conf.set(name, value)
             for plan in filter(lambda plan: plan.files, plans):
                 delete_files(plan, session)
@@ -68,8 +72,8 @@ def remove(plans: Sequence[Plan], models: Sequence[LoggedModel]) -> None:
 
 def delete_files(plan: Plan, session: SparkSession) -> None:
     """By Delta's own VACUUM, which takes of these files what the newest version does not need."""
-    path = storage.for_spark(plan.table.path)
-    root = path if storage.is_remote(plan.table.path) else f"file:{path}"
+    path = filesystem.for_spark(plan.table.path)
+    root = path if filesystem.is_remote(plan.table.path) else f"file:{path}"
     inventory = {
         "path": [f"{root}/{quote(name)}" for name in plan.files],
         "length": list(plan.files.values()),
@@ -80,10 +84,10 @@ def delete_files(plan: Plan, session: SparkSession) -> None:
     quoted = path.replace("`", "``")
     # Of any other number of hours Delta 4.4 takes the table's own retention in its place.
     session.sql(f"VACUUM delta.`{quoted}` USING INVENTORY (SELECT * FROM unneeded) RETAIN 0 HOURS").collect()
-    if left := plan.files.keys() - storage.missing(plan.table.path, plan.files):
+    if left := plan.files.keys() - filesystem.missing(plan.table.path, plan.files):
         raise RuntimeError(f"Delta's VACUUM left {', '.join(sorted(left))} of {plan.table.path}")
     for folder in {os.path.dirname(name) for name in plan.files} - {""}:
-        storage.remove_if_empty(f"{plan.table.path}/{folder}")
+        filesystem.remove_if_empty(f"{plan.table.path}/{folder}")
 
 
 def delete_model(model: LoggedModel) -> None:
@@ -129,10 +133,10 @@ def _amount(plan: Plan, files: Sequence[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step.start("vacuum", VacuumParameters, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=lake.home())
+    with step_run.start("vacuum", VacuumParameters, argv) as (parameters, run):
+        settings = config.load(parameters.config, home=location.home())
         limit = datetime.now(UTC) - timedelta(days=parameters.keep_days)
-        found = plans(lake.root(parameters.lake), settings.name, limit=limit)
+        found = plans(location.root(parameters.lake), settings.name, limit=limit)
         models = retention.unregistered_models(run.experiment_id, limit=limit)
         run.ran_with(limit=limit.isoformat(timespec="seconds"))
 

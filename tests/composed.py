@@ -19,7 +19,7 @@ from place import Ended, Place
 from services import Postgres, Service, free_port
 
 from steps.core.config import PROJECT
-from steps.core.jars import for_object_stores
+from steps.core.spark.jars import for_object_stores
 
 COMPOSE = PROJECT / "compose"
 

@@ -10,7 +10,7 @@ import pytest
 from place import PROJECT, Finished, Place
 from services import Stack
 
-from steps.core import spark
+from steps.core.spark import server
 
 gc.enable()  # importing steps turns it off
 OF_A_CLUSTER = """<configuration>
@@ -70,10 +70,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def _serving(*paths: str, **settings: str) -> Iterator[dict[str, str]]:
     kept = dict(os.environ)
     os.environ.update(settings)
-    for name in (spark.MEETING_PLACE, spark.TOKEN, "SPARK_REMOTE"):
+    for name in (server.SERVER_FOLDER, server.TOKEN, "SPARK_REMOTE"):
         os.environ.pop(name, None)
-    with spark.serve(*paths, data_bytes=0):
-        environment = {name: os.environ[name] for name in (spark.MEETING_PLACE, spark.TOKEN)}
+    with server.serve(*paths, data_bytes=0):
+        environment = {name: os.environ[name] for name in (server.SERVER_FOLDER, server.TOKEN)}
         for name in environment:
             del os.environ[name]
         yield environment

@@ -14,7 +14,8 @@ import xgboost
 from hypothesis import settings
 
 from steps import train
-from steps.core import artifact, config, scorer, split
+from steps.core import config
+from steps.core.models import loading, scorer, split
 
 xgboost.set_config(nthread=1)  # threads that wait for a core that others use take a hundred times as long
 QUICK = settings(deadline=None, max_examples=60)  # the machine may be shared: no time limit for one example
@@ -76,9 +77,9 @@ def flowers_model() -> scorer.Scorer:
     return fit(flowers_config(), flower_parts())
 
 
-def loaded(model: scorer.Scorer, uri: str = "models:/flowers_model/1") -> artifact.LoadedModel:
+def loaded(model: scorer.Scorer, uri: str = "models:/flowers_model/1") -> loading.LoadedModel:
     """`model` as if it came from the registry."""
-    return artifact.LoadedModel(uri=uri, scorer=model)
+    return loading.LoadedModel(uri=uri, scorer=model)
 
 
 @contextlib.contextmanager

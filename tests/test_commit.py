@@ -15,16 +15,16 @@ from place import PROJECT, Place, rows_of
 from services import HeldPuts, ObjectStore
 from small import sqlite, tracked
 
-from steps.core import commit, lake
 from steps.core.errors import TableNotWritten, TableUnfit, TableUnreadable
+from steps.core.tables import commit, location, snapshot
 
 COMMITS = 20  # of each of two writers, and of the late one
 WRITER = """
 import sys
 import pyarrow as pa
-from steps.core import commit, lake
+from steps.core.tables import commit, location, snapshot
 who, path = sys.argv[1:]
-table = lake.table_uri(path)
+table = location.table_uri(path)
 for line in sys.stdin:
     name = f"{who}-{line.strip()}"
     rows = pa.table({"who": [name]})
@@ -48,48 +48,48 @@ def numbers(*values: int) -> pa.Table:
     return pa.table({"number": list(values)})
 
 
-def once(table: lake.TableUri, rows: pa.Table, *, run_id: str, **made_of: str) -> commit.Committed:
+def once(table: location.TableUri, rows: pa.Table, *, run_id: str, **made_of: str) -> commit.Committed:
     return commit.once(table, made_of=made_of or {"made": run_id}, made_by={"run_id": run_id}, write=save(rows))
 
 
-def parquet_files(table: lake.TableUri) -> list[str]:
+def parquet_files(table: location.TableUri) -> list[str]:
     return sorted(path.relative_to(table.path).as_posix() for path in Path(table.path).rglob("*.parquet"))
 
 
 class TestATableInAFolder:
     @pytest.fixture
-    def table(self, tmp_path: Path) -> lake.TableUri:
-        return lake.TableUri(f"{tmp_path}/my lake é/numbers")
+    def table(self, tmp_path: Path) -> location.TableUri:
+        return location.TableUri(f"{tmp_path}/my lake é/numbers")
 
-    def test_rows_become_the_newest_version_in_place_of_the_rows_before(self, table: lake.TableUri) -> None:
+    def test_rows_become_the_newest_version_in_place_of_the_rows_before(self, table: location.TableUri) -> None:
         assert str(once(table, numbers(1, 2), run_id="a").table) == f"{table.path}@v0"
         other = pa.table({"number": [1.5], "text": ["é"]})
         assert str(once(table, other, run_id="b").table) == f"{table.path}@v1"
         assert rows_of(table.path).to_pylist() == other.to_pylist()
         assert rows_of(table.path, 0).to_pylist() == numbers(1, 2).to_pylist()
 
-    def test_what_the_newest_version_is_made_of_is_not_written_again(self, table: lake.TableUri) -> None:
+    def test_what_the_newest_version_is_made_of_is_not_written_again(self, table: location.TableUri) -> None:
         once(table, numbers(1), run_id="a", source="x")
         again = once(table, numbers(1), run_id="b", source="x")
         assert (str(again.table), again.written) == (f"{table.path}@v0", False)
         assert len(parquet_files(table)) == 1
 
-    def test_one_that_lost_a_file_is_written_again(self, table: lake.TableUri) -> None:
+    def test_one_that_lost_a_file_is_written_again(self, table: location.TableUri) -> None:
         once(table, numbers(1), run_id="a", source="x")
         Path(table.path, parquet_files(table)[0]).unlink()
         assert once(table, numbers(1), run_id="b", source="x").written
         assert rows_of(table.path).to_pylist() == numbers(1).to_pylist()
 
-    def test_a_version_tells_how_many_rows_it_has_and_between_what(self, table: lake.TableUri) -> None:
+    def test_a_version_tells_how_many_rows_it_has_and_between_what(self, table: location.TableUri) -> None:
         once(table, numbers(3, 7, 5), run_id="a")
         (file,) = pa.table(DeltaTable(table.path).get_add_actions(flatten=True)).to_pylist()
         assert (file["num_records"], file["min.number"], file["max.number"]) == (3, 3, 7)
 
-    def test_no_row_at_all_is_a_version_too(self, table: lake.TableUri) -> None:
+    def test_no_row_at_all_is_a_version_too(self, table: location.TableUri) -> None:
         once(table, numbers(1).slice(1), run_id="a")
-        assert (rows_of(table.path).num_rows, lake.count(lake.TableUri(table.path, 0))) == (0, 0)
+        assert (rows_of(table.path).num_rows, snapshot.count(location.TableUri(table.path, 0))) == (0, 0)
 
-    def test_nothing_is_left_of_a_write_that_failed(self, table: lake.TableUri) -> None:
+    def test_nothing_is_left_of_a_write_that_failed(self, table: location.TableUri) -> None:
         once(table, numbers(1), run_id="a")
 
         def write(folder: str) -> None:
@@ -101,14 +101,14 @@ class TestATableInAFolder:
         assert DeltaTable(table.path).version() == 0
         assert len(parquet_files(table)) == 1
 
-    def test_a_type_that_not_every_reader_takes_is_refused_before_the_commit(self, table: lake.TableUri) -> None:
+    def test_a_type_that_not_every_reader_takes_is_refused_before_the_commit(self, table: location.TableUri) -> None:
         local = pa.table({"number": [1], "at": pa.array([[0]], pa.list_(pa.timestamp("us")))})
         with pytest.raises(TableUnfit, match="column 'at' would be of type timestamp_ntz"):
             once(table, local, run_id="a")
-        assert not lake.exists(table)
+        assert not snapshot.exists(table)
         assert parquet_files(table) == []
 
-    def test_files_are_as_private_as_their_writers_others(self, table: lake.TableUri) -> None:
+    def test_files_are_as_private_as_their_writers_others(self, table: location.TableUri) -> None:
         before = os.umask(0o077)
         try:
             once(table, numbers(1), run_id="a")
@@ -118,7 +118,7 @@ class TestATableInAFolder:
         assert open_to_others == []
 
     def test_a_log_that_takes_no_entry_is_told_and_the_files_stay_as_the_commit_may_come_yet(
-        self, table: lake.TableUri
+        self, table: location.TableUri
     ) -> None:
         once(table, numbers(1), run_id="a")
         Path(table.path, "_delta_log", f"{1:020}.json").mkdir()  # in the way of the next entry
@@ -127,32 +127,32 @@ class TestATableInAFolder:
         assert rows_of(table.path).to_pylist() == numbers(1).to_pylist()
         assert len(parquet_files(table)) == 2
 
-    def test_versions_put_back_from_a_backup_are_not_those_that_come_after(self, table: lake.TableUri) -> None:
+    def test_versions_put_back_from_a_backup_are_not_those_that_come_after(self, table: location.TableUri) -> None:
         once(table, numbers(1), run_id="a")
         backup = {path: path.read_bytes() for path in Path(table.path).rglob("*") if path.is_file()}
         once(table, numbers(2), run_id="b")
-        lost = lake.identity(lake.TableUri(table.path, 1))
+        lost = snapshot.identity(location.TableUri(table.path, 1))
         for path in Path(table.path).rglob("*"):
             if path.is_file() and path not in backup:
                 path.unlink()
         once(table, numbers(3), run_id="c")
-        assert lake.identity(lake.TableUri(table.path, 1)) != lost
+        assert snapshot.identity(location.TableUri(table.path, 1)) != lost
         assert DeltaTable(table.path, version=1).metadata().id == DeltaTable(table.path, version=0).metadata().id
 
-    def test_a_version_has_one_identity_wherever_the_table_lies(self, table: lake.TableUri, tmp_path: Path) -> None:
+    def test_a_version_has_one_identity_wherever_the_table_lies(self, table: location.TableUri, tmp_path: Path) -> None:
         once(table, numbers(1), run_id="a")
-        before = lake.identity(lake.TableUri(table.path, 0))
+        before = snapshot.identity(location.TableUri(table.path, 0))
         moved = tmp_path / "moved"
         Path(table.path).rename(moved)
-        assert lake.identity(lake.TableUri(str(moved), 0)) == before
+        assert snapshot.identity(location.TableUri(str(moved), 0)) == before
 
 
 class TestATableWithACollationInItsLog:
     """Spark writes `string collate UTF8_BINARY` from Arrow schemas; delta-rs knows no such type."""
 
     @pytest.fixture
-    def table(self, tmp_path: Path) -> lake.TableUri:
-        table = lake.TableUri(f"{tmp_path}/texts")
+    def table(self, tmp_path: Path) -> location.TableUri:
+        table = location.TableUri(f"{tmp_path}/texts")
         once(table, pa.table({"text": ["a", None]}), run_id="a")
         entry = Path(table.path, "_delta_log", f"{0:020}.json")
         text = entry.read_text().replace('\\"type\\":\\"string\\"', '\\"type\\":\\"string collate UTF8_BINARY\\"')
@@ -160,17 +160,17 @@ class TestATableWithACollationInItsLog:
         entry.write_text(text)
         return table
 
-    def test_is_told_with_the_way_out(self, table: lake.TableUri) -> None:
+    def test_is_told_with_the_way_out(self, table: location.TableUri) -> None:
         with pytest.raises(TableUnreadable, match="run `mlflow run . -e infer`, which writes plain types"):
-            lake.open_table(table)
+            snapshot.open_table(table)
 
-    def test_is_mended_by_the_next_commit_and_keeps_its_rows(self, table: lake.TableUri) -> None:
+    def test_is_mended_by_the_next_commit_and_keeps_its_rows(self, table: location.TableUri) -> None:
         done = once(table, pa.table({"text": ["b"]}), run_id="b")
         assert (str(done.table), done.written) == (f"{table.path}@v2", True)
         assert rows_of(table.path, 1).to_pylist() == [{"text": "a"}, {"text": None}]
         assert rows_of(table.path).to_pylist() == [{"text": "b"}]
 
-    def test_that_is_broken_otherwise_is_left_as_it_is(self, table: lake.TableUri) -> None:
+    def test_that_is_broken_otherwise_is_left_as_it_is(self, table: location.TableUri) -> None:
         entry = Path(table.path, "_delta_log", f"{0:020}.json")
         entry.write_text(entry.read_text().replace("collate UTF8_BINARY", "of pearls"))
         with pytest.raises(TableUnreadable, match="texts cannot be read"):

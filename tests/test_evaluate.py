@@ -9,10 +9,10 @@ import pytest
 import sklearn.metrics
 from small import fit, flower_parts, flowers, flowers_config, flowers_model, loaded
 
-from steps.core import split
 from steps.core.config import Metric
-from steps.core.split import Parts
-from steps.evaluate import Evaluation, contend, evaluate
+from steps.core.models import split
+from steps.core.models.split import Parts
+from steps.evaluate import Evaluation, evaluate, score_candidate
 
 GOOD = flowers_config(gate={"metric": "f1_macro", "at_least": 0.7, "over_baseline": 0.05, "below_champion": 0.01})
 
@@ -23,7 +23,7 @@ def other(part: Parts, **changes: pd.DataFrame) -> Parts:
 
 def test_the_scores_of_a_model_are_those_of_its_predictions() -> None:
     test = flower_parts().test
-    candidate, probabilities = contend(loaded(flowers_model()), test, target="species")
+    candidate, probabilities = score_candidate(loaded(flowers_model()), test, target="species")
     predicted = flowers_model().predict(None, test)["prediction"]
     assert probabilities is not None
     assert candidate.scores["accuracy"] == pytest.approx((predicted == test["species"]).mean())
@@ -185,7 +185,7 @@ def test_a_lost_champion_is_among_the_reasons_and_does_not_change_the_verdict() 
 
 
 def test_a_model_with_the_same_split_was_trained_on_no_row_of_the_test_part() -> None:
-    assert contend(loaded(flowers_model()), flower_parts().test, target="species")[0].trained_on == 0
+    assert score_candidate(loaded(flowers_model()), flower_parts().test, target="species")[0].trained_on == 0
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_rows_that_a_champion_with_another_split_was_trained_on_are_counted_and_
     seen = {tuple(row) for part in (theirs.train, theirs.validation) for row in part.astype(str).to_numpy()}
     overlap = sum(tuple(row) in seen for row in ours.astype(str).to_numpy())
     assert overlap > 0
-    assert contend(champion, ours, target="species")[0].trained_on == overlap
+    assert score_candidate(champion, ours, target="species")[0].trained_on == overlap
     challenger = loaded(flowers_model(), "models:/flowers_model/2")
     made = evaluate(flower_parts(), challenger, settings=GOOD, champion=champion)
     assert made.verdict.outcome == "undecided"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from small import QUICK
 
 from steps.core.config import Gate, Metric
-from steps.core.gate import Candidate, Verdict, judge
-from steps.core.metrics import SAME, SMALLER_IS_BETTER
+from steps.core.models.gate import Candidate, Verdict, judge
+from steps.core.models.metrics import SAME, SMALLER_IS_BETTER
 
 METRICS = st.sampled_from(get_args(Metric))
 SCORES = st.floats(0, 1)

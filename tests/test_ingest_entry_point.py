@@ -140,7 +140,7 @@ def test_what_is_written_is_what_was_checked_also_when_the_source_is_replaced_me
     script = f"""
 from pathlib import Path
 from steps import ingest
-from steps.core import contract
+from steps.core.sources import contract
 inspect = contract.inspect
 def and_then_it_is_replaced(*given):
     found = inspect(*given)

@@ -18,7 +18,8 @@ from place import BIN, PROJECT, Finished, Place, rows_of, until
 from sklearn.datasets import load_iris
 from small import tracked
 
-from steps.core import machine, registry
+from steps.core.models import registry
+from steps.core.process import scratch
 
 pytestmark = pytest.mark.spark
 
@@ -94,7 +95,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     for name in ("stand", "tmp"):
         (base / name).mkdir()
     place = Place(base / "stand", {"TMPDIR": str(base / "tmp"), "PYTHONPATH": str(PROJECT)})
-    assert place.run(BIN / "python", "-m", "steps.core.store").exit_code == 0
+    assert place.run(BIN / "python", "-m", "steps.core.tracking.store").exit_code == 0
     return place
 
 
@@ -182,7 +183,7 @@ def went_on(place: Place) -> Place:
                 running.send(name, target)
                 if not until(running.is_gone, seconds=10):  # Python may lose a SIGINT, as any in a weakref's callback
                     name, target = "SIGKILL", "command"
-    for owned in (place.folder.parent / "tmp").glob(f"workflow-*/{machine.OWNED}"):
+    for owned in (place.folder.parent / "tmp").glob(f"workflow-*/{scratch.OWNED}"):
         os.utime(owned, (0, 0))  # the next start leaves young ones alone
     with started(place) as running:
         assert until(running.is_gone, seconds=180)

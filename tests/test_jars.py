@@ -6,7 +6,7 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from steps.core import jars
+from steps.core.spark import jars
 
 
 @pytest.fixture

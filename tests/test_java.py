@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from steps.core import java
 from steps.core.config import PROJECT
 from steps.core.errors import JavaUnusable
+from steps.core.spark import java
 
 JAVA_17 = 'openjdk version "17.0.13" 2024-10-15'
 
@@ -122,7 +122,7 @@ def test_what_java_says_of_its_options_is_not_its_version(tmp_path: Path, monkey
 def test_setup_asks_before_anything_is_installed(tmp_path: Path) -> None:
     """As the Makefile does: with no package but Python's own, and the message as its only output."""
     asked = subprocess.run(
-        [sys.executable, "-S", "-m", "steps.core.java"],
+        [sys.executable, "-S", "-m", "steps.core.spark.java"],
         cwd=PROJECT,
         env={**os.environ, "JAVA_HOME": str(tmp_path)},
         capture_output=True,

@@ -7,11 +7,11 @@ import sys
 import pytest
 from place import PROJECT
 
-from steps.core import lifetime
+from steps.core.process import processes
 
 
 def answer(script: str, **extra: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if name != lifetime.STARTED_BY_MLFLOW}
+    clean = {name: value for name, value in os.environ.items() if name != processes.STARTED_BY_MLFLOW}
     ended = subprocess.run(
         [sys.executable, "-c", script],
         env={**clean, "PYTHONPATH": str(PROJECT), **extra},

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from place import BIN, Place, rows_of
 from small import sqlite, tracked
 
-from steps.core.makings import Makings
+from steps.core.workflow.provenance import ProvenanceIndex
 from steps.lineage import lines, origin, yields
 
 MODEL = "models:/iris_xgboost_classifier"
@@ -188,7 +188,7 @@ def lake_folder(tmp_path: Path, empty: Path) -> Iterator[Path]:
 
 
 def ran(step: str, *, reads: dict[str, str], wrote: dict[str, str], ended: int | None = None) -> str:
-    """A run of a step that finished at `ended`, in ms, or now, as steps/core/step.py leaves it."""
+    """A run of a step that finished at `ended`, in ms, or now, as steps/core/workflow/step_run.py leaves it."""
     tags = {f"input.{name}": uri for name, uri in reads.items()}
     tags |= {f"output.{name}": uri for name, uri in wrote.items()}
     client = MlflowClient()
@@ -214,12 +214,12 @@ def registered(name: str, *, table: str, run_id: str) -> str:
 
 
 def backward(uri: str) -> list[str]:
-    return told(lines(origin(uri, Makings([]), told=set())))
+    return told(lines(origin(uri, ProvenanceIndex([]), told=set())))
 
 
 def forward(uri: str) -> list[str]:
-    makings = Makings([])
-    return told(lines(yields(uri, makings.making(uri), makings, above=(), told=set())))
+    index = ProvenanceIndex([])
+    return told(lines(yields(uri, index.provenance(uri), index, above=(), told=set())))
 
 
 def told(found: Iterator[str]) -> list[str]:

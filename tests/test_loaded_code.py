@@ -13,7 +13,12 @@ import pytest
 from place import PROJECT
 
 STEPS = ["ingest", "train", "evaluate", "infer"]
-ALWAYS = ["steps/__init__.py", "steps/core/__init__.py", "steps/core/loaded_code.py"]
+ALWAYS = [
+    "steps/__init__.py",
+    "steps/core/__init__.py",
+    "steps/core/process/__init__.py",
+    "steps/core/process/loaded_code.py",
+]
 
 
 def sha256(text: str | bytes) -> str:
@@ -36,7 +41,7 @@ class Project:
 
     def run(self, program: str, *arguments: str, **environment: str) -> dict[str, str]:
         """The digests that a process has at the end of a program, but for the files that are always there."""
-        text = textwrap.dedent(program) + "\nimport json\nfrom steps.core import loaded_code"
+        text = textwrap.dedent(program) + "\nimport json\nfrom steps.core.process import loaded_code"
         text += "\nprint(json.dumps(loaded_code.digests()))\n"
         command = [sys.executable, *(arguments or ("-c", text))]
         its = {**os.environ, "PYTHONPATH": str(self.folder), **environment}
@@ -60,7 +65,7 @@ def project(tmp_path: Path) -> Project:
 def test_it_is_every_project_file_that_a_step_imports_and_no_other(step: str) -> None:
     program = f"""
 import json, sys, steps.{step}
-from steps.core import loaded_code
+from steps.core.process import loaded_code
 files = [module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "steps"]
 print(json.dumps([loaded_code.digests(), files]))
 """
@@ -70,7 +75,7 @@ print(json.dumps([loaded_code.digests(), files]))
 
 
 def test_the_module_that_is_run_counts_too(project: Project) -> None:
-    program = "import json\nfrom steps.core import loaded_code\nprint(json.dumps(loaded_code.digests()))\n"
+    program = "import json\nfrom steps.core.process import loaded_code\nprint(json.dumps(loaded_code.digests()))\n"
     project.write("steps/act.py", program)
     assert project.run("", "-m", "steps.act") == {"steps/act.py": sha256(program)}
 
@@ -159,7 +164,7 @@ def test_what_was_looked_for_and_not_there_is_absent(project: Project) -> None:
 
 def test_a_file_is_compared_with_what_would_be_loaded_under_its_name_now(project: Project) -> None:
     file = project.write("steps/core/rate.py", "RATE = 1\n")
-    program = 'from steps.core import loaded_code\nprint(loaded_code.digest("steps/core/rate.py"))'
+    program = 'from steps.core.process import loaded_code\nprint(loaded_code.digest("steps/core/rate.py"))'
     project.run(program)
     assert project.printed == [sha256("RATE = 1\n")]
     project.write("steps/core/rate/__init__.py", "RATE = 2\n")

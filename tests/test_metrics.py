@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import QUICK
 
-from steps.core import metrics
 from steps.core.config import Metric
+from steps.core.models import metrics
 
 Label = str | int | bool
 KINDS: list[tuple[Label, ...]] = [("a", "b", "c"), (3, 7, 10), (False, True), ("yes", "no"), (0, 1)]

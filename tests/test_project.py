@@ -32,7 +32,7 @@ PARAMETERS: dict[str, type] = {
 }
 DRIVERS = ("main", "status")  # entry points of main.py
 STEPS = sorted(path for path in (PROJECT / "steps").glob("*.py") if path.name != "__init__.py")
-CORE = sorted((PROJECT / "steps" / "core").glob("*.py"))
+CORE = sorted((PROJECT / "steps" / "core").rglob("*.py"))
 NASTY = 'it\'s "a b" = $HOME `ls` \\ é\n--seed=1'
 each_entry_point = pytest.mark.parametrize("name", PARAMETERS)
 

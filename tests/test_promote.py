@@ -7,8 +7,8 @@ import pytest
 from mlflow import MlflowClient
 from small import sqlite, tracked
 
-from steps.core import registry
 from steps.core.errors import ModelNotFound, PromotionRefused
+from steps.core.models import registry
 from steps.promote import choose
 
 

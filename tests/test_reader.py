@@ -14,9 +14,10 @@ from place import CASES
 from pyspark.sql import DataFrame, SparkSession
 from small import sqlite, tracked
 
-from steps.core import config, contract, headers, reader, source
-from steps.core import spark as one_spark
+from steps.core import config
 from steps.core.errors import SourceUnreadable
+from steps.core.sources import contract, headers, reader, source
+from steps.core.spark.session import spark_session
 
 pytestmark = pytest.mark.spark
 
@@ -26,7 +27,7 @@ def session(served: dict[str, str]) -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in served.items():
             patch.setenv(name, value)
-        with one_spark.session(data_bytes=0) as made:
+        with spark_session(data_bytes=0) as made:
             yield made
 
 

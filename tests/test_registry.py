@@ -16,9 +16,10 @@ from place import PROJECT
 from small import QUICK, sqlite, tracked
 
 from steps import promote
-from steps.core import config, parameters, registry
+from steps.core import config, parameters
 from steps.core.errors import ModelNotFound, ParametersInvalid
-from steps.core.registry import Move
+from steps.core.models import registry
+from steps.core.models.registry import Move
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -196,7 +197,7 @@ class TestMoves:
 MOVER = """
 import sys
 import mlflow
-from steps.core import registry
+from steps.core.models import registry
 uri, name, versions = sys.argv[1], sys.argv[2], sys.argv[3:]
 mlflow.set_tracking_uri(uri)
 print("ready", flush=True)

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from steps.core import pictures, report
-from steps.core.gate import Verdict
+from steps.core.models import plots, report
+from steps.core.models.gate import Verdict
 
 VOID = {"meta", "img", "br"}
 NASTY = '<b>"O\'Neil" & co</b>'
@@ -50,7 +50,7 @@ def page(**changes: object) -> str:
         "facts": {"table": "/lake/iris@v3"},
         "scores": {"models:/iris/3": {"f1_macro": 0.7, "roc_auc": 0.91234}, "baseline": {"f1_macro": 0.25}},
         "per_class": {"setosa": {"precision": 0.5, "recall": 0.75, "f1": 0.6, "rows": 12.0}},
-        "images": {"confusion_matrix": pictures.png(pictures.confusion_matrix(counts, ["a", "b"]))},
+        "images": {"confusion_matrix": plots.png(plots.confusion_matrix(counts, ["a", "b"]))},
         **changes,
     }
     return report.render(**given)  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def test_text_of_the_users_own_is_shown_and_never_run(changes: dict[str, object]
 
 
 def test_the_caption_of_a_picture_is_escaped_in_its_attribute() -> None:
-    images = {NASTY: pictures.png(pictures.confusion_matrix(np.eye(2, dtype=int), ["a", "b"]))}
+    images = {NASTY: plots.png(plots.confusion_matrix(np.eye(2, dtype=int), ["a", "b"]))}
     assert ("alt", NASTY) in Page(page(images=images)).attributes
 
 

@@ -23,7 +23,9 @@ from place import COLUMNS, PROJECT, Ended, Place, rows_of, without_java
 from sklearn.datasets import load_iris
 from small import QUICK, sqlite, tracked
 
-from steps.core import config, differences, loaded_code, reuse
+from steps.core import config
+from steps.core.process import loaded_code
+from steps.core.workflow import differences, reuse
 
 STEPS = ["ingest", "train", "evaluate", "infer"]
 MODEL = "iris_xgboost_classifier"
@@ -187,7 +189,7 @@ class TestFind:
         return run_id
 
     def find(self, workflow: str, **inputs: str) -> reuse.Decision:
-        return reuse.find("train", inputs, workflow=workflow, experiment_id="0")
+        return reuse.find_reusable("train", inputs, workflow=workflow, experiment_id="0")
 
     def artifact(self, run_id: str, name: str) -> Path:
         return Path(mlflow.artifacts.download_artifacts(f"{mlflow.get_run(run_id).info.artifact_uri}/{name}"))
@@ -571,8 +573,8 @@ class TestIsNeverWrong:
     ) -> None:
         """A step that finds the files touched after it has read them, by a stamp that never says the same."""
         program = (
-            "import itertools, sys; from steps import ingest; from steps.core import source; n = itertools.count();"
-            "source.stamp = lambda given: str(next(n)); ingest.main(sys.argv[1:])"
+            "import itertools, sys; from steps import ingest; from steps.core.sources import source;"
+            "n = itertools.count(); source.change_token = lambda given: str(next(n)); ingest.main(sys.argv[1:])"
         )
         there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
         ended = there.run(sys.executable, "-c", program, f"--config={whole.path}", "--lake=touched")
@@ -584,8 +586,9 @@ class TestIsNeverWrong:
         self, whole: Workflow
     ) -> None:
         program = (
-            "import itertools, sys; from steps import ingest; from steps.core import source, spark;"
-            "n = itertools.count(); source.stamp = lambda given: str(next(n)); spark.SMALL_BYTES = 1;"
+            "import itertools, sys; from steps import ingest; from steps.core.sources import source;"
+            "from steps.core.spark import server;"
+            "n = itertools.count(); source.change_token = lambda given: str(next(n)); server.SMALL_BYTES = 1;"
             "ingest.main(sys.argv[1:])"
         )
         there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
@@ -596,10 +599,10 @@ class TestIsNeverWrong:
         assert list((whole.place.folder / "changed").rglob("*.parquet")) == []
 
     def test_code_that_is_edited_while_a_step_runs_counts_as_it_ran(self, whole: Workflow) -> None:
-        scorer = whole.project / "steps" / "core" / "scorer.py"
+        scorer = whole.project / "steps" / "core" / "models" / "scorer.py"
         before = scorer.read_text()
         program = (
-            "import sys; from pathlib import Path; from steps import train; from steps.core import scorer;"
+            "import sys; from pathlib import Path; from steps import train; from steps.core.models import scorer;"
             "file = Path(scorer.__file__); file.write_text(file.read_text().replace('argmax', 'argmin'));"
             "train.main(sys.argv[1:])"
         )
@@ -611,7 +614,7 @@ class TestIsNeverWrong:
         model_id = str(whole.place.client.get_model_version(MODEL, version).source).rpartition("/")[2]
         (logged,) = whole.place.folder.glob(f"mlruns/*/models/{model_id}/artifacts/scorer.py")
         assert ("argmin" in scorer.read_text(), logged.read_text()) == (True, before)
-        assert whole.ran(max_depth=7, dry_run="true")["train"] == "steps/core/scorer.py changed"
+        assert whole.ran(max_depth=7, dry_run="true")["train"] == "steps/core/models/scorer.py changed"
         scorer.write_text(before)
         assert whole.because(max_depth=7, dry_run="true")["train"] == f"reused, run {trained.info.run_id[:8]}"
 

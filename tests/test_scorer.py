@@ -15,8 +15,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
 from small import QUICK, flowers, flowers_model
 
-from steps.core import scorer
-from steps.core.scorer import Feature, Schema, design_matrix, unseen
+from steps.core.models import scorer
+from steps.core.models.scorer import Feature, Schema, design_matrix, unseen
 
 FEATURES = ["petal_length", "petals", "wild", "color"]
 TEXT = st.text(max_size=5)

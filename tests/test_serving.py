@@ -26,9 +26,9 @@ from services import Service, free_port
 from small import FLOWERS, QUICK, fit, flowers, flowers_config, sqlite, tracked
 
 from steps import train
-from steps.core import split
-from steps.core.predictions import add_predictions
-from steps.core.scorer import Scorer
+from steps.core.models import split
+from steps.core.models.predictions import add_predictions
+from steps.core.models.scorer import Scorer
 
 TYPES = {"petal_length": pa.float64(), "petals": pa.int64(), "wild": pa.bool_(), "color": pa.string()}
 FEATURES = list(TYPES)
@@ -98,9 +98,8 @@ class ScoringServer(Service):
 def logged(model: Scorer, folder: Path, *, target_type: str, example: pd.DataFrame) -> Path:
     """`model` as the step `train` registers it, downloaded to `folder`."""
     with tracked(sqlite(folder)):
-        mlflow.create_experiment("e", artifact_location=str(folder / "artifacts"))
-        mlflow.set_experiment("e")
-        with mlflow.start_run():
+        experiment_id = mlflow.create_experiment("e", artifact_location=str(folder / "artifacts"))
+        with mlflow.start_run(experiment_id=experiment_id):
             version = train._register(
                 bytes(model.booster.save_raw("ubj")),
                 model.schema,

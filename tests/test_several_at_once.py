@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from mlflow.entities import Run
 from place import PROJECT, Place, rows_of
 
-from steps.core import registry
+from steps.core.models import registry
 
 pytestmark = pytest.mark.spark
 
@@ -24,14 +24,14 @@ COMMITS = 20  # of each writer
 WRITER = f"""
 import sys
 import pyarrow as pa
-from steps.core import commit, lake
+from steps.core.tables import commit, location, snapshot
 who, path = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range({COMMITS}):
     made = f"{{who}}{{number}}"
     write = lambda folder: commit.save(pa.table({{"who": [who], "number": [number]}}), folder)
-    done = commit.once(lake.TableUri(path), made_of={{"made": made}}, made_by={{"run_id": made}}, write=write)
+    done = commit.once(location.TableUri(path), made_of={{"made": made}}, made_by={{"run_id": made}}, write=write)
     print(done.table, made, flush=True)
 """
 
@@ -128,7 +128,7 @@ def test_of_two_writers_of_one_table_each_gets_every_version_in(tmp_path: Path) 
 
 
 class TestDatabase:
-    MAKE = (sys.executable, "-m", "steps.core.store")
+    MAKE = (sys.executable, "-m", "steps.core.tracking.store")
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Place:

@@ -39,12 +39,12 @@ _fit_booster = fit_booster
 def fit_booster(*given, **named):
     return _fit_booster(*given, **{**named, "model": named["model"].model_copy(update={"rounds": 3})})
 """,
-    "steps/core/metrics.py": """
+    "steps/core/models/metrics.py": """
 _scores = scores
 def scores(*given, **named):
     return {name: value * 0.99 if name == "accuracy" else value for name, value in _scores(*given, **named).items()}
 """,
-    "steps/core/predictions.py": """
+    "steps/core/models/predictions.py": """
 _add_predictions = add_predictions
 def add_predictions(*given, **named):
     rows = _add_predictions(*given, **named)

@@ -9,8 +9,9 @@ import pytest
 from deltalake import write_deltalake
 from small import sqlite, tracked
 
-from steps.core import config, contract, reader, source
+from steps.core import config
 from steps.core.errors import SourceUnreadable
+from steps.core.sources import contract, reader, source
 
 
 @pytest.fixture(autouse=True)

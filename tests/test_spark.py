@@ -16,8 +16,10 @@ import pytest
 from place import PROJECT, Place, until
 from pyspark.sql.connect.proto import AnalyzePlanRequest, SparkConnectServiceStub
 
-from steps.core import spark, waiting
 from steps.core.errors import SettingInvalid, SparkUnavailable
+from steps.core.process import waiting
+from steps.core.spark import jvm, server, session
+from steps.core.spark.session import spark_session
 
 pytestmark = pytest.mark.spark
 
@@ -176,11 +178,11 @@ def test_the_jvm_ends_when_its_driver_does(tmp_path: Path, name: str) -> None:
 def test_workers_run_this_python_whatever_the_machine_says(tmp_path: Path) -> None:
     script = """
 import sys
-from steps.core import spark
+from steps.core.spark.session import spark_session
 def version(batches):
     for batch in batches:
         yield batch.assign(id=sys.version_info.minor)
-with spark.session(data_bytes=0) as session:
+with spark_session(data_bytes=0) as session:
     print(session.range(1).mapInPandas(version, "id long").collect()[0].id == sys.version_info.minor)
 """
     elsewhere = {"PYSPARK_PYTHON": "/nowhere/python", "PYSPARK_DRIVER_PYTHON": "/nowhere/python"}
@@ -190,12 +192,13 @@ with spark.session(data_bytes=0) as session:
 
 WAITS = """
 import time
-from steps.core import errors, spark
+from steps.core import errors
+from steps.core.spark.session import spark_session
 def wait(batches):
     time.sleep(300)
     yield from batches
 try:
-    with spark.session(data_bytes=0) as session:
+    with spark_session(data_bytes=0) as session:
         print("up", flush=True)
         {query}
 except errors.UserError as err:
@@ -281,14 +284,17 @@ def test_a_jvm_that_runs_out_of_memory_says_so_and_which_setting_helps(tmp_path:
 def test_the_end_of_a_jvm_is_told_with_what_helps(
     exit_code: int | None, killed_by_kernel: bool, log: str, reason: str, advice: str
 ) -> None:
-    told = spark.why_it_ended(log, exit_code=exit_code, killed_by_kernel=killed_by_kernel)
+    told = jvm.why_it_ended(log, exit_code=exit_code, killed_by_kernel=killed_by_kernel)
     assert reason in told[0]
     assert advice in told[1]
 
 
 def test_a_size_of_memory_that_is_none_is_refused_before_a_jvm_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARK_DRIVER_MEMORY", "much")
-    with pytest.raises(SettingInvalid, match="SPARK_DRIVER_MEMORY=much in the environment"), spark.serve(data_bytes=0):
+    with (
+        pytest.raises(SettingInvalid, match="SPARK_DRIVER_MEMORY=much in the environment"),
+        server.serve(data_bytes=0),
+    ):
         pass
 
 
@@ -326,7 +332,7 @@ class TestWhileAJvmStarts:
 @pytest.fixture
 def remote(held: Started, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Say how this process is to reach the server of `held` by SPARK_REMOTE."""
-    for name in (spark.MEETING_PLACE, spark.TOKEN):
+    for name in (server.SERVER_FOLDER, server.TOKEN):
         monkeypatch.delenv(name, raising=False)
     port = (_folder(held) / "port").read_text()
     return lambda parameters: monkeypatch.setenv("SPARK_REMOTE", f"sc://localhost:{port}{parameters}")
@@ -342,7 +348,7 @@ class TestAServerThatSparkRemoteNames:
         self, remote: Callable[[str], None], parameters: str, reason: str
     ) -> None:
         remote(parameters)
-        with pytest.raises(SparkUnavailable, match=reason) as refused, spark.session(data_bytes=0):
+        with pytest.raises(SparkUnavailable, match=reason) as refused, spark_session(data_bytes=0):
             pass
         assert "set SPARK_REMOTE=sc://host:port/;token=..." in str(refused.value)
         assert "0000" not in str(refused.value)
@@ -351,7 +357,7 @@ class TestAServerThatSparkRemoteNames:
     def test_is_told_by_an_address_that_is_one(self, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
         monkeypatch.setenv("SPARK_REMOTE", address)
         with pytest.raises(SparkUnavailable, match="is no address of a Spark Connect") as refused:
-            spark.session(data_bytes=0).__enter__()
+            spark_session(data_bytes=0).__enter__()
         assert "sc://host:port/;token=..." in str(refused.value)
         assert "secret-5f" not in str(refused.value)
 
@@ -359,7 +365,7 @@ class TestAServerThatSparkRemoteNames:
         monkeypatch.setenv("SPARK_REMOTE", "sc://localhost:9")
         began = time.monotonic()
         with pytest.raises(SparkUnavailable, match="sc://localhost:9: it does not answer"):
-            spark.session(data_bytes=0).__enter__()
+            spark_session(data_bytes=0).__enter__()
         assert time.monotonic() - began < 20
 
     def test_that_answers_but_runs_no_query_is_waited_for_with_a_word_and_an_end(
@@ -374,7 +380,7 @@ class TestAServerThatSparkRemoteNames:
         remote(f"/;token={token}")
         monkeypatch.setenv(waiting.LIMIT, "5")
         monkeypatch.setattr(waiting, "TELL_SECONDS", 1)
-        monkeypatch.setattr(spark, "FIRST_QUERY_LIMITS", 1)
+        monkeypatch.setattr(session, "FIRST_QUERY_LIMITS", 1)
         on_all_cores = 'session.range(0, 64, 1, 64).mapInPandas(wait, "id long").collect()'
         environment = {"SPARK_REMOTE": os.environ["SPARK_REMOTE"], "PYTHONPATH": str(PROJECT)}
         place = Place(tmp_path, environment)
@@ -386,7 +392,7 @@ class TestAServerThatSparkRemoteNames:
             assert other.stdout.readline() == b"up\n"
             time.sleep(2)
             with pytest.raises(SparkUnavailable, match="it answers, but has run no query for 5 s"):
-                spark.session(data_bytes=0).__enter__()
+                spark_session(data_bytes=0).__enter__()
         finally:
             other.terminate()
             other.communicate()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import QUICK, flowers, flowers_config
 
-from steps.core.split import PARTS, SplitSettings, hashes, more_rows, parts, recorded, settings_of, split
+from steps.core.models.split import PARTS, SplitSettings, hashes, more_rows, parts, recorded, settings_of, split
 
 SETTINGS = SplitSettings(test=0.3, validation=0.2, seed=7, columns=("color", "length", "petals", "wild"))
 COLUMNS = ["length", "petals", "color", "wild", "species"]

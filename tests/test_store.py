@@ -15,8 +15,8 @@ from mlflow import MlflowClient
 from place import PROJECT
 from small import sqlite
 
-from steps.core import store
 from steps.core.errors import LockNotReleased, TrackingUnavailable
+from steps.core.tracking import store
 
 # A process that has the database locked, until it is told to end.
 LOCK = """
@@ -174,7 +174,9 @@ def test_a_user_who_may_not_write_is_told_before_any_work(kind: str, mode: int, 
         folder.chmod(0o777)
         path.chmod(0o666)
         (path if kind == "file" else folder).chmod(mode)
-        program = f"import os; from steps.core import store; os.setuid(65534); store.make_whole('sqlite:///{path}')"
+        program = (
+            f"import os; from steps.core.tracking import store; os.setuid(65534); store.make_whole('sqlite:///{path}')"
+        )
         command = [sys.executable, "-c", program]
         ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         folder.chmod(0o777)

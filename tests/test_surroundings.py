@@ -17,9 +17,10 @@ from mlflow.exceptions import MlflowException
 from place import PROJECT, Ended, Place
 from small import sqlite
 
-from steps.core import storage, store
+from steps.core.storage import filesystem
+from steps.core.tracking import store
 
-MAKE_CHECK = (sys.executable, "-m", "steps.core.store")
+MAKE_CHECK = (sys.executable, "-m", "steps.core.tracking.store")
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_a_lock_on_the_database_during_a_run_is_told_as_such(whole: Path, tmp_pa
         with pytest.raises(MlflowException, match="locked") as failure:
             as_mlflow_asks(database)
     assert f"the tracking store {path} cannot be used: another process has it locked" in str(
-        store.what_is_wrong(failure.value, sqlite(tmp_path))
+        store.database_failure(failure.value, sqlite(tmp_path))
     )
 
 
@@ -162,13 +163,13 @@ def as_mlflow_asks(database: sqlite3.Connection) -> None:
 def test_what_delta_says_of_a_disk_is_understood() -> None:
     with pytest.raises(Exception, match="not permitted|denied") as failure:
         write_deltalake("/sys/lake/iris", pa.table({"x": [1]}))
-    assert "DiskUnusable" in str(storage.what_is_wrong(failure.value))
+    assert "DiskUnusable" in str(filesystem.disk_failure(failure.value))
 
 
 def test_a_bug_is_not_taken_for_a_disk() -> None:
     for error in (FileNotFoundError(2, "No such file or directory"), KeyError("x"), ValueError("permission")):
-        assert storage.what_is_wrong(error) is None
-        assert store.what_is_wrong(error, store.DEFAULT_URI) is None
+        assert filesystem.disk_failure(error) is None
+        assert store.database_failure(error, store.DEFAULT_URI) is None
 
 
 @pytest.mark.parametrize("command", [("-m", "steps.promote"), ("main.py",)])

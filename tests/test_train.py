@@ -19,9 +19,10 @@ from mlflow.types.schema import DataType, Map
 from small import TABLE, fit, flower_parts, flowers, flowers_config, flowers_model, model_of, sqlite, tracked
 
 from steps import train
-from steps.core import artifact, config, registry, scorer, split
+from steps.core import config
 from steps.core.errors import TableUnfit
-from steps.core.split import Parts
+from steps.core.models import loading, registry, scorer, split
+from steps.core.models.split import Parts
 from steps.train import Fit, fit_booster, learn_schema, signature_of
 
 EMPTY = flowers().head(0)
@@ -235,13 +236,12 @@ class TestSignature:
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[artifact.LoadedModel]:
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[loading.LoadedModel]:
     folder = tmp_path_factory.mktemp("train")
     with tracked(sqlite(folder)):
-        mlflow.create_experiment("e", artifact_location=str(folder / "artifacts"))
-        mlflow.set_experiment("e")
+        experiment_id = mlflow.create_experiment("e", artifact_location=str(folder / "artifacts"))
         model = flowers_model()
-        with mlflow.start_run():
+        with mlflow.start_run(experiment_id=experiment_id):
             version = train._register(
                 bytes(model.booster.save_raw("ubj")),
                 model.schema,
@@ -249,33 +249,33 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[artifact.Lo
                 example=flowers(3)[["petal_length", "petals", "wild", "color"]],
                 name="flowers_model",
             )
-        yield artifact.load(version)
+        yield loading.load(version)
 
 
 class TestRegistered:
     """The model as `train` logs and registers it, loaded again from a real store in SQLite."""
 
     @pytest.fixture
-    def files(self, registered: artifact.LoadedModel) -> Path:
+    def files(self, registered: loading.LoadedModel) -> Path:
         return Path(mlflow.artifacts.download_artifacts(registered.uri))
 
-    def test_it_answers_as_the_model_that_was_trained(self, registered: artifact.LoadedModel) -> None:
+    def test_it_answers_as_the_model_that_was_trained(self, registered: loading.LoadedModel) -> None:
         rows = flowers(30, seed=8)
         expected = flowers_model().predict(None, rows)
         pd.testing.assert_frame_equal(registered.scorer.predict(None, rows), expected)
         pd.testing.assert_frame_equal(mlflow.pyfunc.load_model(registered.uri).predict(rows), expected)
 
-    def test_it_answers_several_at_once(self, registered: artifact.LoadedModel) -> None:
+    def test_it_answers_several_at_once(self, registered: loading.LoadedModel) -> None:
         """As a server does, whose requests are threads: XGBoost uses one core for few values, and all for many."""
         rows = flowers(40_000, seed=8)
         frames = [rows.iloc[:20_000], rows.iloc[20_000:], *(rows.iloc[i : i + 20] for i in range(0, 2_000, 20))] * 2
-        scorer = artifact.load(registry.resolve(registered.uri)).scorer
+        scorer = loading.load(registry.resolve(registered.uri)).scorer
         with ThreadPoolExecutor(8) as pool:
             answered = list(pool.map(scorer.probabilities, frames))
         for frame, probabilities in zip(frames, answered, strict=True):
             np.testing.assert_array_equal(probabilities, flowers_model().probabilities(frame))
 
-    def test_its_input_may_be_shuffled_widened_and_full_of_holes(self, registered: artifact.LoadedModel) -> None:
+    def test_its_input_may_be_shuffled_widened_and_full_of_holes(self, registered: loading.LoadedModel) -> None:
         rows = flowers(30, seed=8)
         rows["petals"] = rows["petals"].astype(float).where(rows.index % 3 > 0)
         rows["extra"] = "x"
@@ -284,11 +284,11 @@ class TestRegistered:
         )
         pd.testing.assert_frame_equal(made, flowers_model().predict(None, rows))
 
-    def test_a_missing_column_is_refused_by_name(self, registered: artifact.LoadedModel) -> None:
+    def test_a_missing_column_is_refused_by_name(self, registered: loading.LoadedModel) -> None:
         with pytest.raises(MlflowException, match="missing inputs.*color"):
             mlflow.pyfunc.load_model(registered.uri).predict(flowers(3).drop(columns="color"))
 
-    def test_a_model_of_a_whole_number_without_holes_is_registered(self, registered: artifact.LoadedModel) -> None:
+    def test_a_model_of_a_whole_number_without_holes_is_registered(self, registered: loading.LoadedModel) -> None:
         """As train.main takes its example: from the train part, where a long without missing values is int64."""
         model, train_part = registered.scorer, flower_parts().train
         example = train_part[[feature.name for feature in model.schema.features]].head(3)

@@ -19,8 +19,9 @@ from place import COLUMNS, FEATURES, Place, rows_of, version_of
 from sklearn.datasets import load_iris
 from small import sqlite, tracked
 
-from steps.core import lake, retention
-from steps.core.lake import TableUri
+from steps.core.tables import location, snapshot
+from steps.core.tables.location import TableUri
+from steps.core.workflow import retention
 
 MODEL = "models:/iris_xgboost_classifier"
 DAY = 86_400
@@ -239,7 +240,7 @@ class TestRetention:
     def test_a_version_is_named_by_what_it_is_however_its_table_is_spelt(self, tmp_path: Path) -> None:
         """A lake that was moved, or is mounted elsewhere, keeps what models were trained on."""
         table = write(tmp_path / "t", days_ago=[40, 40, 0])
-        identity = lake.identity(TableUri(table.path, 0))
+        identity = snapshot.identity(TableUri(table.path, 0))
         moved = TableUri(str(tmp_path / "moved"))
         Path(table.path).rename(moved.path)
         made = plan(moved, needed={identity: "someone", f"{table}@v1": "the text of another place"})
@@ -280,7 +281,7 @@ class TestRetention:
         reads = readable(table.path)
         assert {version for version, can in reads.items() if not can} == set(made.lost)
         left = [version for version, can in reads.items() if can]
-        assert {lake.table_uri(uri).version for uri in needed} <= set(left)
+        assert {location.table_uri(uri).version for uri in needed} <= set(left)
         assert 7 in left
         for version in left:
             assert sorted(rows_of(table.path, version)["n"].to_pylist()) == before[version]
@@ -329,7 +330,7 @@ class TestRetention:
         table = write(tmp_path / "t", days_ago=[40, 40, 40])
         needed = {f"{table}@v0": "someone", f"{table}@v1": "someone"}
         assert plan(table, needed=needed).kept == {0: "someone", 1: "someone"}
-        Path(table.path, lake.data_files(DeltaTable(table.path, 0))[0]).unlink()
+        Path(table.path, snapshot.data_files(DeltaTable(table.path, 0))[0]).unlink()
         assert plan(table, needed=needed).kept == {1: "someone"}
 
     def test_a_logged_model_goes_when_it_is_old_and_a_train_run_made_it_and_nothing_registered_it(self) -> None:

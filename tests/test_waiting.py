@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from steps.core import waiting
 from steps.core.errors import SettingInvalid, SparkUnavailable
+from steps.core.process import waiting
 
 LIMIT_SECONDS = 1
 SILENT = "it does not answer"
@@ -27,7 +27,7 @@ def ended() -> threading.Event:
 
 def service(why_not: Callable[[], str]) -> waiting.Service:
     return waiting.Service(
-        name="Spark at sc://there", why_not=why_not, error=lambda why: SparkUnavailable(why, next="-")
+        name="Spark at sc://there", unavailability=why_not, error=lambda why: SparkUnavailable(why, next="-")
     )
 
 
@@ -87,21 +87,21 @@ def test_after_an_error_the_end_of_a_process_explains_it_better_than_its_silence
     failures: list[SparkUnavailable] = []
     watching = watch(ended, lambda: SILENT, fatal=lambda: failures[0] if failures else None)
     threading.Timer(0.3, failures.append, [SparkUnavailable("its JVM was ended", next="run it again")]).start()
-    assert "its JVM was ended" in str(watching.why())
+    assert "its JVM was ended" in str(watching.cause())
 
 
 def test_an_error_that_follows_from_no_service_keeps_its_own_reason(ended: threading.Event) -> None:
-    assert watch(ended, lambda: "").why() is None
+    assert watch(ended, lambda: "").cause() is None
 
 
 def test_a_wait_that_takes_long_says_for_whom_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with waiting.told("Spark to start"):
+    with waiting.announced("Spark to start"):
         time.sleep(1)
     assert capsys.readouterr().err == "waiting for Spark to start\n"
 
 
 def test_a_wait_that_is_short_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with waiting.told("Spark to start"):
+    with waiting.announced("Spark to start"):
         pass
     time.sleep(0.5)
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Download the jars that steps/core/jars.py names and put them among Spark's own, for all who use this image."""
+"""Download the jars that steps/core/spark/jars.py names and put them among Spark's own, for all who use this image."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ import pyspark
 from pyspark.conf import SparkConf
 from pyspark.java_gateway import launch_gateway
 
-from steps.core.jars import for_object_stores
+from steps.core.spark.jars import for_object_stores
 
 
 def main() -> None:

@@ -1,0 +1,118 @@
+"""Which files of the project this process runs, as they were when it read them: a later edit changes nothing here.
+
+`steps/__init__.py` calls watch() before it imports anything else. Modules are compiled from their source every time,
+since bytecode knows of its source only the size and the second in which it was written.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import source_from_cache
+from types import ModuleType
+from typing import Any
+
+ABSENT = "absent"  # in place of a digest: there is no such file
+UNKNOWN = "unknown"  # in place of a digest: the file was edited while the process used it
+PROJECT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
+
+_folders = {f"{folder}/" for folder in (PROJECT, os.path.realpath(PROJECT))}
+_sources: dict[str, bytes] = {}  # of each module, by its path in the project
+_opened: dict[str, str] = {}  # digest of each other file, by its path in the project
+_code_folders = {"steps"}  # the folders right below the project that hold modules
+
+
+def watch() -> None:
+    """Remember what is read from now on, and what is loaded already: this file and the two packages it is in."""
+    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "steps"]:
+        if module.__file__ and (file := _in_project(module.__file__)):
+            with open(module.__file__, "rb") as opened:
+                _sources[file] = opened.read()
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder())
+    sys.addaudithook(_on_event)
+
+
+def digests() -> dict[str, str]:
+    """SHA-256 of each file that this process has loaded or opened, by its path in the project; ABSENT or UNKNOWN."""
+    modules = {file: hashlib.sha256(source).hexdigest() for file, source in list(_sources.items())}
+    others = {file: then if then == digest(file) else UNKNOWN for file, then in list(_opened.items())}
+    return dict(sorted({**others, **modules}.items()))
+
+
+def digest(file: str) -> str:
+    """SHA-256 of what a process that reads or imports `file` of the project would read now, else ABSENT."""
+    package = f"{file.removesuffix('.py')}/__init__.py"  # goes before a module of its name
+    paths = [os.path.join(PROJECT, name) for name in ([package, file] if file.endswith(".py") else [file])]
+    path = next((path for path in paths if os.path.isfile(path)), "")
+    if not path:
+        return ABSENT
+    with open(path, "rb") as opened:
+        return hashlib.sha256(opened.read()).hexdigest()
+
+
+def source_of(module: ModuleType) -> bytes:
+    """The source that a loaded module of the project was compiled from."""
+    return _sources[_in_project(str(module.__file__))]
+
+
+class _Loader(SourceFileLoader):
+    def get_code(self, fullname: str) -> Any:
+        source = self.get_data(self.path)
+        file = _in_project(self.path)
+        _sources[file] = source
+        if "/" in file:
+            _code_folders.add(file.partition("/")[0])
+        return self.source_to_code(source, self.path)
+
+
+class _Finder:
+    """PathFinder, with a _Loader for the project's modules."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None:  # whoever asked may do without it; once it is there he would not
+            for folder in path or ():
+                _note_opened(os.path.join(folder, f"{fullname.rpartition('.')[2]}.py"))
+        elif spec.origin and (file := _in_project(spec.origin)):
+            if type(spec.loader) is SourceFileLoader:
+                spec.loader = _Loader(fullname, spec.origin)
+            else:  # an extension module
+                _opened.setdefault(file, digest(file))
+        return spec
+
+
+def _on_event(event: str, args: tuple[Any, ...]) -> None:
+    if event == "open":
+        path, _, flags = args
+        if isinstance(path, str) and not flags & (os.O_WRONLY | os.O_RDWR):
+            with contextlib.suppress(OSError):  # whoever opens it learns that himself
+                _note_opened(path)
+
+
+def _note_opened(path: str) -> None:
+    """Remember a file beside the project's modules that is about to be read."""
+    file = _in_project(path)
+    if file.partition("/")[0] not in _code_folders:
+        return
+    if "__pycache__" in file:  # read by another loader than ours
+        try:
+            file = _in_project(source_from_cache(path))
+        except ValueError:  # pytest's
+            return
+    if file not in _sources and file not in _opened:
+        _opened[file] = UNKNOWN  # reading it for its digest comes here again
+        _opened[file] = digest(file)
+        if _opened[file] == ABSENT and "." not in os.path.basename(file):
+            del _opened[file]  # Git's own, looked for by MLflow
+
+
+def _in_project(path: str) -> str:
+    """`path` relative to the project; "" for what is not in it, or is hidden, or installed there."""
+    path = os.path.abspath(path)
+    file = next((path.removeprefix(folder) for folder in _folders if path.startswith(folder)), "")
+    parts = file.split("/")
+    return "" if "site-packages" in parts or any(part.startswith(".") for part in parts) else file

@@ -1,0 +1,83 @@
+"""Runs of the past, also deleted ones, by what they read and wrote. Reads the tracking store, never writes."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
+
+PAGE = 1000  # how many runs MLflow hands out at once
+TAG_CHARACTERS = 5000  # MLflow's limit for the value of a tag
+
+
+def search(condition: str) -> list[Run]:
+    """The runs of all experiments that fit a condition in MLflow's filter language, the newest first."""
+    client, experiments = MlflowClient(), _experiments(mlflow.get_tracking_uri())
+    return all_pages(lambda token: client.search_runs(experiments, condition, ViewType.ALL, PAGE, page_token=token))
+
+
+def newest(experiment_id: str, tags: Mapping[str, str], *, count: int, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    """The runs of an experiment with these tags, the newest first, so many at the most; `view` is one of ViewType."""
+    wanted = " and ".join(f"tags.`{name}` {equals(value)}" for name, value in tags.items())
+    newest_first = ["attributes.start_time DESC"]
+    return list(MlflowClient().search_runs([experiment_id], wanted, view, count, newest_first))
+
+
+def tagged(tag: str, value: str) -> list[Run]:
+    """The runs whose tag has exactly this value, the newest first."""
+    return [run for run in search(f"tags.`{tag}` {equals(value)}") if run.data.tags[tag] == value]
+
+
+def equals(value: str) -> str:
+    """The end of a condition that `value` fits, and little else: MLflow's filters know no escape."""
+    if re.search(r"['\\]", value):
+        return f"LIKE '{re.sub('[^A-Za-z0-9/]', '_', value)}'"
+    return f"= '{value}'"
+
+
+def find(run_id: str) -> Run | None:
+    """A run, also a deleted one, as long as the store keeps it."""
+    if not run_id:
+        return None
+    try:
+        return MlflowClient().get_run(run_id)
+    except MlflowException as err:
+        if err.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return None
+
+
+def all_pages[T](ask: Callable[[str | None], PagedList[T]]) -> list[T]:
+    """The items of all pages; `ask` is given the token of the next one, None for the first."""
+    found: list[T] = []
+    token: str | None = None
+    while token != "":
+        page = ask(token)
+        found, token = [*found, *page], page.token or ""
+    return found
+
+
+def step_of(run: Run) -> str:
+    """The entry point that a run is of."""
+    tags: dict[str, str] = run.data.tags
+    return tags.get(MLFLOW_PROJECT_ENTRY_POINT) or tags.get(MLFLOW_RUN_NAME, "")
+
+
+def ended(run: Run) -> datetime:
+    """When a run ended; while it has not, when it started."""
+    return datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC)
+
+
+@cache
+def _experiments(store: str) -> list[str]:
+    """The ids of all experiments; asked for once, because half of a search's time would go into it."""
+    client = MlflowClient(store)
+    found = all_pages(lambda token: client.search_experiments(ViewType.ALL, page_token=token))
+    return [experiment.experiment_id for experiment in found]

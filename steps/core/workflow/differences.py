@@ -1,0 +1,50 @@
+"""What differs between the inputs of two runs (steps.core.workflow.reuse), in the words of who changed it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from steps.core.process import loaded_code
+
+CODE = "code."  # before a file's path in the project, in the inputs of a run
+TOLD = 3  # differences that are told; the rest is counted
+
+
+def in_words(differences: Sequence[str]) -> str:
+    more = f" and {len(differences) - TOLD} more" if len(differences) > TOLD else ""
+    return ", ".join(differences[:TOLD]) + more
+
+
+def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """What changed, in words: the config first, then what the step works on, its environment and its code."""
+    names = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    for name in names:
+        kind, _, rest = name.partition(".")
+        old, new = before.get(name), now.get(name)
+        if kind == "code":
+            yield f"{rest} {_code_change(old, new)}"
+        elif rest == "identity":
+            if kind not in names:
+                yield f"{_short(now.get(kind, ''))} was made anew"
+        elif kind in ("config", "environment"):
+            yield f"{rest} {old or 'none'} -> {new or 'none'}"
+        elif name == "content":
+            yield "the source's content changed"
+        else:
+            yield f"{name} {_change(old or 'none', new or 'none')}"
+
+
+def _code_change(old: str | None, new: str | None) -> str:
+    if old == loaded_code.UNKNOWN:
+        return "was edited while it was used"
+    if old in (None, loaded_code.ABSENT):
+        return "is new"
+    return {None: "is no longer used", loaded_code.ABSENT: "is gone"}.get(new, "changed")
+
+
+def _change(old: str, new: str) -> str:
+    """Both by their names or, where those are the same, by their URIs."""
+    names = (_short(old), _short(new))
+    return " -> ".join(names if names[0] != names[1] else (old, new))
+
+
+def _short(uri: str) -> str:
+    return uri.rpartition("/")[2] if not uri.startswith("models:/") else uri.removeprefix("models:/")

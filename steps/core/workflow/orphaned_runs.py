@@ -1,0 +1,85 @@
+"""Runs that nobody works on any more: their process was killed before it could say how they ended. Marks them KILLED.
+
+A run says which process works on it by a tag. Before its process could set that tag (interpreter and imports take
+seconds) a run is known by whoever made it: the driver by its own run's tag, the command `mlflow run` by being there.
+A guess that was wrong heals itself, as the process sets its run RUNNING when it gets to it.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_PROJECT_ENTRY_POINT,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_USER,
+)
+
+from steps.core.config import PROJECT
+from steps.core.process import processes
+
+PROCESS = "process"  # the tag; its value is that of processes.this_process()
+RUNNING, KILLED = (RunStatus.to_string(status) for status in (RunStatus.RUNNING, RunStatus.KILLED))
+
+
+def mark_orphaned_runs(own: Run) -> None:
+    """Set those of this machine and of the experiment of `own` to KILLED."""
+    client = MlflowClient()
+    for run in client.search_runs([own.info.experiment_id], f"attributes.status = '{RUNNING}'"):
+        with contextlib.suppress(MlflowException):  # a server may keep other users' runs from us
+            if run.info.run_id != own.info.run_id and _is_orphaned(run, own, client):
+                client.set_terminated(run.info.run_id, KILLED)
+
+
+def mark_killed(run_id: str, tags: Mapping[str, str]) -> None:
+    """Set a run of this process and what it started to KILLED; run_id "" stands for none.
+
+    What fails here (a store that is gone) is left to the next start.
+    """
+    if not run_id:
+        return
+    client = MlflowClient()
+    with contextlib.suppress(MlflowException):
+        _mark(run_id, tags, client)
+        experiment = client.get_run(run_id).info.experiment_id
+        for child in client.search_runs([experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"):
+            if child.info.status == RUNNING:
+                _mark(child.info.run_id, tags, client)
+
+
+def _mark(run_id: str, tags: Mapping[str, str], client: MlflowClient) -> None:
+    for key, value in tags.items():
+        client.set_tag(run_id, key, value)
+    client.set_terminated(run_id, KILLED)
+
+
+def _is_orphaned(run: Run, own: Run, client: MlflowClient) -> bool:
+    tags = run.data.tags
+    if PROCESS in tags:
+        return _has_ended(tags[PROCESS])
+    if parent_id := tags.get(MLFLOW_PARENT_RUN_ID):
+        parent = client.get_run(parent_id)
+        driver = parent.data.tags.get(PROCESS, "")
+        return _has_ended(driver) or (bool(driver) and parent.info.status != RUNNING)
+    sources = (own.data.tags.get(MLFLOW_SOURCE_NAME), str(PROJECT))
+    of_this_project = MLFLOW_PROJECT_ENTRY_POINT in tags and tags.get(MLFLOW_SOURCE_NAME) in sources
+    of_this_user = tags.get(MLFLOW_USER) == own.data.tags.get(MLFLOW_USER)
+    return of_this_project and of_this_user and not _is_being_started(since=run.info.start_time / 1000)
+
+
+def _has_ended(process: str) -> bool:
+    return processes.has_ended(process) or processes.is_of_an_earlier_boot(process)
+
+
+def _is_being_started(*, since: float) -> bool:
+    """Whether a command `mlflow run` that may have made a run `since` seconds after 1970 is there."""
+    for each in psutil.process_iter(["cmdline", "create_time"]):
+        words = [os.path.basename(word) for word in each.info["cmdline"] or []]
+        if "mlflow" in words and "run" in words and each.info["create_time"] <= since:
+            return True
+    return False

@@ -1,0 +1,260 @@
+"""Champions and other versions whose files are lost, through the entry points, on a real registry in SQLite.
+
+Without Spark: the table is written by deltalake, and none of these steps gets as far as committing.
+"""
+
+import contextlib
+import hashlib
+import http.server
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from deltalake import write_deltalake
+from mlflow import MlflowClient
+from small import FLOWERS, flowers, sqlite, tracked
+
+from steps import evaluate, infer, promote, train
+from steps.core.models import registry
+from steps.core.workflow import reuse
+
+NAME = "flowers_model"
+CHAMPION, CANDIDATE = "1", "2"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a table, two versions of a model that was trained on it, and the first one as the champion."""
+    folder = tmp_path_factory.mktemp("home")
+    patch = pytest.MonkeyPatch()
+    patch.chdir(folder)
+    patch.setenv("MLFLOW_TRACKING_URI", sqlite(folder))
+    write_deltalake(str(folder / "lake" / "flowers"), pa.Table.from_pandas(flowers(), preserve_index=False))
+    for name, metric in (("flowers", "f1_macro"), ("strict", "accuracy")):
+        gate = {"metric": metric, "at_least": 2 if name == "strict" else None}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**FLOWERS, "gate": gate}))
+    with tracked(sqlite(folder)):
+        for rounds in (20, 30):
+            train.main(["--config=flowers.yaml", f"--rounds={rounds}"])
+        evaluate.main(["--config=flowers.yaml", f"--model=models:/{NAME}/{CHAMPION}"])
+        assert registry.aliases(NAME) == {"staging": CHAMPION}
+        yield folder
+    patch.undo()
+
+
+def folder_of(home: Path, version: str) -> Path:
+    model_id = str(MlflowClient().get_model_version(NAME, version).source).rpartition("/")[2]
+    return next(home.glob(f"mlruns/**/{model_id}")) / "artifacts"
+
+
+@contextlib.contextmanager
+def kept(folder: Path) -> Iterator[Path]:
+    """`folder` is afterwards as it was."""
+    backup = folder.with_name("backup")
+    shutil.copytree(folder, backup)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+    backup.rename(folder)
+
+
+@pytest.fixture
+def champion(home: Path) -> Iterator[Path]:
+    """The files of the version that `staging` names."""
+    registry.move_alias(registry.resolve(f"models:/{NAME}/{CHAMPION}"), registry.STAGING, how="promote")
+    with kept(folder_of(home, CHAMPION)) as folder:
+        yield folder
+
+
+def judge(config: str = "flowers.yaml", version: str = CANDIDATE) -> dict[str, str]:
+    """Evaluate a version; the tags of the run."""
+    evaluate.main([f"--config={config}", f"--model=models:/{NAME}/{version}"])
+    tags: dict[str, str] = MlflowClient().search_runs(["0"], order_by=["attributes.start_time DESC"])[0].data.tags
+    return tags
+
+
+FILES = ["MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/schema.json"]
+DAMAGES: list[tuple[str, str, str]] = [
+    *[("gone", name, f"{name} is gone") for name in FILES],
+    ("half", "scorer.py", "scorer.py ends before it sets the model"),
+    ("half", "artifacts/booster.ubj", "artifacts/booster.ubj is not what was logged ("),
+    ("half", "artifacts/schema.json", "artifacts/schema.json is not JSON: "),
+    ("empty", "MLmodel", "MLmodel does not describe a Python model"),
+    ("empty", "scorer.py", "scorer.py ends before it sets the model"),
+    ("empty", "artifacts/booster.ubj", "artifacts/booster.ubj is not what was logged (0 bytes)"),
+    ("empty", "artifacts/schema.json", "artifacts/schema.json is not JSON: "),
+    ("other", "MLmodel", "MLmodel does not describe a Python model"),
+    ("other", "scorer.py", "scorer.py is not Python: "),
+    ("other", "artifacts/booster.ubj", "artifacts/booster.ubj is not what was logged ("),
+    ("other", "artifacts/schema.json", "artifacts/schema.json is not JSON: "),
+    ("other", "requirements.txt", "requirements.txt is not text: "),
+    ("gone", "", f"{', '.join(FILES)} is gone"),
+]
+
+
+def damage(folder: Path, how: str, name: str) -> None:
+    path = folder / name
+    content = b"" if path.is_dir() else path.read_bytes()
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif how == "gone":
+        path.unlink()
+    else:
+        half = (
+            content[: content.rindex(b"\n\n\n", 0, len(content) // 2)]
+            if name == "scorer.py"
+            else content[: len(content) // 2]
+        )
+        path.write_bytes({"half": half, "empty": b"", "other": b"\xff{{ \x00" * 99}[how])
+
+
+@pytest.mark.parametrize(("how", "name", "told"), DAMAGES, ids=lambda value: str(value).replace("/", "-")[:30])
+def test_a_lost_champion_stops_no_candidate_and_the_alias_is_repaired_with_its_history(
+    champion: Path, how: str, name: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(champion, how, name)
+    moves = len(registry.history(NAME, registry.STAGING))
+    tags = judge()
+    lost = f"the champion models:/{NAME}/{CHAMPION} is lost ({told}"
+    assert (tags["output.verdict"], tags["output.champion"]) == ("pass", f"models:/{NAME}/{CANDIDATE}")
+    assert lost in tags["reasons"]
+    assert "so it is compared with the baseline alone" in tags["reasons"]
+    assert f"evaluate: {lost}" in capsys.readouterr().err
+    assert registry.aliases(NAME) == {"staging": CANDIDATE}
+    move = registry.history(NAME, registry.STAGING)[moves]
+    assert (move.from_version, move.to_version, move.how) == (CHAMPION, CANDIDATE, "gate")
+
+
+def test_a_candidate_that_fails_beside_a_lost_champion_leaves_no_champion_to_infer_with(champion: Path) -> None:
+    damage(champion, "half", "artifacts/booster.ubj")
+    tags = judge("strict.yaml")
+    assert (tags["output.verdict"], tags["output.champion"]) == ("fail", "")
+    assert f"; the champion models:/{NAME}/{CHAMPION} is lost (" in tags["reasons"]
+    assert registry.aliases(NAME) == {"staging": CHAMPION}
+
+
+def test_a_whole_champion_is_still_fought(champion: Path) -> None:
+    tags = judge()
+    assert f"of models:/{NAME}/{CHAMPION}: " in tags["reasons"]
+    assert "lost" not in tags["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"), [("gone", "is gone"), ("half", r"is damaged: [\d,]+ bytes, [\d,]+ expected")]
+)
+def test_an_evaluation_is_not_taken_again_once_its_champion_is_lost(champion: Path, how: str, reason: str) -> None:
+    uri = f"models:/{NAME}/{CHAMPION}"
+    receipt: dict[str, Any] = {
+        "artifacts": {},
+        "wrote": {"champion": uri},
+        "read": {"model": f"models:/{NAME}/{CANDIDATE}"},
+    }
+    receipt |= {"identities": {uri: reuse.identity(uri)}, "models": {uri: registry.files(uri)}}
+    run = MlflowClient().create_run("0")
+    assert reuse.staleness_reason(run, receipt) == ""
+    damage(champion, how, "artifacts/booster.ubj")
+    assert re.fullmatch(rf"artifacts/booster.ubj of {uri} {reason}", reuse.staleness_reason(run, receipt))
+
+
+def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one message with which the step of this command ends."""
+    steps = {"evaluate": evaluate.main, "infer": infer.main, "promote": promote.main}
+    with pytest.raises(SystemExit, match="^1$"):
+        steps[command[0]](command[1:])
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["infer", "--config=flowers.yaml"],
+        ["evaluate", "--config=flowers.yaml", f"--model=models:/{NAME}/{CHAMPION}"],
+        ["promote", "--config=flowers.yaml"],
+        ["promote", "--config=flowers.yaml", f"--version={CHAMPION}", "--force=true"],
+    ],
+    ids=" ".join,
+)
+def test_a_step_that_needs_a_damaged_version_says_what_leads_out(
+    champion: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(champion, "half", "artifacts/booster.ubj")
+    message = refused(command, capsys)
+    assert f"ModelDamaged: models:/{NAME}/{CHAMPION} cannot be loaded: artifacts/booster.ubj is not what was" in message
+    assert f"`mlflow run . -e promote -P name={NAME} -P version=N -P alias=staging`" in message
+    assert "production" not in registry.aliases(NAME)
+
+
+def test_what_the_message_says_leads_out(champion: Path) -> None:
+    damage(champion, "gone", "MLmodel")
+    promote.main([f"--name={NAME}", f"--version={CANDIDATE}", "--alias=staging", "--force=true"])
+    assert registry.aliases(NAME) == {"staging": CANDIDATE}
+
+
+class Answers500(http.server.BaseHTTPRequestHandler):
+    """A store that is there and cannot answer."""
+
+    def do_GET(self) -> None:
+        self.send_error(500)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def failing_store() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers500)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("store", ["proxied, does not answer", "proxied, answers with 500", "S3, does not answer"])
+def test_a_champion_whose_store_does_not_answer_is_not_lost(
+    home: Path,
+    champion: Path,
+    store: str,
+    failing_store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_MAX_ATTEMPTS"):
+        monkeypatch.setenv(name, "1")
+    sources = {
+        "proxied, does not answer": "http://127.0.0.1:9/api/2.0/mlflow-artifacts/artifacts/model",
+        "proxied, answers with 500": f"{failing_store}/api/2.0/mlflow-artifacts/artifacts/model",
+        "S3, does not answer": "s3://bucket/model",
+    }
+    version = MlflowClient().create_model_version(NAME, source=sources[store])
+    registry.move_alias(version, registry.STAGING, how="promote")
+    try:
+        message = refused(["evaluate", "--config=flowers.yaml", f"--model=models:/{NAME}/{CANDIDATE}"], capsys)
+        assert f"ModelUnreadable: models:/{NAME}/{version.version} cannot be read here: " in message
+        assert "-P alias=staging" in message
+        assert registry.aliases(NAME) == {"staging": str(version.version)}
+    finally:
+        MlflowClient().delete_model_version(NAME, version.version)
+
+
+def test_a_booster_that_is_as_it_was_logged_and_cannot_be_loaded_here_is_not_lost(
+    champion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as one that a later XGBoost wrote."""
+    booster = champion / "artifacts" / "booster.ubj"
+    booster.write_bytes(b"a format to come")
+    version = registry.resolve(f"models:/{NAME}/{CHAMPION}")
+    logged = version.tags[registry.BOOSTER_SHA256]
+    registry.tag(version, {registry.BOOSTER_SHA256: hashlib.sha256(booster.read_bytes()).hexdigest()})
+    message = refused(["evaluate", "--config=flowers.yaml", f"--model=models:/{NAME}/{CANDIDATE}"], capsys)
+    registry.tag(version, {registry.BOOSTER_SHA256: logged})
+    assert f"ModelUnreadable: models:/{NAME}/{CHAMPION} cannot be read here: " in message
+    assert registry.aliases(NAME) == {"staging": CHAMPION}
