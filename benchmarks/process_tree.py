@@ -151,11 +151,9 @@ def _kind(pid: int) -> str:
         return "shells, git and the like"
     if "pyspark.daemon" in words or "pyspark.worker" in words:
         return "Python workers"
-    if words[1:2] == ["-m"]:
-        return words[2].removeprefix("steps.")
+    if words[1:3] == ["-m", "steps"]:
+        return "main.py" if words[3] == "main" else words[3]
     script = Path(words[1]).name if len(words) > 1 else ""
     if script == "mlflow":
         return "mlflow CLI"
-    if script == "main.py":
-        return script
     return script.removesuffix(".py") if "plain" in Path(words[1]).parts else "other Python"

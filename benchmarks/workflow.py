@@ -217,7 +217,7 @@ def machine(*, load: float) -> str:
         f"{os.cpu_count()} cores ({cpu_model()}), {memory_gibibytes:.1f} GiB, {system()}",
         f"Python {platform.python_version()}, {java.check()}",
         ", ".join(f"{package} {version(package)}" for package in PACKAGES),
-        f"class archive (`python -m steps.core.spark.session` makes it): {archive}",
+        f"class archive (`python -m steps.core.spark.prepare` makes it): {archive}",
     )
     return "\n".join(f"- {fact}" for fact in facts)
 

@@ -1,7 +1,6 @@
 """What is made once for all tests: one finished workflow, and one Spark for the steps that run alone."""
 
 import contextlib
-import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from services import Stack
 
 from steps.core.spark import server
 
-gc.enable()  # importing steps turns it off
 OF_A_CLUSTER = """<configuration>
 <property><name>fs.defaultFS</name><value>hdfs://nowhere.invalid:8020</value></property>
 </configuration>"""

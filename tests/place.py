@@ -86,7 +86,7 @@ class Place:
         """The command of an entry point, without MLflow's own around it."""
         given = [f"--{key}={value}" for key, value in parameters.items()]
         there = Place(self.folder, {"PYTHONPATH": str(PROJECT), **self.extra})
-        return there.run(sys.executable, "-m", f"steps.{name}", *given)
+        return there.run(sys.executable, "-m", "steps", name, *given)
 
     def workflow(self, **parameters: object) -> Ended:
         """The command of the entry point `main`, without MLflow's own around it."""

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.spark
 MODEL = "iris_xgboost_classifier"
 PROGRAMS = {
     "command": "mlflow run",
-    "driver": "main.py",
-    "step": "-m steps.",
+    "driver": "-m steps main",
+    "step": "-m steps (?!main)",
     "jvm": "org.apache.spark.deploy.SparkSubmit",
 }
 LARGE_COPIES = 8_000
@@ -49,7 +50,7 @@ class Running:
     def pid_of(self, target: str) -> int | None:
         found = self.place.processes().items()
         commands = {pid: words for pid, words in found if ("/java " in words) == (target == "jvm")}
-        return next((pid for pid, words in commands.items() if PROGRAMS[target] in words), None)
+        return next((pid for pid, words in commands.items() if re.search(PROGRAMS[target], words)), None)
 
     def send(self, name: str, target: str) -> bool:
         """Send a signal to a process or, as Ctrl-C does, to the whole group; False when there is none such."""

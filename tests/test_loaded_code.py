@@ -18,7 +18,9 @@ ALWAYS = [
     "steps/core/__init__.py",
     "steps/core/process/__init__.py",
     "steps/core/process/loaded_code.py",
+    "steps/core/process/startup.py",
 ]
+SET_UP = "from steps.core.process import startup\nstartup.before_imports()\n"
 
 
 def sha256(text: str | bytes) -> str:
@@ -30,7 +32,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ALWAYS:
+        for name in (*ALWAYS, "steps/__main__.py"):
             self.write(name, (PROJECT / name).read_text())
 
     def write(self, name: str, text: str) -> Path:
@@ -41,16 +43,19 @@ class Project:
 
     def run(self, program: str, *arguments: str, **environment: str) -> dict[str, str]:
         """The digests that a process has at the end of a program, but for the files that are always there."""
-        text = textwrap.dedent(program) + "\nimport json\nfrom steps.core.process import loaded_code"
+        text = SET_UP + textwrap.dedent(program) + "\nimport json\nfrom steps.core.process import loaded_code"
         text += "\nprint(json.dumps(loaded_code.digests()))\n"
         command = [sys.executable, *(arguments or ("-c", text))]
-        its = {**os.environ, "PYTHONPATH": str(self.folder), **environment}
+        its = self.environment(**environment)
         ran = subprocess.run(command, cwd=self.folder, env=its, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr
         self.printed = ran.stdout.splitlines()[:-1]
         digests: dict[str, str] = json.loads(ran.stdout.splitlines()[-1])
         assert {name: digests.pop(name) for name in ALWAYS} == {name: sha256(self.read(name)) for name in ALWAYS}
         return digests
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.folder), **extra}
 
     def read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
@@ -64,6 +69,7 @@ def project(tmp_path: Path) -> Project:
 @pytest.mark.parametrize("step", STEPS)
 def test_it_is_every_project_file_that_a_step_imports_and_no_other(step: str) -> None:
     program = f"""
+{SET_UP}
 import json, sys, steps.{step}
 from steps.core.process import loaded_code
 files = [module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "steps"]
@@ -74,10 +80,29 @@ print(json.dumps([loaded_code.digests(), files]))
     assert digests == {str(Path(file).relative_to(PROJECT)): sha256(Path(file).read_bytes()) for file in files}
 
 
-def test_the_module_that_is_run_counts_too(project: Project) -> None:
-    program = "import json\nfrom steps.core.process import loaded_code\nprint(json.dumps(loaded_code.digests()))\n"
+def test_the_launcher_and_the_entry_point_count_too(project: Project) -> None:
+    program = "import json\nfrom steps.core.process import loaded_code\n"
+    program += "def main():\n    print(json.dumps(loaded_code.digests()))\n"
     project.write("steps/act.py", program)
-    assert project.run("", "-m", "steps.act") == {"steps/act.py": sha256(program)}
+    launcher = sha256(project.read("steps/__main__.py"))
+    assert project.run("", "-m", "steps", "act") == {"steps/__main__.py": launcher, "steps/act.py": sha256(program)}
+
+
+def test_in_a_process_that_was_not_set_up_no_code_is_known(project: Project) -> None:
+    """A notebook's, or a test's: what it read went unseen, and a function of a module may have been replaced."""
+    file = project.write("steps/core/rate.py", "RATE = 1\n")
+    program = f"""
+import json
+from steps.core import rate
+from steps.core.process import loaded_code
+open({str(file)!r}, "w").write("RATE = 2\\n")
+print(json.dumps(loaded_code.digests()))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=project.folder, env=project.environment(), capture_output=True, check=True
+    )
+    loaded = [*ALWAYS[:-1], "steps/core/rate.py"]
+    assert json.loads(ran.stdout) == dict.fromkeys(loaded, "unknown")
 
 
 def test_a_file_that_is_edited_after_its_import_counts_as_it_was_imported(project: Project) -> None:

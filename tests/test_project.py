@@ -31,7 +31,7 @@ PARAMETERS: dict[str, type] = {
     "vacuum": vacuum.VacuumParameters,
 }
 DRIVERS = ("main", "status")  # entry points of main.py
-STEPS = sorted(path for path in (PROJECT / "steps").glob("*.py") if path.name != "__init__.py")
+STEPS = sorted((PROJECT / "steps").glob("[a-z]*.py"))
 CORE = sorted((PROJECT / "steps" / "core").rglob("*.py"))
 NASTY = 'it\'s "a b" = $HOME `ls` \\ é\n--seed=1'
 each_entry_point = pytest.mark.parametrize("name", PARAMETERS)
@@ -92,9 +92,9 @@ class TestEntryPoints:
 
     @each_entry_point
     def test_the_command_passes_every_parameter_under_its_own_name(self, name: str) -> None:
-        program = ["main.py"] if name in DRIVERS else ["-m", f"steps.{name}"]
+        entry_point = "main" if name in DRIVERS else name
         flags = [f"--{key}={{{key}}}" for key in declared(name)]
-        assert mlproject()["entry_points"][name]["command"].split() == ["python", *program, *flags]
+        assert mlproject()["entry_points"][name]["command"].split() == ["python", "-m", "steps", entry_point, *flags]
 
     @each_entry_point
     def test_any_text_gets_through_the_shell_as_it_was_given(self, name: str) -> None:
@@ -102,7 +102,7 @@ class TestEntryPoints:
         texts = [field.name for field in fields(PARAMETERS[name]) if field.type is str]
         quoted = {key: shlex.quote(NASTY if key in texts else "") for key in declared(name)}
         command = mlproject()["entry_points"][name]["command"].format(**quoted)
-        words = re.sub(r"^python (main\.py|-m \S+)", r"printf '%s\\0'", command)
+        words = re.sub(r"^python -m steps \w+", r"printf '%s\\0'", command)
         said = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=True).stdout
         parsed: Any = parse(PARAMETERS[name], said.split("\0")[:-1], entry_point=name)
         assert texts

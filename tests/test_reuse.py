@@ -224,12 +224,26 @@ class TestFind:
             assert found
             assert found.info.run_id == run_id
 
+    @pytest.mark.parametrize(
+        ("digests", "because"),
+        [
+            (
+                {"steps/train.py": hashlib.sha256(b"1").hexdigest(), "steps/levels.json": loaded_code.UNKNOWN},
+                "steps/levels.json was edited while it was used",
+            ),
+            (
+                {"steps/__init__.py": loaded_code.UNKNOWN, "steps/train.py": loaded_code.UNKNOWN},
+                "the earlier run was not started by `mlflow run`, so its code is not known",
+            ),
+        ],
+        ids=["one file", "a notebook's run"],
+    )
     def test_no_run_that_does_not_know_what_it_read(
-        self, workflow: str, code: Path, monkeypatch: pytest.MonkeyPatch
+        self, digests: dict[str, str], because: str, workflow: str, code: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(loaded_code, "digests", lambda: {"steps/train.py": loaded_code.UNKNOWN})
+        monkeypatch.setattr(loaded_code, "digests", lambda: digests)
         self.record(workflow, name=workflow)
-        assert self.find(workflow, name=workflow).because == "steps/train.py was edited while it was used"
+        assert self.find(workflow, name=workflow).because == because
 
     def test_no_deleted_run_and_that_is_told(self, workflow: str, code: Path) -> None:
         run_id = self.record(workflow, name=workflow)
@@ -602,6 +616,7 @@ class TestIsNeverWrong:
         scorer = whole.project / "steps" / "core" / "models" / "scorer.py"
         before = scorer.read_text()
         program = (
+            "from steps.core.process import startup; startup.before_imports();"
             "import sys; from pathlib import Path; from steps import train; from steps.core.models import scorer;"
             "file = Path(scorer.__file__); file.write_text(file.read_text().replace('argmax', 'argmin'));"
             "train.main(sys.argv[1:])"

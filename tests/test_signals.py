@@ -152,7 +152,12 @@ def test_what_mlflow_started_ends_with_the_process_that_did(kill: str, shell: st
 
 def test_what_mlflow_started_ends_when_that_process_was_gone_before_it_could_look(tmp_path: Path) -> None:
     """Its imports take seconds."""
-    imports = "import steps\nprint('imports', flush=True)\nwhile os.getppid() == steps.PARENT: time.sleep(0.01)"
+    imports = """
+from steps.core.process import startup
+startup.before_imports()
+print("imports", flush=True)
+while os.getppid() == startup.launched_by: time.sleep(0.01)
+"""
     (tmp_path / "guarded.py").write_text(guarded(WAIT, before=imports)[2])
     launch = f"import subprocess; subprocess.Popen(['python', '{tmp_path}/guarded.py']); input()"
     process = subprocess.Popen(

@@ -43,7 +43,7 @@ class Started:
     def step(self) -> int | None:
         """The process of the step that is at work."""
         commands = self.place.processes().items()
-        return next((pid for pid, words in commands if "-m steps." in words and "/java " not in words), None)
+        return next((pid for pid, words in commands if "-m steps " in words and "/java " not in words), None)
 
     def is_gone(self) -> bool:
         return self.driver.poll() is not None and self.place.processes() == {}
@@ -236,7 +236,7 @@ class TestAJvmThatIsKilled:
         assert {run.info.status for run in workflow.place.runs()} == {"FAILED"}
 
     def test_ends_a_step_that_runs_alone(self, tmp_path: Path) -> None:
-        with started(place_in(tmp_path), "-m", "steps.ingest") as ingest:
+        with started(place_in(tmp_path), "-m", "steps", "ingest") as ingest:
             assert until((_folder(ingest) / "port").exists, seconds=60)
             os.kill(ingest.jvm, signal.SIGKILL)
             assert until(ingest.is_gone, seconds=5)

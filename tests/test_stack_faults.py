@@ -51,7 +51,7 @@ def interfered(
     place: Place, step: str, when: Callable[[], bool], act: Callable[[], None], **parameters: object
 ) -> Ended:
     """A step, while which `act` is done as soon as `when` is true."""
-    command = [sys.executable, "-m", f"steps.{step}", *[f"--{name}={value}" for name, value in parameters.items()]]
+    command = [sys.executable, "-m", "steps", step, *[f"--{name}={value}" for name, value in parameters.items()]]
     environment = {**place.environment, "PYTHONPATH": str(PROJECT), "WORKFLOW_ANSWER_SECONDS": str(LIMIT_SECONDS)}
     process = subprocess.Popen(
         command, cwd=place.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -156,7 +156,7 @@ class TestSecrets:
 
     def test_are_on_no_command_line(self, seen: tuple[Ended, set[str]]) -> None:
         assert any("SparkSubmit" in line for line in seen[1])
-        assert any("steps.train" in line for line in seen[1])
+        assert any("-m steps train" in line for line in seen[1])
         assert [line for line in seen[1] if any(secret in line for secret in self.SECRETS)] == []
 
     def test_are_in_nothing_that_was_printed(self, seen: tuple[Ended, set[str]]) -> None:

@@ -122,7 +122,7 @@ def test_artifacts_that_cannot_be_written_are_told(place: Place) -> None:
 
 def test_a_database_that_cannot_grow_is_told(place: Place) -> None:
     """As on a full disk: no file may be written beyond its first page."""
-    program = "import os, sys; os.execv(sys.executable, [sys.executable, '-m', 'steps.promote'])"
+    program = "import os, sys; os.execv(sys.executable, [sys.executable, '-m', 'steps', 'promote'])"
     ended = subprocess.run(
         [sys.executable, "-c", program],
         cwd=place.folder,
@@ -172,13 +172,11 @@ def test_a_bug_is_not_taken_for_a_disk() -> None:
         assert store.database_failure(error, store.DEFAULT_URI) is None
 
 
-@pytest.mark.parametrize("command", [("-m", "steps.promote"), ("main.py",)])
-def test_a_python_without_the_projects_packages_is_named_with_the_way_out(
-    command: tuple[str, ...], place: Place
-) -> None:
+@pytest.mark.parametrize("entry_point", ["promote", "main"])
+def test_a_python_without_the_projects_packages_is_named_with_the_way_out(entry_point: str) -> None:
     """MLflow takes the first `python` on PATH; -S keeps the installed packages from this one."""
-    there = Place(PROJECT, {"MLFLOW_RUN_ID": "0" * 32})
-    one_message(there.run(sys.executable, "-S", *command), f"PackageMissing: {sys.executable}", "No module named")
+    ended = Place(PROJECT).run(sys.executable, "-S", "-m", "steps", entry_point)
+    one_message(ended, f"PackageMissing: {sys.executable}", "No module named")
 
 
 def test_a_file_of_the_project_that_is_not_python_is_named_before_any_step_runs(place: Place) -> None:

@@ -1,15 +1,14 @@
-"""XGBoost for a process that is a step: without scikit-learn, which it would import for classes that no step uses.
+"""XGBoost for a process of `python -m steps`: without scikit-learn, which it would import for classes unused here.
 
-That import is half a second, a quarter of the time that a step takes to start, and optional to XGBoost. Somebody else's
+That import is half a second, a quarter of the time that a step takes to start, and optional to XGBoost. Any other
 process, such as a notebook's, keeps XGBoost whole.
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from steps.core.process import processes
+from steps.core.process import startup
 
 
 @contextmanager
@@ -22,7 +21,7 @@ def _without(package: str) -> Iterator[None]:
         del sys.modules[package]
 
 
-if processes.STARTED_BY_MLFLOW in os.environ and not {"sklearn", "xgboost"} & sys.modules.keys():
+if startup.launched_by is not None and not {"sklearn", "xgboost"} & sys.modules.keys():
     with _without("sklearn"):
         import xgboost as xgboost
 else:

@@ -18,8 +18,7 @@ from typing import NoReturn
 
 import psutil
 
-import steps
-from steps.core.process import processes
+from steps.core.process import processes, startup
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FAILURE = signal.SIGUSR1  # from this process to itself: fail_main_thread()
@@ -132,4 +131,4 @@ def _launchers() -> list[psutil.Process]:
 
 def _is_orphan() -> bool:
     """Whether whoever started this process ended while it imported."""
-    return processes.STARTED_BY_MLFLOW in os.environ and os.getppid() != steps.PARENT
+    return processes.STARTED_BY_MLFLOW in os.environ and startup.launched_by not in (None, os.getppid())

@@ -1,41 +1,50 @@
 """Which files of the project this process runs, as they were when it read them: a later edit changes nothing here.
 
-`steps/__init__.py` calls watch() before it imports anything else. Modules are compiled from their source every time,
-since bytecode knows of its source only the size and the second in which it was written.
+`python -m steps` calls watch() before it imports an entry point. From then on, modules are compiled from their source
+every time, since bytecode knows of its source only the size and the second in which it was written.
+
+Any other process, such as a notebook's, reads files unwatched and may replace functions. Its code is UNKNOWN.
 """
 
 import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import source_from_cache
 from types import ModuleType
 from typing import Any
 
 ABSENT = "absent"  # in place of a digest: there is no such file
-UNKNOWN = "unknown"  # in place of a digest: the file was edited while the process used it
+UNKNOWN = "unknown"  # in place of a digest: the file was edited while the process used it, or nobody watched
 PROJECT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 
 _folders = {f"{folder}/" for folder in (PROJECT, os.path.realpath(PROJECT))}
 _sources: dict[str, bytes] = {}  # of each module, by its path in the project
 _opened: dict[str, str] = {}  # digest of each other file, by its path in the project
 _code_folders = {"steps"}  # the folders right below the project that hold modules
+_is_watching = False
 
 
 def watch() -> None:
-    """Remember what is read from now on, and what is loaded already: this file and the two packages it is in."""
-    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "steps"]:
-        if module.__file__ and (file := _in_project(module.__file__)):
-            with open(module.__file__, "rb") as opened:
-                _sources[file] = opened.read()
+    """Remember what is read from now on, for the rest of the process, and the few modules that are loaded already."""
+    global _is_watching
+    _is_watching = True
+    for file, path in _loaded_modules():
+        with open(path, "rb") as opened:
+            _sources[file] = opened.read()
     sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder())
     sys.addaudithook(_on_event)
 
 
 def digests() -> dict[str, str]:
-    """SHA-256 of each file that this process has loaded or opened, by its path in the project; ABSENT or UNKNOWN."""
+    """SHA-256 of each file that this process has loaded or opened, by its path in the project; ABSENT or UNKNOWN.
+
+    Without watch(), the modules that are loaded, each as UNKNOWN: no later run is taken for one with the same code.
+    """
+    if not _is_watching:
+        return {file: UNKNOWN for file, _ in sorted(_loaded_modules())}
     modules = {file: hashlib.sha256(source).hexdigest() for file, source in list(_sources.items())}
     others = {file: then if then == digest(file) else UNKNOWN for file, then in list(_opened.items())}
     return dict(sorted({**others, **modules}.items()))
@@ -53,8 +62,19 @@ def digest(file: str) -> str:
 
 
 def source_of(module: ModuleType) -> bytes:
-    """The source that a loaded module of the project was compiled from."""
-    return _sources[_in_project(str(module.__file__))]
+    """The source that a loaded module of the project was compiled from; without watch(), what its file holds now."""
+    if _is_watching:
+        return _sources[_in_project(str(module.__file__))]
+    with open(str(module.__file__), "rb") as opened:
+        return opened.read()
+
+
+def _loaded_modules() -> Iterator[tuple[str, str]]:
+    """The loaded modules of the project: path in the project, and path."""
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if path and (file := _in_project(path)):
+            yield file, path
 
 
 class _Loader(SourceFileLoader):

@@ -15,6 +15,9 @@ def in_words(differences: Sequence[str]) -> str:
 
 def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     """What changed, in words: the config first, then what the step works on, its environment and its code."""
+    if {value for name, value in before.items() if name.startswith(CODE)} == {loaded_code.UNKNOWN}:
+        yield "the earlier run was not started by `mlflow run`, so its code is not known"
+        before, now = _without_code(before), _without_code(now)
     names = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
     for name in names:
         kind, _, rest = name.partition(".")
@@ -30,6 +33,10 @@ def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
             yield "the source's content changed"
         else:
             yield f"{name} {_change(old or 'none', new or 'none')}"
+
+
+def _without_code(inputs: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in inputs.items() if not name.startswith(CODE)}
 
 
 def _code_change(old: str | None, new: str | None) -> str:

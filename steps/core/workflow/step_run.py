@@ -1,7 +1,6 @@
 """The frame around a step: parameters in, one MLflow run, outputs as tags, a receipt, errors that end in a message."""
 
 import contextlib
-import gc
 import os
 import shlex
 import sys
@@ -136,8 +135,6 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
     """
     for name, value in FOR_SERVERS.items():
         os.environ.setdefault(name, value)
-    gc.freeze()  # what the imports made stays to the end
-    gc.enable()
     run_id = os.environ.get(processes.STARTED_BY_MLFLOW, "")  # start_run() takes it away
     known: UserError | None = None
     store.silence_tracebacks()

@@ -1,0 +1,46 @@
+"""Run one entry point in this process: `python -m steps <name> --<parameter>=<value> ...`, as MLproject does.
+
+The names are main and those of the modules beside this one.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from steps.core.process import startup
+
+PROJECT = Path(__file__).absolute().parent.parent
+
+
+def run() -> None:
+    """Set the process up, then import the entry point and call its main()."""
+    names = ["main", *sorted(path.stem for path in (PROJECT / "steps").glob("[a-z]*.py"))]
+    if len(sys.argv) < 2 or sys.argv[1] not in names:
+        sys.exit(f"usage: python -m steps {'|'.join(names)} [--<parameter>=<value> ...]")
+    name = sys.argv.pop(1)
+    sys.path.insert(0, str(PROJECT))  # before the folder where the user stands, which may have a main.py too
+    try:
+        startup.before_imports()
+        entry_point = importlib.import_module("main" if name == "main" else f"steps.{name}")
+        startup.after_imports()
+        sys.argv[0] = str(entry_point.__file__)  # MLflow's name for the source of a run
+        entry_point.main()
+    except (ModuleNotFoundError, SyntaxError) as err:
+        if not _is_from_another_python(err):
+            raise
+        from steps.core.errors import PackageMissing  # not earlier: a run depends on each file that its process loads
+
+        sys.exit(str(PackageMissing(sys.executable, str(err))))
+
+
+def _is_from_another_python(error: Exception) -> bool:
+    """Whether this Python has not the project's packages: MLflow takes whichever `python` comes first on PATH."""
+    if isinstance(error, SyntaxError):
+        return sys.version_info < (3, 12)
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    return bool(package) and importlib.util.find_spec(package) is None
+
+
+if __name__ == "__main__":
+    run()
