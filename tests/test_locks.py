@@ -33,7 +33,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def holder(block: str, say: str = "'in'") -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process in a block of `machine`, and what it said there."""
+    """A process in a block of `locks` or `scratch`, and the line that it prints there."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD.format(block=block, say=say)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
     )

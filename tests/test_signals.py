@@ -1,4 +1,4 @@
-"""A process that is told to end, or whose launcher is gone."""
+"""A process that is interrupted by a signal, or whose launcher is gone."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from place import BIN, PROJECT, until
 
 from steps.core.process import interruption, processes
 
-GUARDED = """
+PROGRAM = """
 import ctypes, os, signal, sys, threading, time
 from steps.core.process import interruption, processes
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore these
@@ -45,42 +45,42 @@ def started(*command: str, **extra: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def guarded(body: str, *, before: str = "") -> tuple[str, str, str]:
-    return sys.executable, "-c", GUARDED.format(body=body, before=before)
+def handling(body: str, *, before: str = "") -> tuple[str, str, str]:
+    return sys.executable, "-c", PROGRAM.format(body=body, before=before)
 
 
-def said(process: subprocess.Popen[str]) -> str:
+def line_of(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_a_process_without_a_word_and_with_a_shells_exit_code(name: str) -> None:
-    with started(*guarded(WAIT)) as process:
-        said(process)
+    with started(*handling(WAIT)) as process:
+        line_of(process)
         process.send_signal(signal.Signals[name])
         out, err = process.communicate(timeout=5)
     assert (process.returncode, out, err) == (128 + signal.Signals[name], "", "")
 
 
-def test_later_signals_do_not_disturb_the_farewell() -> None:
+def test_later_signals_do_not_disturb_the_clean_up() -> None:
     body = f"""
     try:
         print("inside", flush=True)
         {WAIT}
     finally:
-        print("farewell", flush=True)
+        print("cleaning up", flush=True)
         time.sleep(1)
         print("done", flush=True)
 """
-    with started(*guarded(body)) as process:
-        said(process)
-        assert said(process) == "inside"
+    with started(*handling(body)) as process:
+        line_of(process)
+        assert line_of(process) == "inside"
         process.terminate()
-        assert said(process) == "farewell"
+        assert line_of(process) == "cleaning up"
         process.terminate()
         process.send_signal(signal.SIGINT)
-        assert said(process) == "done"
+        assert line_of(process) == "done"
         assert process.wait(timeout=5) == 143
 
 
@@ -88,21 +88,21 @@ def test_signals_that_come_in_the_same_moment_are_one() -> None:
     body = """
     both = {signal.SIGHUP, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, both)
-    for each in both:
-        signal.pthread_kill(threading.get_ident(), each)
+    for signum in both:
+        signal.pthread_kill(threading.get_ident(), signum)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
     finally:
-        print("farewell")
+        print("cleaning up")
 """
-    with started(*guarded(body)) as process:
-        said(process)
-        assert said(process) == "farewell"
+    with started(*handling(body)) as process:
+        line_of(process)
+        assert line_of(process) == "cleaning up"
         _, err = process.communicate(timeout=5)
     assert (process.returncode, err) == (128 + signal.SIGHUP, "")
 
 
-@pytest.mark.parametrize("body", ["ctypes.CDLL(None).sleep(30)", WAIT], ids=["foreign code", "a farewell that hangs"])
+@pytest.mark.parametrize("body", ["ctypes.CDLL(None).sleep(30)", WAIT], ids=["foreign code", "a clean-up that hangs"])
 def test_a_process_that_does_not_come_to_its_end_is_cut_off_with_its_children(body: str) -> None:
     """ctypes lets other threads run, as XGBoost and Arrow do, but not Python's handlers of signals."""
     before = "interruption.GRACE_SECONDS = 0.5\nimport subprocess\nchild = subprocess.Popen(['sleep', '60'])"
@@ -113,9 +113,9 @@ def test_a_process_that_does_not_come_to_its_end_is_cut_off_with_its_children(bo
     finally:
         {WAIT}
 """
-    with started(*guarded(hangs, before=before)) as process:
-        said(process)
-        child = psutil.Process(int(said(process)))
+    with started(*handling(hangs, before=before)) as process:
+        line_of(process)
+        child = psutil.Process(int(line_of(process)))
         process.terminate()
         assert process.wait(timeout=5) == 143
         assert until(lambda: not child.is_running())
@@ -124,28 +124,28 @@ def test_a_process_that_does_not_come_to_its_end_is_cut_off_with_its_children(bo
 def test_a_signal_that_is_ignored_stays_so() -> None:
     """nohup ignores SIGHUP; a shell's background job ignores SIGINT."""
     ignore = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    with started(*guarded("time.sleep(1)", before=ignore)) as process:
-        said(process)
+    with started(*handling("time.sleep(1)", before=ignore)) as process:
+        line_of(process)
         process.send_signal(signal.SIGHUP)
-        assert said(process) == "went on"
+        assert line_of(process) == "went on"
         assert process.wait(timeout=5) == 0
 
 
 def test_after_the_block_signals_mean_what_they_did() -> None:
-    before = {each: signal.getsignal(each) for each in interruption.SIGNALS}
+    before = {signum: signal.getsignal(signum) for signum in interruption.SIGNALS}
     with interruption.handling_signals():
-        assert {each: signal.getsignal(each) for each in interruption.SIGNALS} != before
-    assert {each: signal.getsignal(each) for each in interruption.SIGNALS} == before
+        assert {signum: signal.getsignal(signum) for signum in interruption.SIGNALS} != before
+    assert {signum: signal.getsignal(signum) for signum in interruption.SIGNALS} == before
 
 
 @pytest.mark.parametrize("kill", ["terminate", "kill"])
 @pytest.mark.parametrize("shell", ["", "; true"], ids=["exec", "a shell stays between"])
 def test_what_mlflow_started_ends_with_the_process_that_did(kill: str, shell: str, tmp_path: Path) -> None:
     """As MLflow does it: Python, `bash -c <command>`, Python."""
-    (tmp_path / "guarded.py").write_text(guarded(WAIT)[2])
-    launch = f"import subprocess; subprocess.run(['bash', '-c', 'python {tmp_path}/guarded.py{shell}'])"
+    (tmp_path / "program.py").write_text(handling(WAIT)[2])
+    launch = f"import subprocess; subprocess.run(['bash', '-c', 'python {tmp_path}/program.py{shell}'])"
     with started(sys.executable, "-c", launch, MLFLOW_RUN_ID="0" * 32) as launcher:
-        child = psutil.Process(int(said(launcher)))
+        child = psutil.Process(int(line_of(launcher)))
         getattr(launcher, kill)()
         assert until(lambda: not child.is_running())
 
@@ -158,8 +158,8 @@ startup.before_imports()
 print("imports", flush=True)
 while os.getppid() == startup.launched_by: time.sleep(0.01)
 """
-    (tmp_path / "guarded.py").write_text(guarded(WAIT, before=imports)[2])
-    launch = f"import subprocess; subprocess.Popen(['python', '{tmp_path}/guarded.py']); input()"
+    (tmp_path / "program.py").write_text(handling(WAIT, before=imports)[2])
+    launch = f"import subprocess; subprocess.Popen(['python', '{tmp_path}/program.py']); input()"
     process = subprocess.Popen(
         [sys.executable, "-c", launch],
         env=environment(MLFLOW_RUN_ID="0" * 32),
@@ -169,19 +169,19 @@ while os.getppid() == startup.launched_by: time.sleep(0.01)
     )
     assert until(lambda: bool(psutil.Process(process.pid).children()))
     (child,) = psutil.Process(process.pid).children()
-    assert said(process) == "imports"
+    assert line_of(process) == "imports"
     process.kill()
     process.communicate()
     assert until(lambda: not child.is_running())
 
 
 def test_what_was_started_by_hand_outlives_its_shell(tmp_path: Path) -> None:
-    (tmp_path / "guarded.py").write_text(guarded("time.sleep(3)")[2])
-    with started("bash", "-c", f"python {tmp_path}/guarded.py & wait") as shell:
-        child = psutil.Process(int(said(shell)))
+    (tmp_path / "program.py").write_text(handling("time.sleep(3)")[2])
+    with started("bash", "-c", f"python {tmp_path}/program.py & wait") as shell:
+        child = psutil.Process(int(line_of(shell)))
         shell.kill()
         assert not until(lambda: not child.is_running(), seconds=1.5)
-        assert said(shell) == "went on"
+        assert line_of(shell) == "went on"
 
 
 def test_a_process_is_known_by_its_start_too() -> None:
@@ -192,14 +192,14 @@ def test_a_process_is_known_by_its_start_too() -> None:
 
 
 def test_a_process_of_an_earlier_boot_is_told_from_one_that_has_ended() -> None:
-    """A copy of this machine has its name and another boot: no lease is taken from what lives there."""
+    """A copy of this machine has its name and another boot: so no run of it is marked."""
     me = processes.this_process()
     machine, _, pid, began = me.split(":")
     then = f"{machine}:0f6b2c9e-earlier:{pid}:{began}"
     assert not processes.has_ended(then)
-    assert processes.is_of_an_earlier_boot(then)
-    assert not processes.is_of_an_earlier_boot(me)
-    assert not processes.is_of_an_earlier_boot(then.replace(machine, "elsewhere"))
+    assert processes.ran_before_boot(then)
+    assert not processes.ran_before_boot(me)
+    assert not processes.ran_before_boot(then.replace(machine, "elsewhere"))
 
 
 def test_a_process_that_has_ended_is_told_from_one_that_lives() -> None:
@@ -207,7 +207,7 @@ def test_a_process_that_has_ended_is_told_from_one_that_lives() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", program], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    it = said(process)
+    it = line_of(process)
     assert not processes.has_ended(it)
     process.kill()
     assert until(lambda: processes.has_ended(it))  # a zombie
@@ -216,7 +216,7 @@ def test_a_process_that_has_ended_is_told_from_one_that_lives() -> None:
 
 
 @pytest.mark.parametrize("text", ["elsewhere/4026531836:1:1.0", "etl", "", "a:b:c"])
-def test_of_others_nothing_is_said(text: str) -> None:
+def test_of_others_nothing_is_line_of(text: str) -> None:
     assert not processes.has_ended(text)
 
 
@@ -235,11 +235,11 @@ processes.end_children()
 print(deaf.wait(), quick.wait())
 """
     with started(sys.executable, "-c", program) as process:
-        assert said(process) == f"{-signal.SIGKILL} {-signal.SIGTERM}"
+        assert line_of(process) == f"{-signal.SIGKILL} {-signal.SIGTERM}"
 
 
 def test_another_thread_can_raise_an_error_where_the_main_thread_waits() -> None:
-    """As one does that watches a service; what unwinds is not cut off, since nobody has told the process to end."""
+    """As one does that watches a service; what unwinds is not cut off, since no signal has ended the process."""
     before = "import socket\ninterruption.GRACE_SECONDS = 0.3\nends = socket.socketpair()"
     body = """
     threading.Timer(0.3, interruption.fail_main_thread, [TimeoutError("silent")]).start()
@@ -249,17 +249,17 @@ def test_another_thread_can_raise_an_error_where_the_main_thread_waits() -> None
         print(err, flush=True)
         time.sleep(1)
 """
-    with started(*guarded(body, before=before)) as process:
-        said(process)
-        assert said(process) == "silent"
-        assert said(process) == "went on"
+    with started(*handling(body, before=before)) as process:
+        line_of(process)
+        assert line_of(process) == "silent"
+        assert line_of(process) == "went on"
         assert process.wait(timeout=5) == 0
 
 
 def test_a_process_whose_watching_thread_dies_ends_rather_than_goes_on_unwatched() -> None:
     before = "def broken(listen, launchers): raise KeyError('a bug')\ninterruption._watch = broken"
-    with started(*guarded(WAIT, before=before)) as process:
-        said(process)
+    with started(*handling(WAIT, before=before)) as process:
+        line_of(process)
         _, err = process.communicate(timeout=5)
     assert process.returncode == 143
     assert "KeyError: 'a bug'" in err
@@ -284,4 +284,4 @@ print(there.wait(), elsewhere.poll())
 elsewhere.kill()
 """
     with started(sys.executable, "-c", program) as process:
-        assert said(process) == f"{-signal.SIGKILL} None"
+        assert line_of(process) == f"{-signal.SIGKILL} None"

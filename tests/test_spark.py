@@ -379,7 +379,7 @@ class TestAServerThatSparkRemoteNames:
         token = held.environment()["SPARK_CONNECT_AUTHENTICATE_TOKEN"]
         remote(f"/;token={token}")
         monkeypatch.setenv(waiting.LIMIT, "5")
-        monkeypatch.setattr(waiting, "TELL_SECONDS", 1)
+        monkeypatch.setattr(waiting, "ANNOUNCE_SECONDS", 1)
         monkeypatch.setattr(session, "FIRST_QUERY_LIMITS", 1)
         on_all_cores = 'session.range(0, 64, 1, 64).mapInPandas(wait, "id long").collect()'
         environment = {"SPARK_REMOTE": os.environ["SPARK_REMOTE"], "PYTHONPATH": str(PROJECT)}

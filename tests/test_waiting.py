@@ -16,8 +16,8 @@ SILENT = "it does not answer"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(waiting.LIMIT, str(LIMIT_SECONDS))
-    monkeypatch.setattr(waiting, "ASK_SECONDS", 0.1)
-    monkeypatch.setattr(waiting, "TELL_SECONDS", 0.3)
+    monkeypatch.setattr(waiting, "PROBE_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "ANNOUNCE_SECONDS", 0.3)
 
 
 @pytest.fixture

@@ -4,5 +4,5 @@ import sys
 
 
 def message(text: str) -> None:
-    """A line for the user, at once."""
+    """Show a line to the user at once."""
     print(text, file=sys.stderr, flush=True)

@@ -11,12 +11,12 @@ from typing import NoReturn
 
 import psutil
 
-STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"  # environment variable: the run that MLflow made for this process
-CHILD_SECONDS = 4  # of these, for a child to end by itself
+STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"  # environment variable: the run that MLflow created for this process
+CHILD_SECONDS = 4  # for children to end by themselves, before they are killed
 
 
 def user() -> str:
-    """The name of whoever runs this process."""
+    """The name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without one
@@ -29,70 +29,73 @@ def describe(process: psutil.Process) -> str:
 
 
 def this_process() -> str:
-    """This process as `<machine>:<boot>:<pid>:<start>`, which names no other one before or after."""
-    return ":".join([*_here(), str(os.getpid()), _start(os.getpid())])
+    """The identity of this process, `<machine>:<boot>:<pid>:<start>`: no other process ever has the same."""
+    return ":".join([*_machine_and_boot(), str(os.getpid()), _start(os.getpid())])
 
 
-def has_ended(process: str) -> bool:
-    """Whether what this_process() said once is a process of this machine, since it was started, that is gone."""
-    machine, boot, pid, start = _parts(process)
-    if (machine, boot) != _here():
-        return False  # not ours to judge
+def has_ended(identity: str) -> bool:
+    """Whether the process with this identity ran on this machine, since its last boot, and has ended."""
+    machine, boot, pid, start = _parts(identity)
+    if (machine, boot) != _machine_and_boot():
+        return False  # nothing is known of it here
     try:
         return not is_alive(psutil.Process(int(pid))) or _start(int(pid)) != start
     except (psutil.NoSuchProcess, FileNotFoundError):
         return True
 
 
-def is_of_an_earlier_boot(process: str) -> bool:
-    """Whether what this_process() said once was before this machine was started again.
+def ran_before_boot(identity: str) -> bool:
+    """Whether the process with this identity ran on this machine before its last boot.
 
-    Copies of one machine under one name are taken for it, so whoever goes by this must bear to be wrong.
+    A copy of a machine under the same name looks like that too, so a wrong answer must do no lasting harm.
     """
-    machine, boot, _, _ = _parts(process)
-    return machine == _here()[0] and boot != _here()[1]
+    machine, boot, _, _ = _parts(identity)
+    return machine == _machine_and_boot()[0] and boot != _machine_and_boot()[1]
 
 
-def kill_process_tree(exit_code: int) -> NoReturn:
-    """End this process, which does not come to its end by itself, and all that it started."""
-    for child in _descendants(psutil.Process()):
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-    os._exit(exit_code)
-
-
-def kill_children(*, working_in: Path) -> None:
-    """Kill, without a farewell, what this process started in that folder."""
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            if child.cwd() == str(working_in.resolve()):
-                for each in (child, *_descendants(child)):
-                    each.kill()
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # it is there, but this process may not look at it
+        return True
 
 
 def end_children(*, of_mlflow: bool = False) -> None:
-    """End the processes that this one started (only those that MLflow started for it), and wait until they are gone.
+    """End the processes that this one started (of_mlflow: only those that MLflow started for it), and wait for that.
 
-    Their exit codes are left to whoever waits for them.
+    They are not reaped: their exit codes are for whoever waits for them.
     """
-    children = [each for each in psutil.Process().children() if not of_mlflow or _environment(each, STARTED_BY_MLFLOW)]
-    family = [each for child in children for each in (child, *_descendants(child))]
+    children = psutil.Process().children()
+    if of_mlflow:
+        children = [child for child in children if _environment_variable(child, STARTED_BY_MLFLOW)]
+    family = [member for child in children for member in (child, *_descendants(child))]
     for end in (psutil.Process.terminate, psutil.Process.kill):
-        for each in filter(is_alive, family):
+        for member in filter(is_alive, family):
             with contextlib.suppress(psutil.Error):
-                end(each)
+                end(member)
         deadline = time.monotonic() + CHILD_SECONDS
         while any(map(is_alive, family)) and time.monotonic() < deadline:
             time.sleep(0.02)
 
 
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:  # it is there, and not ours to see
-        return True
+def kill_children(*, working_in: Path) -> None:
+    """Kill what this process started in that folder, at once."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.cwd() == str(working_in.resolve()):
+                for member in (child, *_descendants(child)):
+                    member.kill()
+
+
+def kill_process_tree(exit_code: int) -> NoReturn:
+    """End this process at once, without any clean-up, and all that it started."""
+    for child in _descendants(psutil.Process()):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(exit_code)
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:
@@ -102,20 +105,20 @@ def _descendants(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _environment(process: psutil.Process, name: str) -> str:
+def _environment_variable(process: psutil.Process, name: str) -> str:
     try:
         return process.environ().get(name, "")
     except psutil.Error:
         return ""
 
 
-def _parts(process: str) -> tuple[str, ...]:
-    found = re.fullmatch(r"([^:]*):([^:]*):(\d+):([\d.]+)", process)
-    return found.groups() if found else ("", "", "", "")
+def _parts(identity: str) -> tuple[str, ...]:
+    match = re.fullmatch(r"([^:]*):([^:]*):(\d+):([\d.]+)", identity)
+    return match.groups() if match else ("", "", "", "")
 
 
-def _here() -> tuple[str, str]:
-    """This machine (in a container, the numbering of processes that is valid there), and since when it runs."""
+def _machine_and_boot() -> tuple[str, str]:
+    """This machine (in a container, the namespace of its process ids), and the boot since which it runs."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")[5:-1]
         return f"{socket.gethostname()}/{namespace}", Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -124,7 +127,7 @@ def _here() -> tuple[str, str]:
 
 
 def _start(pid: int) -> str:
-    """When a process was started: on Linux in ticks since the machine was, which no correction of its clock moves."""
+    """When a process started: on Linux in ticks since the boot, which no correction of the clock changes."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except FileNotFoundError:

@@ -137,7 +137,7 @@ class Server:
             self._tell("port", str(getattr(service, "MODULE$").localPort()))
             if self._small:
                 self._warm_up(gateway)
-            while not self._stopped.wait(waiting.LOOK_SECONDS) and gateway.proc.poll() is None:
+            while not self._stopped.wait(waiting.POLL_SECONDS) and gateway.proc.poll() is None:
                 pass
         finally:
             exit_code = None if self._stopped.is_set() else jvm.exit_code_of(gateway.proc)

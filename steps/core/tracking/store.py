@@ -63,9 +63,9 @@ def make_whole(uri: str) -> None:
     wait = locks.Wait(f"the database {path}", minutes=LOCKED_MINUTES)
     while (state := _state(path)) != "usable":
         if state == "locked":
-            wait.go_on(lambda: locks.lock_holder(path))
+            wait.pause(lambda: locks.lock_holder(path))
         elif state == "unfinished" and (maker := _who_has_open(path)):
-            wait.go_on(lambda: maker)
+            wait.pause(lambda: maker)
         else:
             with locks.exclusive_lock("database", str(path)):
                 _make_anew(uri, path)

@@ -73,7 +73,7 @@ def _is_orphaned(run: Run, own: Run, client: MlflowClient) -> bool:
 
 
 def _has_ended(process: str) -> bool:
-    return processes.has_ended(process) or processes.is_of_an_earlier_boot(process)
+    return processes.has_ended(process) or processes.ran_before_boot(process)
 
 
 def _is_being_started(*, since: float) -> bool:
