@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with step_run.start("main", MainParameters, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         settings = settings.with_hyperparameters(**parameters.hyperparameters())
-        where = {"config": parameters.config, "lake": location.root(parameters.lake)}
+        where = {"config": parameters.config, "lake": location.lake_root(parameters.lake)}
         if parameters.dry_run:
             run.rename("status")
             status.print_status(settings, lake_root=where["lake"])

@@ -172,19 +172,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     with step_run.start("evaluate", EvaluateParameters, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         version = registry.resolve(parameters.model or registry.newest_uri(settings.model.name))
-        table = snapshot.pin(
-            location.table_uri(parameters.table or f"{location.root(parameters.lake)}/{settings.name}")
+        table = snapshot.open(
+            location.parse_table(parameters.table or f"{location.lake_root(parameters.lake)}/{settings.name}")
         )
         model = loading.load(version)
         run.reads(table=table, model=model.uri)
         run.ran_with(
             table__uri=table, model__uri=model.uri, **{f"gate__{k}": v for k, v in settings.gate.model_dump().items()}
         )
-        inputs = reuse.inputs("evaluate", settings, table=str(table), model=model.uri)
+        inputs = reuse.inputs("evaluate", settings, table=table, model=model.uri)
         run.depends_on(inputs, workflow=settings.name)
         run.logs_table(table, context="evaluate")
 
-        rows = snapshot.read(table, columns=settings.training_columns).to_pandas()
+        rows = table.read(settings.training_columns).to_pandas()
         with_label, split_settings = split.labelled(rows, settings), split.settings_of(settings)
         parts = split.split(with_label, split_settings)
         if parts.test.empty:

@@ -21,6 +21,7 @@ from steps.core.errors import TableUnfit
 from steps.core.models import loading, predictions, registry, scorer
 from steps.core.parameters import parameters
 from steps.core.tables import commit, location, snapshot
+from steps.core.tables.snapshot import Snapshot
 from steps.core.workflow import reuse, step_run
 
 STORED_TYPES = {"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()}
@@ -34,9 +35,9 @@ class InferParameters:
     lake: str = ""
 
 
-def check_features(table: location.TableUri, model: scorer.Scorer) -> None:
+def check_features(table: Snapshot, model: scorer.Scorer) -> None:
     """TableUnfit when the table lacks a column that the model needs, or holds predictions already."""
-    present = snapshot.schema(table).names
+    present = table.schema.names
     if taken := [name for name in present if name.lower() in config.PREDICTION_COLUMNS]:
         raise TableUnfit(
             str(table),
@@ -53,44 +54,43 @@ def check_features(table: location.TableUri, model: scorer.Scorer) -> None:
         )
 
 
-def count_unseen(table: location.TableUri, model: scorer.Scorer) -> Counter[str]:
+def count_unseen(table: Snapshot, model: scorer.Scorer) -> Counter[str]:
     """How many values of each text column the model takes as missing, because they were not seen in training.
 
     MlflowException when a column has another type than ingest gives it, and a value in it that the model refuses.
     """
-    stored = snapshot.schema(table)
     looked_at = [
         feature
         for feature in model.schema.features
-        if feature.levels is not None or stored.field(feature.name).type != STORED_TYPES[feature.type]
+        if feature.levels is not None or table.schema.field(feature.name).type != STORED_TYPES[feature.type]
     ]
     counts: Counter[str] = Counter()
-    for batch in snapshot.batches(table, columns=[feature.name for feature in looked_at]) if looked_at else ():
+    for batch in table.batches([feature.name for feature in looked_at]) if looked_at else ():
         counts.update(scorer.unseen(batch.to_pandas(), looked_at))
     return counts
 
 
 def write_in_memory(
-    table: location.TableUri, model: scorer.Scorer, folder: str, *, beside: Mapping[str, str | datetime]
+    table: Snapshot, model: scorer.Scorer, folder: str, *, beside: Mapping[str, str | datetime]
 ) -> None:
     """A Parquet file in `folder`: the rows of `table`, the prediction of each, and the values `beside` them."""
-    rows = predictions.add_predictions(snapshot.read(table, columns=snapshot.schema(table).names), model)
+    rows = predictions.add_predictions(table.read(table.schema.names), model)
     for name, value in beside.items():
         kind = pa.string() if isinstance(value, str) else pa.timestamp("us", "UTC")
         rows = rows.append_column(name, pa.repeat(pa.scalar(value, kind), len(rows)))
     commit.save(rows, folder)
 
 
-def writer_for(table: location.TableUri) -> Callable[..., None]:
+def writer_for(table: Snapshot) -> Callable[..., None]:
     """What writes the predictions of a table: this process, or Spark's workers when it is too large for one."""
-    if snapshot.size_bytes(table) <= snapshot.IN_MEMORY_BYTES:
+    if table.fits_in_memory:
         return write_in_memory
     from steps.core.models import spark_scoring  # PySpark takes half a second, which small tables do not pay
 
     return spark_scoring.write
 
 
-def _refused(table: location.TableUri, model: scorer.Scorer, reason: str) -> TableUnfit:
+def _refused(table: Snapshot, model: scorer.Scorer, reason: str) -> TableUnfit:
     return TableUnfit(
         str(table),
         [reason],
@@ -102,13 +102,13 @@ def _refused(table: location.TableUri, model: scorer.Scorer, reason: str) -> Tab
 def main(argv: Sequence[str] | None = None) -> None:
     with step_run.start("infer", InferParameters, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
-        lake_uri = location.root(parameters.lake)
+        lake_uri = location.lake_root(parameters.lake)
         version = registry.resolve(parameters.model or f"models:/{settings.model.name}@{registry.STAGING}")
-        table = snapshot.pin(location.table_uri(parameters.table or f"{lake_uri}/{settings.name}"))
+        table = snapshot.open(location.parse_table(parameters.table or f"{lake_uri}/{settings.name}"))
         predicted = location.TableUri(f"{lake_uri}/{settings.name}_predictions")
         run.reads(table=table, model=registry.uri_of(version))
         run.ran_with(table__uri=table, model__uri=registry.uri_of(version))
-        inputs = reuse.inputs("infer", settings, lake=lake_uri, table=str(table), model=registry.uri_of(version))
+        inputs = reuse.inputs("infer", settings, lake=lake_uri, table=table, model=registry.uri_of(version))
         run.depends_on(inputs, workflow=settings.name)
         run.logs_table(table, context="infer")
 
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         made_by = {"run_id": run.run_id, "git_commit": run.git_commit}
         committed = commit.once(predicted, made_of=made_of, made_by=made_by, write=write)
-        rows = snapshot.count(committed.table)
+        rows = committed.table.row_count
         mlflow.log_metrics({"rows": rows, "rows_written": rows if committed.written else 0})
         run.writes(predictions=committed.table)
 

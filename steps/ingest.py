@@ -19,6 +19,7 @@ from steps.core.sources import contract, headers, reader, source
 from steps.core.spark import server
 from steps.core.spark.session import spark_session
 from steps.core.tables import commit, location
+from steps.core.tables.snapshot import Snapshot
 from steps.core.workflow import reuse, step_run
 
 
@@ -56,7 +57,7 @@ def write_if_changed(
     fingerprint: str,
     made_by: Mapping[str, str],
     check: Callable[[], None],
-) -> location.TableUri:
+) -> Snapshot:
     """`rows` as the newest version of `table`, or that version itself when it holds the same rows already.
 
     `check` is called when they are written and not yet committed; what it raises leaves the table as it was.
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with step_run.start("ingest", IngestParameters, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         given = source.resolve(settings.source, parameters.source)
-        lake_root = location.root(parameters.lake)
+        lake_root = location.lake_root(parameters.lake)
         table = location.TableUri(f"{lake_root}/{settings.name}")
         run.reads(source=given.uri)
         run.ran_with(source__uri=given.uri)

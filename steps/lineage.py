@@ -107,13 +107,13 @@ def _told(making: Provenance) -> str:
 
 
 def _predictions(given: LineageParameters) -> str:
-    return f"{location.root(given.lake)}/{config.load(given.config, home=location.home()).name}_predictions"
+    return f"{location.lake_root(given.lake)}/{config.load(given.config, home=location.home()).name}_predictions"
 
 
 def _root(given: str) -> list[str]:
     """The lake, if there is one: with a tracking server it need not be said to look a model up."""
     try:
-        return [location.root(given)]
+        return [location.lake_root(given)]
     except LakeUndefined:
         if given:
             raise
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         origins = [origin(uri, index, told=set()) for uri in uris]
         for each in origins:
             if each.making is None and is_pinned(each.name):
-                snapshot.open_table(location.table_uri(each.name))  # says what is wrong with it
+                snapshot.open(location.parse_table(each.name))  # says what is wrong with it
         products = [yields(each.name, each.making, index, above=(), told=set()) for each in origins]
 
         text = "\n".join(_page(origins, products))

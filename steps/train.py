@@ -202,16 +202,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = config.load(parameters.config, home=location.home())
         settings = settings.with_hyperparameters(**parameters.hyperparameters())
         model = settings.model
-        table = snapshot.pin(
-            location.table_uri(parameters.table or f"{location.root(parameters.lake)}/{settings.name}")
+        table = snapshot.open(
+            location.parse_table(parameters.table or f"{location.lake_root(parameters.lake)}/{settings.name}")
         )
         run.reads(table=table)
         run.ran_with(table__uri=table, **{f"model__{key}": value for key, value in model.model_dump().items()})
-        inputs = reuse.inputs("train", settings, table=str(table))
+        inputs = reuse.inputs("train", settings, table=table)
         run.depends_on(inputs, workflow=settings.name)
         run.logs_table(table, context="train")
 
-        rows = snapshot.read(table, columns=settings.training_columns).to_pandas()
+        rows = table.read(settings.training_columns).to_pandas()
         with_label = labelled(rows, settings)
         split_settings = settings_of(settings)
         parts = split(with_label, split_settings)

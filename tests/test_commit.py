@@ -24,7 +24,7 @@ import sys
 import pyarrow as pa
 from steps.core.tables import commit, location, snapshot
 who, path = sys.argv[1:]
-table = location.table_uri(path)
+table = location.parse_table(path)
 for line in sys.stdin:
     name = f"{who}-{line.strip()}"
     rows = pa.table({"who": [name]})
@@ -87,7 +87,7 @@ class TestATableInAFolder:
 
     def test_no_row_at_all_is_a_version_too(self, table: location.TableUri) -> None:
         once(table, numbers(1).slice(1), run_id="a")
-        assert (rows_of(table.path).num_rows, snapshot.count(location.TableUri(table.path, 0))) == (0, 0)
+        assert (rows_of(table.path).num_rows, snapshot.open(table).row_count) == (0, 0)
 
     def test_nothing_is_left_of_a_write_that_failed(self, table: location.TableUri) -> None:
         once(table, numbers(1), run_id="a")
@@ -131,20 +131,20 @@ class TestATableInAFolder:
         once(table, numbers(1), run_id="a")
         backup = {path: path.read_bytes() for path in Path(table.path).rglob("*") if path.is_file()}
         once(table, numbers(2), run_id="b")
-        lost = snapshot.identity(location.TableUri(table.path, 1))
+        lost = snapshot.open(location.TableUri(table.path, 1)).identity
         for path in Path(table.path).rglob("*"):
             if path.is_file() and path not in backup:
                 path.unlink()
         once(table, numbers(3), run_id="c")
-        assert snapshot.identity(location.TableUri(table.path, 1)) != lost
+        assert snapshot.open(location.TableUri(table.path, 1)).identity != lost
         assert DeltaTable(table.path, version=1).metadata().id == DeltaTable(table.path, version=0).metadata().id
 
     def test_a_version_has_one_identity_wherever_the_table_lies(self, table: location.TableUri, tmp_path: Path) -> None:
         once(table, numbers(1), run_id="a")
-        before = snapshot.identity(location.TableUri(table.path, 0))
+        before = snapshot.open(location.TableUri(table.path, 0)).identity
         moved = tmp_path / "moved"
         Path(table.path).rename(moved)
-        assert snapshot.identity(location.TableUri(str(moved), 0)) == before
+        assert snapshot.open(location.TableUri(str(moved), 0)).identity == before
 
 
 class TestATableWithACollationInItsLog:
@@ -162,7 +162,7 @@ class TestATableWithACollationInItsLog:
 
     def test_is_told_with_the_way_out(self, table: location.TableUri) -> None:
         with pytest.raises(TableUnreadable, match="run `mlflow run . -e infer`, which writes plain types"):
-            snapshot.open_table(table)
+            snapshot.open(table)
 
     def test_is_mended_by_the_next_commit_and_keeps_its_rows(self, table: location.TableUri) -> None:
         done = once(table, pa.table({"text": ["b"]}), run_id="b")

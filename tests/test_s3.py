@@ -54,7 +54,7 @@ def test_it_is_told_in_one_message_with_its_address(silent: str) -> None:
     with pytest.raises(ObjectStoreUnavailable, match=f"s3://delta at {silent} cannot be used: Read timeout"):
         s3.check("s3://delta/iris")
     with pytest.raises(ObjectStoreUnavailable, match=f"{silent} cannot be used: Read timeout"):
-        snapshot.open_table(location.TableUri("s3://delta/iris"))
+        snapshot.open(location.TableUri("s3://delta/iris"))
 
 
 def test_its_silence_is_told_from_a_refusal(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from small import sqlite, tracked
+from small import FLOWERS, flowers, sqlite, tracked
 from sqlalchemy import make_url
 
+from steps import evaluate, infer, train
 from steps.core.errors import LakeUndefined, TableNotFound, TableUnfit, TableUnreadable, TableVersionGone
 from steps.core.tables import location, snapshot
 from steps.core.tables.location import TableUri
@@ -59,11 +61,11 @@ class TestUris:
         ],
     )
     def test_a_version_is_what_follows_at_v_at_the_end(self, text: str, path: str, version: int | None) -> None:
-        assert location.table_uri(text) == TableUri(path, version)
+        assert location.parse_table(text) == TableUri(path, version)
 
     def test_a_pinned_uri_reads_back_as_itself(self) -> None:
         for table in (TableUri("/my lake/iris", 12), TableUri("/lake/iris")):
-            assert location.table_uri(str(table)) == table
+            assert location.parse_table(str(table)) == table
 
     def test_the_name_is_the_last_part(self) -> None:
         assert TableUri("/lake/iris", 3).name == "iris"
@@ -72,7 +74,7 @@ class TestUris:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir("/")
-        assert location.table_uri("data/iris@v1") == TableUri(f"{tmp_path}/data/iris", 1)
+        assert location.parse_table("data/iris@v1") == TableUri(f"{tmp_path}/data/iris", 1)
 
     def test_a_tilde_is_the_home_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", "/users/me")
@@ -82,8 +84,8 @@ class TestUris:
         (tmp_path / "real" / "lake").mkdir(parents=True)
         (tmp_path / "link").symlink_to(tmp_path / "real")
         (tmp_path / "lake").symlink_to(tmp_path / "real" / "lake")
-        assert location.root(f"{tmp_path}/lake") == location.root("link/lake") == f"{tmp_path}/real/lake"
-        assert str(location.table_uri("link/lake/iris@v1")) == str(location.table_uri("lake/iris@v1"))
+        assert location.lake_root(f"{tmp_path}/lake") == location.lake_root("link/lake") == f"{tmp_path}/real/lake"
+        assert str(location.parse_table("link/lake/iris@v1")) == str(location.parse_table("lake/iris@v1"))
 
     @pytest.mark.parametrize("uri", ["http://host/lake", "dbfs:/lake"])
     def test_what_is_not_a_folder_nor_in_an_object_store_is_refused(self, uri: str) -> None:
@@ -110,21 +112,21 @@ class TestUris:
 class TestRoot:
     def test_what_is_given_goes_before_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LAKE_URI", "/from/environment")
-        assert location.root("/given") == "/given"
-        assert location.root("") == "/from/environment"
+        assert location.lake_root("/given") == "/given"
+        assert location.lake_root("") == "/from/environment"
 
     def test_by_default_it_is_the_folder_lake_beside_the_tracking_store(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("LAKE_URI", raising=False)
-        assert location.root("") == f"{tmp_path}/lake"
+        assert location.lake_root("") == f"{tmp_path}/lake"
 
     def test_with_a_tracking_server_it_has_to_be_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("LAKE_URI", raising=False)
         with tracked("http://localhost:5000"):
             with pytest.raises(LakeUndefined, match="tracking is on a server.*\n.*\n.*-P lake=URI or set LAKE_URI"):
-                location.root("")
-            assert location.root("/given") == "/given"
+                location.lake_root("")
+            assert location.lake_root("/given") == "/given"
 
     def test_with_a_tracking_server_home_is_the_working_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -156,18 +158,18 @@ class TestRoot:
 class TestVersions:
     def test_an_unpinned_table_is_pinned_to_its_newest_version(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", numbered(1), numbered(2), numbered(3))
-        assert snapshot.pin(table) == TableUri(table.path, 2)
+        assert snapshot.open(table).uri == TableUri(table.path, 2)
 
     def test_a_pinned_table_stays_at_its_version(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", numbered(1), numbered(2))
-        assert snapshot.pin(TableUri(table.path, 0)) == TableUri(table.path, 0)
+        assert snapshot.open(TableUri(table.path, 0)).uri == TableUri(table.path, 0)
 
     def test_each_version_has_its_own_rows(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", numbered(1), numbered(2, 3))
         for version, rows in ((0, [1]), (1, [2, 3])):
-            pinned = TableUri(table.path, version)
-            assert snapshot.read(pinned, columns=["number"]).column(0).to_pylist() == rows
-            assert snapshot.count(pinned) == len(rows)
+            pinned = snapshot.open(TableUri(table.path, version))
+            assert pinned.read(["number"]).column(0).to_pylist() == rows
+            assert pinned.row_count == len(rows)
 
     @pytest.mark.parametrize("made", ["nothing", "folder", "file"])
     def test_what_is_not_a_delta_table_is_told(self, made: str, tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ class TestVersions:
         if made == "file":
             path.write_text("length\n1\n")
         with pytest.raises(TableNotFound, match="iris@v1 is not a Delta table\n.*<lake>/<name>@v<N>\n.*-e ingest"):
-            snapshot.pin(TableUri(str(path), 1))
+            snapshot.open(TableUri(str(path), 1))
 
     def test_a_table_is_there_once_it_has_a_version(self, tmp_path: Path) -> None:
         assert not snapshot.exists(TableUri(str(tmp_path / "nothing")))
@@ -193,14 +195,14 @@ class TestVersions:
         table = write(tmp_path / "t", numbered(1), numbered(2))
         (tmp_path / "t" / "_delta_log" / f"{1:020d}.json").write_text("no JSON")
         with pytest.raises(TableUnreadable, match="t cannot be read: .*\n.*\n  next      restore it, or move it away"):
-            snapshot.pin(table)
+            snapshot.open(table)
         with pytest.raises(TableUnreadable, match="t cannot be read: "):
-            snapshot.commits_by_version(table.path)
+            snapshot.find(table)
 
     def test_a_version_that_is_not_there_yet_is_told_with_those_that_are(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", numbered(1), numbered(2))
         with pytest.raises(TableVersionGone, match="t@v2: there is no such version yet\n.*a version from 0 to 1\n"):
-            snapshot.pin(TableUri(table.path, 2))
+            snapshot.open(TableUri(table.path, 2))
 
     def test_a_version_whose_log_entry_is_gone_is_told(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", numbered(1), numbered(2), numbered(3))
@@ -208,54 +210,54 @@ class TestVersions:
         for version in (0, 1):
             os.remove(tmp_path / "t" / "_delta_log" / f"{version:020d}.json")
         with pytest.raises(TableVersionGone, match="t@v0: its log entry is no longer kept\n.*a version from 2 to 2\n"):
-            snapshot.pin(TableUri(table.path, 0))
-        assert snapshot.read(snapshot.pin(table), columns=["number"]).num_rows == 1
+            snapshot.open(TableUri(table.path, 0))
+        assert snapshot.open(table).read(["number"]).num_rows == 1
 
     def test_a_vacuumed_version_is_told_as_such(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", numbered(1), numbered(2))
         vacuum(table)
         with pytest.raises(TableVersionGone, match="t@v0: version 0 was vacuumed: "):
-            snapshot.read(TableUri(table.path, 0), columns=["number"])
+            snapshot.open(TableUri(table.path, 0)).read(["number"])
 
     def test_a_vacuum_leaves_the_newest_version(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", numbered(1), numbered(2))
         vacuum(table)
-        assert snapshot.read(snapshot.pin(table), columns=["number"]).to_pydict() == {"number": [2]}
+        assert snapshot.open(table).read(["number"]).to_pydict() == {"number": [2]}
 
     def test_files_that_someone_deleted_are_told_too(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t")
         for file in (tmp_path / "t").glob("*.parquet"):
             file.unlink()
         with pytest.raises(TableVersionGone, match="version 0 was vacuumed: "):
-            snapshot.read(snapshot.pin(table), columns=["length"])
+            snapshot.open(table).read(["length"])
 
 
 class TestReading:
     def test_rows_and_types_are_those_that_were_written(self, tmp_path: Path) -> None:
-        table = snapshot.pin(write(tmp_path / "t"))
-        assert snapshot.read(table, columns=["length", "color", "petals"]).equals(ROWS)
-        assert snapshot.schema(table).equals(ROWS.schema)
-        assert snapshot.count(table) == 2
+        table = snapshot.open(write(tmp_path / "t"))
+        assert table.read(["length", "color", "petals"]).equals(ROWS)
+        assert table.schema.equals(ROWS.schema)
+        assert table.row_count == 2
 
     def test_columns_come_in_the_order_that_was_asked_for(self, tmp_path: Path) -> None:
-        table = snapshot.pin(write(tmp_path / "t"))
-        assert snapshot.read(table, columns=["petals", "length"]).column_names == ["petals", "length"]
+        table = snapshot.open(write(tmp_path / "t"))
+        assert table.read(["petals", "length"]).column_names == ["petals", "length"]
 
     def test_names_that_need_quoting_are_read(self, tmp_path: Path) -> None:
         rows = pa.table({'a "quoted" name': [1], "user.age": [2], "user;age": [3], "Größe": [4], "Upper": [5]})
-        table = snapshot.pin(write(tmp_path / "t", rows))
-        assert snapshot.read(table, columns=rows.column_names).equals(rows)
+        table = snapshot.open(write(tmp_path / "t", rows))
+        assert table.read(rows.column_names).equals(rows)
 
     def test_a_missing_column_is_told_with_those_that_there_are(self, tmp_path: Path) -> None:
-        table = snapshot.pin(write(tmp_path / "t"))
+        table = snapshot.open(write(tmp_path / "t"))
         with pytest.raises(TableUnfit, match="t@v0:\n    - has no column 'Color'\n    - has no column 'x'\n") as caught:
-            snapshot.read(table, columns=["Color", "length", "x"])
+            table.read(["Color", "length", "x"])
         assert "it has length, color, petals\n" in str(caught.value)
 
     def test_a_table_without_rows_is_read(self, tmp_path: Path) -> None:
-        table = snapshot.pin(write(tmp_path / "t", ROWS.slice(0, 0)))
-        assert (snapshot.count(table), snapshot.size_bytes(table)) == (0, 0)
-        assert snapshot.read(table, columns=["length"]).num_rows == 0
+        table = snapshot.open(write(tmp_path / "t", ROWS.slice(0, 0)))
+        assert (table.row_count, table.size_bytes) == (0, 0)
+        assert table.read(["length"]).num_rows == 0
 
     @pytest.mark.parametrize("folder", ["t", "my lake"])
     def test_a_partitioned_table_is_read(self, folder: str, tmp_path: Path) -> None:
@@ -263,19 +265,19 @@ class TestReading:
         rows = pa.table({"kind": ["a b", "é", "x/y", "100%"], "number": [1, 2, 3, 4]})
         (tmp_path / folder).mkdir()
         write_deltalake(str(tmp_path / folder), rows, partition_by=["kind"])
-        read = snapshot.read(TableUri(str(tmp_path / folder)), columns=["kind", "number"])
+        read = snapshot.open(TableUri(str(tmp_path / folder))).read(["kind", "number"])
         assert sorted(read.to_pylist(), key=lambda row: row["number"]) == rows.to_pylist()
 
     def test_its_size_is_that_of_the_files_of_this_version(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t")
         first = {file: file.stat().st_size for file in (tmp_path / "t").glob("*.parquet")}
         write_deltalake(table.path, ROWS, mode="append")
-        assert snapshot.size_bytes(TableUri(table.path, 0)) == sum(first.values())
-        assert snapshot.size_bytes(TableUri(table.path, 1)) == 2 * sum(first.values())
+        assert snapshot.open(TableUri(table.path, 0)).size_bytes == sum(first.values())
+        assert snapshot.open(TableUri(table.path, 1)).size_bytes == 2 * sum(first.values())
 
     @pytest.mark.parametrize("folder", ["a%20b", "50%25", "é%C3"])
     def test_a_folder_whose_name_would_be_decoded_is_refused_before_anything_is_written(self, folder: str) -> None:
-        for ask in (lambda: location.root(f"in/{folder}"), lambda: location.table_uri(f"in/{folder}/t@v0")):
+        for ask in (lambda: location.lake_root(f"in/{folder}"), lambda: location.parse_table(f"in/{folder}/t@v0")):
             with pytest.raises(LakeUndefined, match=f"in/{folder}.* holds a percent sequence"):
                 ask()
 
@@ -284,28 +286,44 @@ class TestReading:
         """D02."""
         write(tmp_path / "plain" / "t")
         (tmp_path / "plain").rename(tmp_path / folder)
-        table = snapshot.pin(TableUri(f"{tmp_path}/{folder}/t"))
-        assert snapshot.read(table, columns=["length", "color", "petals"]).equals(ROWS)
+        table = snapshot.open(TableUri(f"{tmp_path}/{folder}/t"))
+        assert table.read(["length", "color", "petals"]).equals(ROWS)
 
     def test_a_vacuumed_version_in_a_folder_with_blanks_is_told_as_such(self, tmp_path: Path) -> None:
         write(tmp_path / "plain" / "t", numbered(1), numbered(2))
         (tmp_path / "plain").rename(tmp_path / "my lake")
         table = TableUri(f"{tmp_path}/my lake/t")
         vacuum(table)
-        assert snapshot.read(TableUri(table.path, 1), columns=["number"]).num_rows == 1
+        assert snapshot.open(TableUri(table.path, 1)).read(["number"]).num_rows == 1
         with pytest.raises(TableVersionGone, match="my lake/t@v0: version 0 was vacuumed: "):
-            snapshot.read(TableUri(table.path, 0), columns=["number"])
+            snapshot.open(TableUri(table.path, 0)).read(["number"])
 
 
 def metadata_of(table: TableUri) -> dict[str, Any]:
-    return snapshot.newest_commit(snapshot.open_table(table)).metadata
+    return dict(snapshot.open(table).commit.metadata)
 
 
-class TestNewestCommit:
+class TestCommits:
     def write(self, path: Path, metadata: str) -> TableUri:
         properties = CommitProperties(custom_metadata={"userMetadata": metadata})
         write_deltalake(str(path), ROWS, commit_properties=properties, mode="append")
         return TableUri(str(path))
+
+    def test_each_version_has_its_own_also_when_others_came_after_it_was_opened(self, tmp_path: Path) -> None:
+        for number in range(3):
+            table = self.write(tmp_path, json.dumps({"number": number}))
+        first, newest = snapshot.open(TableUri(table.path, 0)), snapshot.open(table)
+        self.write(tmp_path, json.dumps({"number": 3}))
+        assert first.commit.metadata == {"number": 0}
+        assert {version: commit.metadata for version, commit in newest.commits.items()} == {
+            version: {"number": version} for version in (2, 1, 0)
+        }
+
+    def test_a_damaged_entry_is_not_taken_for_one_without_metadata(self, tmp_path: Path) -> None:
+        table = snapshot.open(self.write(tmp_path, '{"step": "old"}'))
+        (tmp_path / "_delta_log" / f"{0:020}.json").write_text('{"commitInfo"')
+        with pytest.raises(TableUnreadable, match="@v0 cannot be read: its log entry is no JSON"):
+            _ = table.commit
 
     def test_what_the_newest_commit_carries_is_read_back(self, tmp_path: Path) -> None:
         self.write(tmp_path, '{"step": "old"}')
@@ -321,3 +339,28 @@ class TestNewestCommit:
         self.write(tmp_path, '{"step": "ingest"}')
         write_deltalake(str(tmp_path), ROWS, mode="append")
         assert metadata_of(TableUri(str(tmp_path))) == {}
+
+
+def test_a_step_opens_each_version_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time it is opened, all of its log is read, from an object store too."""
+    (tmp_path / "flowers.yaml").write_text(yaml.safe_dump(FLOWERS))
+    table = f"{write(tmp_path / 'lake' / 'flowers', pa.Table.from_pandas(flowers(200), preserve_index=False))}"
+    opened: list[str] = []
+    construct = DeltaTable.__init__
+
+    def count(self: DeltaTable, path: str, *rest: Any, **settings: Any) -> None:
+        opened.append(str(path))
+        construct(self, path, *rest, **settings)
+
+    monkeypatch.setattr(DeltaTable, "__init__", count)
+    monkeypatch.setenv("LAKE_URI", str(tmp_path / "lake"))
+    predictions = f"{table}_predictions"
+    for step, arguments, expected in (
+        (train, [], [table]),
+        (evaluate, [], [table]),
+        (infer, ["--model=models:/flowers_model/1"], [table, predictions]),  # which are opened when they are written
+        (infer, ["--model=models:/flowers_model/1"], [table, predictions]),  # to see that they are there already
+    ):
+        opened.clear()
+        step.main([f"--config={tmp_path}/flowers.yaml", *arguments])
+        assert opened == expected, step.__name__

@@ -240,7 +240,7 @@ class TestRetention:
     def test_a_version_is_named_by_what_it_is_however_its_table_is_spelt(self, tmp_path: Path) -> None:
         """A lake that was moved, or is mounted elsewhere, keeps what models were trained on."""
         table = write(tmp_path / "t", days_ago=[40, 40, 0])
-        identity = snapshot.identity(TableUri(table.path, 0))
+        identity = snapshot.open(TableUri(table.path, 0)).identity
         moved = TableUri(str(tmp_path / "moved"))
         Path(table.path).rename(moved.path)
         made = plan(moved, needed={identity: "someone", f"{table}@v1": "the text of another place"})
@@ -281,7 +281,7 @@ class TestRetention:
         reads = readable(table.path)
         assert {version for version, can in reads.items() if not can} == set(made.lost)
         left = [version for version, can in reads.items() if can]
-        assert {location.table_uri(uri).version for uri in needed} <= set(left)
+        assert {location.parse_table(uri).version for uri in needed} <= set(left)
         assert 7 in left
         for version in left:
             assert sorted(rows_of(table.path, version)["n"].to_pylist()) == before[version]
@@ -330,7 +330,8 @@ class TestRetention:
         table = write(tmp_path / "t", days_ago=[40, 40, 40])
         needed = {f"{table}@v0": "someone", f"{table}@v1": "someone"}
         assert plan(table, needed=needed).kept == {0: "someone", 1: "someone"}
-        Path(table.path, snapshot.data_files(DeltaTable(table.path, 0))[0]).unlink()
+        (file,) = snapshot.open(TableUri(table.path, 0)).data_files
+        Path(table.path, file).unlink()
         assert plan(table, needed=needed).kept == {1: "someone"}
 
     def test_a_logged_model_goes_when_it_is_old_and_a_train_run_made_it_and_nothing_registered_it(self) -> None:
@@ -388,9 +389,9 @@ def stray_file(table: TableUri, *, days: int) -> Path:
     return file
 
 
-def plan(table: TableUri, *, needed: dict[str, str] | None = None) -> retention.Plan:
+def plan(table: TableUri, *, needed: dict[str, str] | None = None) -> retention.TablePlan:
     """With a limit of 30 days."""
-    return retention.plan(table, limit=NOW - timedelta(days=30), needed=needed or {})
+    return retention.plan_table(snapshot.open(table), limit=NOW - timedelta(days=30), needed=needed or {})
 
 
 def ran(tags: dict[str, str], *, ended_days_ago: float | None = None, started_days_ago: float = 60) -> str:

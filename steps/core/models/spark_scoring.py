@@ -16,15 +16,16 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from steps.core.models import predictions, scorer
 from steps.core.spark.session import spark_session
 from steps.core.storage import filesystem
-from steps.core.tables import commit, location, snapshot
+from steps.core.tables import commit
+from steps.core.tables.snapshot import Snapshot
 
 
-def write(table: location.TableUri, model: scorer.Scorer, folder: str, *, beside: Mapping[str, str | datetime]) -> None:
+def write(table: Snapshot, model: scorer.Scorer, folder: str, *, beside: Mapping[str, str | datetime]) -> None:
     """Parquet files in `folder`: the rows of `table`, the prediction of each, and the values `beside` them.
 
     MlflowException when the model refuses a value.
     """
-    with spark_session(folder, table.path, data_bytes=snapshot.size_bytes(table)) as session:
+    with spark_session(folder, table.path, data_bytes=table.size_bytes) as session:
         try:
             commit.save(score(table, model, session, beside=beside), folder)
         except PySparkException as err:
@@ -35,9 +36,9 @@ def write(table: location.TableUri, model: scorer.Scorer, folder: str, *, beside
 
 
 def score(
-    table: location.TableUri, model: scorer.Scorer, session: SparkSession, *, beside: Mapping[str, str | datetime]
+    table: Snapshot, model: scorer.Scorer, session: SparkSession, *, beside: Mapping[str, str | datetime]
 ) -> DataFrame:
-    """The rows of a pinned table with their predictions, and the values `beside` them; computed when it is written."""
+    """The rows of a table with their predictions, and the values `beside` them; computed when it is written."""
     # The model's code and what adds its predictions are sent along: a cluster's workers have no file of this project.
     cloudpickle.register_pickle_by_value(sys.modules[type(model).__module__])
     cloudpickle.register_pickle_by_value(predictions)
@@ -48,7 +49,5 @@ def score(
             yield from add_predictions(pa.Table.from_batches([batch]), model).to_batches()
 
     stored = session.read.format("delta").option("versionAsOf", table.version).load(filesystem.for_spark(table.path))
-    scored = stored.mapInArrow(
-        score_batches, from_arrow_schema(predictions.output_schema(snapshot.schema(table), model))
-    )
+    scored = stored.mapInArrow(score_batches, from_arrow_schema(predictions.output_schema(table.schema, model)))
     return scored.withColumns({name: F.lit(value) for name, value in beside.items()})

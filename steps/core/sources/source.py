@@ -91,8 +91,8 @@ def change_token(source: config.Source) -> str:
     if source.uri.startswith(SKLEARN):
         return ""
     if source.format == "delta":
-        pinned = snapshot.pin(location.TableUri(source.uri))
-        return f"{pinned} {snapshot.identity(pinned)}"
+        table = snapshot.open(location.TableUri(source.uri))
+        return f"{table} {table.identity}"
     return json.dumps([(name, file.size_bytes, file.version) for name, file in sorted(files(source.uri).items())])
 
 

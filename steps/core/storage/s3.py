@@ -4,6 +4,7 @@ Keys come from where AWS's own tools take them: AWS_ACCESS_KEY_ID and AWS_SECRET
 profile, or the role of the machine. They are in no setting here: what Spark is told stands on its command line.
 """
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -159,10 +160,17 @@ def objects(prefix: str) -> Iterator[Object]:
 
 
 def read(uri: str, size_bytes: int | None = None, *, start: int = 0) -> bytes:
-    """All of an object, or some bytes, from `start` on, of one that is not empty."""
+    """All of an object, or some bytes, from `start` on, of one that is not empty. FileNotFoundError for none."""
+    from botocore.exceptions import ClientError
+
     bucket, key = locate(uri)
     some = {} if size_bytes is None else {"Range": f"bytes={start}-{start + size_bytes - 1}"}
-    return bytes(client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
+    try:
+        return bytes(client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
+    except ClientError as err:
+        if code(err) == "NoSuchKey":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri) from err
+        raise
 
 
 def put(uri: str, content: bytes, *, replace: bool = True) -> bool:

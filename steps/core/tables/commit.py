@@ -14,25 +14,26 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Schema, convert_to_deltalake
+from deltalake import CommitProperties, Schema, convert_to_deltalake
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from steps.core.errors import ObjectStoreUnavailable, TableBusy, TableNotWritten, TableUnfit, TableUnreadable
 from steps.core.storage import filesystem, s3
-from steps.core.tables import location, snapshot
+from steps.core.tables import log, snapshot
+from steps.core.tables.location import TableUri
+from steps.core.tables.snapshot import Snapshot
 
 ATTEMPTS = 100  # each that is lost takes a hundredth of a second, and means that another writer got through
 # What every reader of Delta takes without a table feature (https://github.com/delta-io/delta/blob/master/PROTOCOL.md).
 PLAIN_TYPES = r"string|long|integer|short|byte|float|double|decimal\(\d+,\d+\)|boolean|binary|date|timestamp"
-LOG = "_delta_log"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Committed:
-    """The pinned version, and whether it was written now or was there already."""
+    """The version that holds the rows, and whether it was written now or was there already."""
 
-    table: location.TableUri
+    table: Snapshot
     written: bool
 
 
@@ -45,7 +46,7 @@ class _Staged:
 
 
 def once(
-    table: location.TableUri,
+    table: TableUri,
     *,
     made_of: Mapping[str, str],
     made_by: Mapping[str, str],
@@ -57,34 +58,19 @@ def once(
     into that metadata too; its `run_id` is one that no other commit has. Raises TableUnfit for a column that not every
     reader of Delta takes, TableNotWritten, TableBusy when other writers are always first.
     """
-    if already := _made_already(table, _opened(table), made_of):
-        return Committed(table=already, written=False)
+    newest = _newest(table)
+    if newest and _is_made_of(newest, made_of):
+        return Committed(table=newest, written=False)
     folder = f"{table.path}/{made_by['run_id']}"
-    try:
-        write(folder)
-        staged = _stage(table, folder)
-    except Exception:
-        with contextlib.suppress(Exception):  # of the store that is the reason; a vacuum removes what stays
-            filesystem.remove_folder(folder)
-        raise
-    metadata = json.dumps({**made_of, **made_by})
+    staged = _write(table, folder, write)
     for _ in range(ATTEMPTS):
-        newest = _opened(table)
-        if already := _made_already(table, newest, made_of):
+        newest = _newest(table)
+        if newest and _is_made_of(newest, made_of):
             filesystem.remove_folder(folder)  # the log holds another's commit wherever ours was tried
-            return Committed(table=already, written=False)
-        version = newest.version() + 1 if newest else 0
-        try:
-            _put(table, newest, staged, metadata=metadata)
-        except (DeltaError, OSError) as err:
-            now = _opened(table)
-            if now and (written := snapshot.committed_by(made_by["run_id"], now)) is not None:
-                version = written  # only the answer was lost
-            elif now and now.version() >= version:
-                continue  # another writer's has this number
-            else:
-                raise _not_written(table, err) from err
-        return Committed(table=location.TableUri(table.path, version), written=True)
+            return Committed(table=newest, written=False)
+        version = _commit(table, newest, staged, metadata={**made_of, **made_by})
+        if version is not None:
+            return Committed(table=snapshot.open(TableUri(table.path, version)), written=True)
     raise TableBusy(table.path, attempts=ATTEMPTS)
 
 
@@ -99,7 +85,7 @@ def save(rows: Any, folder: str) -> None:
     filesystem.write(f"{folder}/part-00000.parquet", buffer.getvalue().to_pybytes())
 
 
-def mend(table: location.TableUri) -> bool:
+def mend(table: TableUri) -> bool:
     """Whether a table that delta-rs cannot open, as its text has a collation in the log, was given plain types.
 
     Spark writes such types for columns whose schema came from Arrow. Rows and files stay as they are: a commit that
@@ -111,38 +97,51 @@ def mend(table: location.TableUri) -> bool:
         return False
     actions = [{"commitInfo": {"operation": "CHANGE COLUMN"}}, {"metaData": {**metadata, "schemaString": plain}}]
     text = "\n".join(json.dumps(action) for action in actions)
-    return filesystem.create(f"{table.path}/{LOG}/{newest + 1:020}.json", text.encode())
+    return filesystem.create(log.entry(table.path, newest + 1), text.encode())
 
 
-def _opened(table: location.TableUri) -> DeltaTable | None:
+def _newest(table: TableUri) -> Snapshot | None:
     """The newest version, None where there is no table yet."""
     if not snapshot.exists(table):
         return None
     try:
-        return snapshot.open_table(location.TableUri(table.path))
+        return snapshot.open(TableUri(table.path))
     except TableUnreadable:
         if not mend(table):
             raise
-        return snapshot.open_table(location.TableUri(table.path))
+        return snapshot.open(TableUri(table.path))
 
 
-def _made_already(
-    table: location.TableUri, newest: DeltaTable | None, made_of: Mapping[str, str]
-) -> location.TableUri | None:
-    """The newest version, if it is made of the same and all its files are there."""
-    if newest is None or not made_of.items() <= snapshot.newest_commit(newest).metadata.items():
-        return None
-    return None if snapshot.lost_files(table.path, newest) else location.TableUri(table.path, newest.version())
+def _is_made_of(newest: Snapshot, made_of: Mapping[str, str]) -> bool:
+    """Whether a version is made of the same, and all its files are there."""
+    return made_of.items() <= newest.commit.metadata.items() and not newest.lost_files()
 
 
-def _stage(table: location.TableUri, folder: str) -> _Staged:
+def _committed_by(run_id: str, newest: Snapshot) -> int | None:
+    """The version that a run has just written, which need not be the newest any more; None if there is none."""
+    recent = newest.logged_versions[:ATTEMPTS]
+    return next((v for v in recent if log.commit(newest.path, v).metadata.get("run_id") == run_id), None)
+
+
+def _write(table: TableUri, folder: str, write: Callable[[str], None]) -> _Staged:
+    """What `write` leaves in `folder`; nothing stays there when it fails."""
+    try:
+        write(folder)
+        return _stage(table, folder)
+    except Exception:
+        with contextlib.suppress(Exception):  # of the store that is the reason; a vacuum removes what stays
+            filesystem.remove_folder(folder)
+        raise
+
+
+def _stage(table: TableUri, folder: str) -> _Staged:
     """The files in `folder`, with the statistics in their footers, which delta-rs reads into a log of that folder."""
     options = filesystem.options(folder)
     convert_to_deltalake(folder, storage_options=options)
-    log = filesystem.read(f"{folder}/{LOG}/{0:020}.json").decode()
-    filesystem.remove_folder(f"{folder}/{LOG}")
-    actions = [json.loads(line) for line in log.splitlines()]
-    schema = json.loads(next(action["metaData"]["schemaString"] for action in actions if "metaData" in action))
+    metadata, *_ = log.actions(folder, 0, kind="metaData")
+    added = list(log.actions(folder, 0, kind="add"))
+    filesystem.remove_folder(f"{folder}/{log.FOLDER}")
+    schema = json.loads(metadata["schemaString"])
     _check_types(table, schema)
     fields = [{**field, "nullable": True} for field in schema["fields"]]  # what a contract requires it checks itself
     run = folder.rpartition("/")[2]
@@ -155,16 +154,33 @@ def _stage(table: location.TableUri, folder: str) -> _Staged:
             data_change=True,
             stats=file["stats"],
         )
-        for file in (action["add"] for action in actions if "add" in action)
+        for file in added
     ]
     return _Staged(schema=Schema.from_json(json.dumps({**schema, "fields": fields})), files=files)
 
 
-def _put(table: location.TableUri, newest: DeltaTable | None, staged: _Staged, *, metadata: str) -> None:
+def _commit(table: TableUri, newest: Snapshot | None, staged: _Staged, *, metadata: Mapping[str, str]) -> int | None:
+    """The version that `staged` has become, right after `newest`; None when another writer's has that number."""
+    version = newest.version + 1 if newest else 0
+    try:
+        _put(table, newest, staged, metadata=json.dumps(metadata))
+    except (DeltaError, OSError) as err:
+        after = _newest(table)
+        if after and (written := _committed_by(metadata["run_id"], after)) is not None:
+            return written  # only the answer was lost
+        if after and after.version >= version:
+            return None
+        raise _not_written(table, err) from err
+    return version
+
+
+def _put(table: TableUri, newest: Snapshot | None, staged: _Staged, *, metadata: str) -> None:
     """Add the log entry after `newest`, with all of `staged` and nothing else, unless there is one of its number."""
     properties = CommitProperties(custom_metadata={"userMetadata": metadata}, max_commit_retries=0)
     if newest:
-        newest.create_write_transaction([*staged.files], "overwrite", staged.schema, commit_properties=properties)
+        newest.delta_table.create_write_transaction(
+            [*staged.files], "overwrite", staged.schema, commit_properties=properties
+        )
         return
     create_table_with_add_actions(
         table.path,
@@ -176,7 +192,7 @@ def _put(table: location.TableUri, newest: DeltaTable | None, staged: _Staged, *
     )
 
 
-def _check_types(table: location.TableUri, schema: Mapping[str, Any]) -> None:
+def _check_types(table: TableUri, schema: Mapping[str, Any]) -> None:
     """TableUnfit for types that not every reader of Delta takes; a nested type is as plain as those in it."""
     unfit = {
         field["name"]: kind
@@ -203,15 +219,14 @@ def _primitive_types(kind: Any) -> list[str]:
 
 def _newest_metadata(path: str) -> tuple[int, dict[str, Any]]:
     """The newest version in a table's log, and the newest metadata among its entries: {} where no entry has any."""
-    entries = [name for name in filesystem.files(f"{path}/{LOG}") if re.fullmatch(r"\d{20}\.json", name)]
-    for name in sorted(entries, reverse=True):
-        for line in filesystem.read(f"{path}/{LOG}/{name}").splitlines():
-            if metadata := json.loads(line).get("metaData"):
-                return int(max(entries)[:20]), metadata
+    versions = log.versions(path)
+    for version in versions:
+        for metadata in log.actions(path, version, kind="metaData"):
+            return versions[0], metadata
     return -1, {}
 
 
-def _not_written(table: location.TableUri, error: Exception) -> Exception:
+def _not_written(table: TableUri, error: Exception) -> Exception:
     if filesystem.is_remote(table.path) and (reason := s3.unavailability(table.path)):
         return ObjectStoreUnavailable(table.path, s3.endpoint(), reason)
     return TableNotWritten(table.path, snapshot.reason_of(error))

@@ -9,9 +9,7 @@ from urllib.parse import unquote, urlparse
 import mlflow
 from sqlalchemy.engine import make_url
 
-from steps.core.errors import (
-    LakeUndefined,
-)
+from steps.core.errors import LakeUndefined
 from steps.core.storage import filesystem, s3
 
 
@@ -50,9 +48,9 @@ def sqlite_path(uri: str) -> str:
     return make_url(uri).database or ""
 
 
-def root(given: str) -> str:
-    """The lake: `given`, else LAKE_URI, else the folder `lake` beside an embedded tracking store."""
-    lake = given or os.environ.get("LAKE_URI", "")
+def lake_root(lake: str) -> str:
+    """The lake at its path: `lake`, else LAKE_URI, else the folder `lake` beside an embedded tracking store."""
+    lake = lake or os.environ.get("LAKE_URI", "")
     if not lake and not is_embedded():
         raise LakeUndefined("tracking is on a server, and no lake is given")
     folder = _folder(lake or "lake")
@@ -83,11 +81,11 @@ def _at_object_store(uri: str) -> str:
 
 def scheme(uri: str) -> str:
     """What stands before the colon of a URI; "" for a path."""
-    found = re.match(r"([a-z][a-z0-9+.-]+):", uri)
-    return found[1] if found else ""
+    match = re.match(r"([a-z][a-z0-9+.-]+):", uri)
+    return match[1] if match else ""
 
 
-def table_uri(text: str) -> TableUri:
+def parse_table(text: str) -> TableUri:
     """`text` as an absolute table URI, pinned or not."""
     path, version = re.fullmatch(r"(.*?)(?:@v(\d+))?/*", text, re.DOTALL).groups()  # type: ignore[union-attr]
     return TableUri(_folder(path), None if version is None else int(version))

@@ -247,7 +247,7 @@ class Workflow:
 def _needs_spark(name: str, given: Mapping[str, str]) -> bool:
     """Whether a step needs Spark, or starts it for infer, which will, unless the gate refuses the version."""
     if name in ("train", "infer"):
-        return snapshot.size_bytes(location.table_uri(given["table"])) > snapshot.IN_MEMORY_BYTES
+        return not snapshot.open(location.parse_table(given["table"])).fits_in_memory
     return name == "ingest"
 
 

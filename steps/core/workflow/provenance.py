@@ -18,6 +18,7 @@ from steps.core.errors import NothingKnown
 from steps.core.models import registry
 from steps.core.storage import filesystem
 from steps.core.tables import location, snapshot
+from steps.core.tables.log import Commit
 from steps.core.tracking import runs
 from steps.core.workflow import reuse, step_run
 
@@ -55,8 +56,8 @@ class ProvenanceIndex:
 
     def __init__(self, folders: Iterable[str]) -> None:
         self._folders = set(folders)
-        self._logs: dict[str, dict[int, snapshot.Commit]] = {}
-        self._readable: dict[str, bool] = {}
+        self._logs: dict[str, dict[int, Commit]] = {}
+        self._versions: dict[str, snapshot.Snapshot | None] = {}
 
     def provenance(self, uri: str, *, before: datetime | None = None, identity: str = "") -> Provenance | None:
         """How `uri` was made; None for a source, and for what nothing is known of.
@@ -66,7 +67,7 @@ class ProvenanceIndex:
         """
         if not is_pinned(uri):
             return None
-        written = self._of_version(uri) if _is_model(uri) else self._of_commit(location.table_uri(uri))
+        written = self._of_version(uri) if _is_model(uri) else self._of_commit(location.parse_table(uri))
         if written and _fits(written, before=before, identity=identity):
             return written
         gone = "another has its name now" if written else "it is no longer there"
@@ -130,24 +131,26 @@ class ProvenanceIndex:
             return None
         said = commit.metadata
         run = runs.find(said.get("run_id", ""))
-        if str(table) not in self._readable:
-            self._readable[str(table)] = snapshot.is_readable(table)
-        remarks = [] if self._readable[str(table)] else ["its files were vacuumed"]
+        if str(table) not in self._versions:
+            self._versions[str(table)] = snapshot.find(table)
+        version = self._versions[str(table)]
+        remarks = [] if version and version.is_readable else ["its files were vacuumed"]
         return Provenance(
             step=said.get("step", f"{commit.operation} by another hand"),
             run_id=said.get("run_id", ""),
             git_commit=said.get("git_commit") or _git_commit(run),
             when=commit.when,
             of=_of(said) or _of(_reads(run)),
-            identity=snapshot.identity_if_kept(table),
+            identity=version.identity if version else "",
             identities=_identities({name: said.get(f"{name}.identity") for name in OF} if _of(said) else {}, run),
             fingerprint=said.get("fingerprint", ""),
             remark=", ".join([*remarks, *_fate(run, said.get("run_id", ""))]),
         )
 
-    def _log(self, path: str) -> dict[int, snapshot.Commit]:
+    def _log(self, path: str) -> dict[int, Commit]:
         if path not in self._logs:
-            self._logs[path] = snapshot.commits_by_version(path)
+            newest = snapshot.find(location.TableUri(path))
+            self._logs[path] = newest.commits if newest else {}
         return self._logs[path]
 
 
@@ -169,8 +172,8 @@ def resolve_uris(text: str) -> list[str]:
         return [source]
     if location.scheme(text) not in ("", "file", "s3", "s3a"):
         raise NothingKnown(text, "no run has ingested it")
-    table = location.table_uri(text)
-    return [str(table if table.version is not None else snapshot.pin(table))]
+    table = location.parse_table(text)
+    return [str(table if table.version is not None else snapshot.open(table))]
 
 
 def _source(text: str) -> str:

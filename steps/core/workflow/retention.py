@@ -1,37 +1,110 @@
-"""What is still needed, and by whom: versions of tables, and logged models. Reads tables, runs and the registry."""
+"""What a vacuum deletes: data files and logged models that nothing needs any more, and what it tells of that.
 
-from collections.abc import Collection, Mapping, Sequence
+Reads tables, runs and the registry; deletes nothing but models.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from deltalake import DeltaTable
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from steps.core.errors import TableVersionGone
 from steps.core.models import registry
 from steps.core.storage import filesystem
-from steps.core.tables import location, snapshot
+from steps.core.tables import snapshot
+from steps.core.tables.location import TableUri
+from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs
 from steps.core.workflow import reuse, step_run
 
-AT_WORK = timedelta(days=1)  # a run that runs, and a file of no version, this young may be a step's that is at work
+AT_WORK = timedelta(days=1)  # a run that runs, and a file of no version, this young may be of a step that is at work
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablePlan:
+    """What is deleted of one table. Files have their names relative to the table."""
+
+    path: str
+    files: Mapping[str, int]  # all that are deleted, with their size in bytes
+    lost: Mapping[int, Sequence[str]]  # versions that cannot be read afterwards, with the files that they lose
+    kept: Mapping[int, str]  # versions beyond the limit that are needed, with the reason
+    strays: Sequence[str] = ()  # those of `files` that belong to no version
+
+    def size_of(self, files: Sequence[str]) -> str:
+        return f"{len(files)} file{'s' * (len(files) != 1)}, {sum(self.files[name] for name in files):,} bytes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a vacuum does to one table.
+    """What is deleted of the table `name` of a lake, of its predictions, and of the models of an experiment."""
 
-    `kept` are versions beyond the limit with the reason, `lost` those that cannot be read afterwards with the files
-    that they lose, `files` all that go with their bytes, `strays` those of them that no version names. Files have
-    their names relative to the table.
-    """
+    lake_root: str
+    name: str
+    limit: datetime
+    experiment_id: str
+    tables: Sequence[TablePlan]
+    models: Sequence[LoggedModel]
 
-    table: location.TableUri
-    kept: Mapping[int, str]
-    lost: Mapping[int, Sequence[str]]
-    files: Mapping[str, int]
-    strays: Sequence[str]
+    def totals(self) -> dict[str, int]:
+        files = [size_bytes for table in self.tables for size_bytes in table.files.values()]
+        return {"files": len(files), "models": len(self.models), "bytes": sum(files)}
+
+    def record(self) -> dict[str, Any]:
+        """Versions that cannot be read afterwards, all files that go, and what is kept though old, and why."""
+        return {
+            "versions": [f"{table.path}@v{version}" for table in self.tables for version in table.lost],
+            "files": {f"{table.path}/{name}": size for table in self.tables for name, size in table.files.items()},
+            "models": [model.model_id for model in self.models],
+            "kept": dict(self._kept()),
+        }
+
+    def report(self, *, dry_run: bool) -> Iterator[str]:
+        """The lines to print: what goes, by version, and what stays though it is old, with the reason."""
+        deleted, kept = list(self._deleted()), list(self._kept())
+        width = max((len(name) for name, _ in [*deleted, *kept]), default=0)
+        yield "would remove" if dry_run else "removed"
+        yield from (f"  {name:<{width}}  {what}" for name, what in deleted)
+        if not deleted:
+            yield "  nothing"
+        if kept:
+            yield "kept beyond the limit"
+            yield from (f"  {name:<{width}}  {reason}" for name, reason in kept)
+
+    def _deleted(self) -> Iterator[tuple[str, str]]:
+        for table in self.tables:
+            for version, files in table.lost.items():
+                yield f"{table.path}@v{version}", table.size_of(files)
+            if table.strays:
+                yield table.path, f"{table.size_of(table.strays)} of no version"
+        for model in self.models:
+            yield f"models:/{model.model_id}", f"not registered, of run {(model.source_run_id or '')[:8]}"
+
+    def _kept(self) -> Iterator[tuple[str, str]]:
+        for table in self.tables:
+            for version, reason in table.kept.items():
+                yield f"{table.path}@v{version}", reason
+
+
+def plan(lake_root: str, name: str, *, limit: datetime, experiment_id: str) -> Plan:
+    """What nobody needs and is older than `limit`, as it is now. TableNotFound when there is no such table."""
+    newest = snapshot.open(TableUri(f"{lake_root}/{name}"))
+    newest_predictions = snapshot.find(TableUri(f"{lake_root}/{name}_predictions"))
+    needed = references(limit)
+    predictions = [plan_table(newest_predictions, limit=limit, needed=needed)] if newest_predictions else []
+    for path in filesystem.tables(lake_root):  # whatever stays and was made of the table protects what it was made of
+        lost = predictions[0].lost if predictions and path == predictions[0].path else ()
+        needed = {**sources(path, without=lost), **needed}
+    return Plan(
+        lake_root=lake_root,
+        name=name,
+        limit=limit,
+        experiment_id=experiment_id,
+        tables=[plan_table(newest, limit=limit, needed=needed), *predictions],
+        models=unregistered_models(experiment_id, limit=limit),
+    )
 
 
 def references(limit: datetime) -> dict[str, str]:
@@ -40,61 +113,64 @@ def references(limit: datetime) -> dict[str, str]:
     By the identity of a table's version, which is the same wherever the lake lies and however its address is spelt; by
     URI where no identity was written down.
     """
-    found: dict[str, str] = {}
-    for run in [*runs.search(f"attributes.end_time >= {_milliseconds(limit)}"), *_at_work()]:
-        needed = f"run {run.info.run_id[:8]} names it"
+    needed: dict[str, str] = {}
+    for run in [*runs.search(f"attributes.end_time >= {_milliseconds(limit)}"), *_runs_at_work()]:
+        reason = f"run {run.info.run_id[:8]} names it"
         for prefix, identities in ((step_run.INPUT, reuse.INPUT_IDENTITY), (step_run.OUTPUT, reuse.OUTPUT_IDENTITY)):
-            for name, value in step_run.tagged(run, prefix).items():
+            for name, uri in step_run.tagged(run, prefix).items():
                 identity = step_run.tagged(run, identities).get(name)
-                found |= dict.fromkeys([identity] if identity else [value, *value.split(", ")], needed)
+                needed |= dict.fromkeys([identity] if identity else [uri, *uri.split(", ")], reason)
     for version in registry.all_versions():
         if table := version.tags.get(registry.TABLE_IDENTITY) or version.tags.get("table_uri"):
-            found[table] = f"{registry.uri_of(version)} was trained on it"
-    return found
+            needed[table] = f"{registry.uri_of(version)} was trained on it"
+    return needed
 
 
 def sources(path: str, *, without: Collection[int] = ()) -> dict[str, str]:
     """What a table's versions were made of, if they can be read and are not in `without`, as references() has it."""
-    found: dict[str, str] = {}
-    for version, commit in snapshot.commits_by_version(path).items():
-        made = location.TableUri(path, version)
-        if "table" in commit.metadata and version not in without and snapshot.is_readable(made):
+    needed: dict[str, str] = {}
+    newest = snapshot.find(TableUri(path))
+    for version, commit in newest.commits.items() if newest else ():
+        if "table" not in commit.metadata or version in without:
+            continue
+        made = snapshot.find(TableUri(path, version))
+        if made and made.is_readable:
             source = commit.metadata.get("table.identity") or commit.metadata["table"]
-            found.setdefault(source, f"{made} was made of it")
-    return found
+            needed.setdefault(source, f"{made} was made of it")
+    return needed
 
 
-def plan(table: location.TableUri, *, limit: datetime, needed: Mapping[str, str]) -> Plan:
+def plan_table(newest: Snapshot, *, limit: datetime, needed: Mapping[str, str]) -> TablePlan:
     """What can go of a table: neither its newest version, nor one since `limit`, nor one that `needed` names.
 
     `needed` has identities and URIs, as references() has them.
     """
-    commits = snapshot.commits_by_version(table.path)
-    newest = max(commits)
-    opened = {version: _opened(table, version) for version in range(newest + 1)}
-    files = {version: frozenset(snapshot.data_files(log)) if log else None for version, log in opened.items()}
-    there = _data_files(table.path)
-    young = {version for version, commit in commits.items() if version == newest or commit.when >= limit}
-    names = {
-        version: (snapshot.identity_of(log) if log else "", str(location.TableUri(table.path, version)))
-        for version, log in opened.items()
-        if version not in young
+    uris = {version: TableUri(newest.path, version) for version in range(newest.version + 1)}
+    versions = {version: snapshot.find(uri) for version, uri in uris.items()}  # None: its log entry is not kept
+    files_of = {version: set(opened.data_files) if opened else set() for version, opened in versions.items()}
+    stored = _parquet_files(newest.path)
+    recent = {version for version, commit in newest.commits.items() if commit.when >= limit} | {newest.version}
+    kept = {
+        version: reason
+        for version, opened in versions.items()
+        if version not in recent and (reason := _reason_to_keep(uris[version], opened, needed))
     }
-    kept = {version: needed[name] for version, either in names.items() for name in either if name in needed}
-    of_kept = {file for version in {*young, *kept} for file in files[version] or ()}
-    unneeded = {file for known in files.values() for file in known or () if file in there} - of_kept
+    needed_files = {name for version in {*recent, *kept} for name in files_of[version]}
+    unneeded = {name for files in files_of.values() for name in files if name in stored} - needed_files
     strays: set[str] = set()
-    if None not in files.values():  # else a file of no version may be of one that cannot be told
+    if None not in versions.values():  # else a file that no known version has may be of one that is not known
         oldest = min(limit, datetime.now(UTC) - AT_WORK).timestamp()
-        nameless = set(there).difference(*(known or () for known in files.values()))
-        strays = {file for file in nameless if there[file].modified < oldest}
-    return Plan(
-        table=table,
-        kept={version: why for version, why in kept.items() if (files[version] or {None}) <= set(there)},
-        lost={
-            version: lost for version, known in files.items() if (lost := sorted(unneeded.intersection(known or ())))
+        strays = {name for name in set(stored).difference(*files_of.values()) if stored[name].modified < oldest}
+    lost = {version: sorted(unneeded & files) for version, files in files_of.items() if unneeded & files}
+    return TablePlan(
+        path=newest.path,
+        files={name: stored[name].size_bytes for name in sorted(unneeded | strays)},
+        lost=lost,
+        kept={
+            version: reason
+            for version, reason in kept.items()
+            if versions[version] and files_of[version] <= set(stored)
         },
-        files={file: there[file].size_bytes for file in sorted(unneeded | strays)},
         strays=sorted(strays),
     )
 
@@ -104,7 +180,7 @@ def unregistered_models(experiment_id: str, *, limit: datetime) -> list[LoggedMo
     versions = registry.all_versions()
     registered_from = {version.run_id for version in versions}
     sources = " ".join(version.source or "" for version in versions)  # models:/m-... or a folder called so
-    at_work = {run.info.run_id for run in _at_work()}
+    at_work = {run.info.run_id for run in _runs_at_work()}
     return [
         model
         for model in _logged_models(experiment_id)
@@ -117,25 +193,28 @@ def unregistered_models(experiment_id: str, *, limit: datetime) -> list[LoggedMo
     ]
 
 
-def _at_work() -> list[Run]:
+def delete_models(models: Sequence[LoggedModel]) -> None:
+    """The record first: `mlflow gc` takes what is left when this process dies in between."""
+    for model in models:
+        MlflowClient().delete_logged_model(model.model_id)
+        get_artifact_repository(model.artifact_location).delete_artifacts()
+
+
+def _reason_to_keep(uri: TableUri, opened: Snapshot | None, needed: Mapping[str, str]) -> str:
+    identity = opened.identity if opened else ""
+    return needed.get(identity, "") or needed.get(str(uri), "")
+
+
+def _runs_at_work() -> list[Run]:
     since = _milliseconds(datetime.now(UTC) - AT_WORK)
     return runs.search(f"attributes.status = 'RUNNING' and attributes.start_time >= {since}")
 
 
-def _opened(table: location.TableUri, version: int) -> DeltaTable | None:
-    """A version of a table, None when its log entry is not kept."""
-    try:
-        return snapshot.open_table(location.TableUri(table.path, version))
-    except TableVersionGone:
-        return None
-
-
-def _data_files(path: str) -> dict[str, filesystem.Stored]:
+def _parquet_files(path: str) -> dict[str, filesystem.Stored]:
     """The Parquet files of a table; what starts with _ or . is Delta's own, or Hadoop's."""
-    found = filesystem.files(path)
     return {
         name: file
-        for name, file in found.items()
+        for name, file in filesystem.files(path).items()
         if name.endswith(".parquet") and not any(part[0] in "_." for part in name.split("/"))
     }
 

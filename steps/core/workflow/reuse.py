@@ -24,6 +24,7 @@ from steps.core.config import PROJECT, Config
 from steps.core.models import registry
 from steps.core.process import loaded_code
 from steps.core.tables import location, snapshot
+from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import artifacts, runs
 from steps.core.workflow import differences
 from steps.core.workflow.differences import CODE
@@ -75,7 +76,7 @@ class Decision:
         return f"{self.because}, and meanwhile {meanwhile}" if meanwhile else self.because
 
 
-def inputs(step: str, settings: Config, **given: str) -> dict[str, str]:
+def inputs(step: str, settings: Config, **given: str | Snapshot) -> dict[str, str]:
     """What the results of `step` depend on but for its code, by name.
 
     `settings` has the parameters applied. `given` has what the step works on, and may have more: pinned tables and
@@ -86,7 +87,7 @@ def inputs(step: str, settings: Config, **given: str) -> dict[str, str]:
     if "columns" in reads.config:  # a mapping, but their order is the table's and the model's
         found["config.columns.order"] = ", ".join(settings.columns)
     for name in reads.given:
-        found[name] = given[name]
+        found[name] = str(given[name])
         if made := identity(given[name]):
             found[f"{name}.identity"] = made
     return {**found, **environment()}
@@ -97,12 +98,14 @@ def key_of(step: str, inputs: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps([step, *sorted(inputs.items())]).encode()).hexdigest()
 
 
-def identity(uri: str) -> str:
-    """What tells the thing at a URI from another that had that URI before; "" when it is neither table nor model."""
-    if uri.startswith("models:/"):
-        return str(registry.resolve(uri).source)
-    if re.search(r"@v\d+$", uri):
-        return snapshot.identity(location.table_uri(uri))
+def identity(thing: str | Snapshot) -> str:
+    """What tells an opened table, or what is at a URI, from another that had that URI before; "" for anything else."""
+    if isinstance(thing, Snapshot):
+        return thing.identity
+    if thing.startswith("models:/"):
+        return str(registry.resolve(thing).source)
+    if re.search(r"@v\d+$", thing):
+        return snapshot.open(location.parse_table(thing)).identity
     return ""
 
 
@@ -173,13 +176,16 @@ def staleness_reason(run: Run, receipt: Mapping[str, Any]) -> str:
     return ""
 
 
-def write_receipt(run: Run, receipt: Mapping[str, Any]) -> None:
-    """Keep what a run read and wrote, with what tells its results, when it is reusable, from later or damaged ones."""
+def write_receipt(run: Run, receipt: Mapping[str, Any], *, tables: Mapping[str, Snapshot] = {}) -> None:
+    """Keep what a run read and wrote, with what tells its results, when it is reusable, from later or damaged ones.
+
+    `tables` are those among its results that are opened already, by URI.
+    """
     receipt = dict(receipt)
     if "inputs" in receipt:
         wrote = receipt["wrote"].values()
         receipt["inputs"] = {**receipt["inputs"], **code()}
-        known = receipt["identities"] = {uri: its for uri in wrote if (its := identity(uri))}
+        known = receipt["identities"] = {uri: its for uri in wrote if (its := identity(tables.get(uri, uri)))}
         named = {name: known[uri] for name, uri in receipt["wrote"].items() if uri in known}
         mlflow.set_tags({f"{OUTPUT_IDENTITY}{name}": its for name, its in named.items()})
         receipt["artifacts"] = artifacts.of_run(run)
@@ -209,7 +215,7 @@ def receipt_of(run: Run) -> tuple[dict[str, Any], str]:
 def _staleness_of(uri: str, receipt: Mapping[str, Any]) -> str:
     if uri.startswith("models:/"):
         return registry.staleness_reason(uri, source=receipt["identities"][uri], files=receipt["models"][uri])
-    return snapshot.staleness_reason(location.table_uri(uri), identity=receipt["identities"][uri]) if uri else ""
+    return snapshot.staleness_reason(location.parse_table(uri), identity=receipt["identities"][uri]) if uri else ""
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -3,18 +3,21 @@
 from collections.abc import Iterator
 
 from steps.core.config import Config
-from steps.core.errors import TableNotFound, TableVersionGone
 from steps.core.models import registry
-from steps.core.tables import location, snapshot
+from steps.core.tables import location, log, snapshot
+from steps.core.tables.location import TableUri
+from steps.core.tables.snapshot import Snapshot
 
-NEWEST = 5  # versions and moves that are told
+NEWEST = 5  # how many versions of a table or a model, and how many moves of an alias, are shown
 
 
 def print_status(settings: Config, *, lake_root: str) -> None:
     """Print it. Nothing is started and nothing changed."""
+    table, predictions = (TableUri(f"{lake_root}/{settings.name}{suffix}") for suffix in ("", "_predictions"))
+    newest_predictions = snapshot.find(predictions)
     sections = {
-        "table": _table(location.TableUri(f"{lake_root}/{settings.name}")),
-        "predictions": _predictions(location.TableUri(f"{lake_root}/{settings.name}_predictions")),
+        "table": _table(table, snapshot.find(table)),
+        "predictions": [*_table(predictions, newest_predictions), *_provenance(newest_predictions)],
         "model": _model(settings.model.name),
         "aliases": _aliases(settings.model.name),
     }
@@ -22,33 +25,29 @@ def print_status(settings: Config, *, lake_root: str) -> None:
         print("\n".join([title, *(f"  {line}" for line in lines)]), flush=True)
 
 
-def _table(table: location.TableUri) -> Iterator[str]:
-    try:
-        commits = snapshot.commits(table)
-    except TableNotFound:
+def _table(table: TableUri, newest: Snapshot | None) -> Iterator[str]:
+    if newest is None:
         yield f"{table} is not there yet"
         return
-    for commit in commits[:NEWEST]:
-        pinned = location.TableUri(table.path, commit.version)
-        run = f"run {commit.metadata['run_id'][:8]}" if "run_id" in commit.metadata else commit.operation
-        yield f"{pinned}  {_rows(pinned)}  {commit.when:%Y-%m-%d %H:%M} UTC  {run}"
-    if len(commits) > NEWEST:
-        yield f"... from version {commits[-1].version} on"
+    for version in newest.logged_versions[:NEWEST]:
+        yield _version(newest, version)
+    if len(newest.logged_versions) > NEWEST:
+        yield f"... from version {newest.logged_versions[-1]} on"
 
 
-def _predictions(table: location.TableUri) -> Iterator[str]:
-    yield from _table(table)
-    if snapshot.exists(table):
-        made_of = snapshot.commits(table)[0].metadata
-        source = _source(made_of.get("table", "unknown"), made_of.get("table.identity", ""))
-        yield f"the newest were made with {made_of.get('model', 'unknown')} from {source}"
+def _version(newest: Snapshot, version: int) -> str:
+    table, commit = TableUri(newest.path, version), log.commit(newest.path, version)
+    opened = newest if version == newest.version else snapshot.find(table)
+    rows = f"{opened.row_count} rows" if opened else "no longer readable"
+    run = f"run {commit.metadata['run_id'][:8]}" if "run_id" in commit.metadata else commit.operation
+    return f"{table}  {rows}  {commit.when:%Y-%m-%d %H:%M} UTC  {run}"
 
 
-def _rows(table: location.TableUri) -> str:
-    try:
-        return f"{snapshot.count(table)} rows"
-    except TableVersionGone:
-        return "no longer readable"
+def _provenance(predictions: Snapshot | None) -> Iterator[str]:
+    if predictions:
+        metadata = predictions.commit.metadata
+        source = _source(metadata.get("table", "unknown"), metadata.get("table.identity", ""))
+        yield f"the newest were made with {metadata.get('model', 'unknown')} from {source}"
 
 
 def _model(name: str) -> Iterator[str]:
@@ -63,8 +62,10 @@ def _model(name: str) -> Iterator[str]:
 
 def _source(uri: str, identity: str) -> str:
     """The table that was read at `uri`, with a remark when another version has that URI now."""
-    is_another = identity and snapshot.identity_if_kept(location.table_uri(uri)) != identity
-    return f"{uri}, which is another one now" if is_another else uri
+    if not identity:
+        return uri
+    now = snapshot.find(location.parse_table(uri))
+    return uri if now and now.identity == identity else f"{uri}, which is another one now"
 
 
 def _aliases(name: str) -> Iterator[str]:

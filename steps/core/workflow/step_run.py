@@ -22,6 +22,7 @@ from steps.core.errors import TrackingUnavailable, UserError
 from steps.core.process import console, interruption, processes, scratch
 from steps.core.storage import filesystem, s3
 from steps.core.tables import location
+from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs, store
 from steps.core.workflow import orphaned_runs, reuse
 
@@ -53,13 +54,16 @@ class StepRun:
         self.git_commit: str = run.data.tags.get(MLFLOW_GIT_COMMIT, "")
         self.source_name = store.without_password(run.data.tags.get(MLFLOW_SOURCE_NAME, ""))
         self._reasons: list[str] = []
+        self._written_tables: dict[str, Snapshot] = {}  # by URI
         self.receipt: dict[str, Any] = {"step": step, "run_id": self.run_id, "git_commit": self.git_commit}
         self.receipt |= {"read": {}, "parameters": {}, "wrote": {}}
 
-    def reads(self, **uris: object) -> None:
-        """Say which URIs, pinned, this run works on."""
-        self.receipt["read"] |= {name: str(uri) for name, uri in uris.items()}
-        mlflow.set_tags({f"{INPUT}{name}": str(uri) for name, uri in uris.items()})
+    def reads(self, **inputs: object) -> None:
+        """Say what this run works on: pinned URIs, and opened tables."""
+        self.receipt["read"] |= {name: str(thing) for name, thing in inputs.items()}
+        tables = {name: thing for name, thing in inputs.items() if isinstance(thing, Snapshot)}
+        identities = {f"{reuse.INPUT_IDENTITY}{name}": table.identity for name, table in tables.items()}
+        mlflow.set_tags({**identities, **{f"{INPUT}{name}": str(thing) for name, thing in inputs.items()}})
 
     def rename(self, name: str) -> None:
         """What the run is called in MLflow, in place of the entry point's name."""
@@ -91,7 +95,7 @@ class StepRun:
 
     def finish(self) -> None:
         """Write the receipt."""
-        reuse.write_receipt(self._run, self.receipt)
+        reuse.write_receipt(self._run, self.receipt, tables=self._written_tables)
         if WORKFLOW_RUN not in os.environ and self.step != DRIVER:
             self.print_outputs()
 
@@ -100,10 +104,11 @@ class StepRun:
         self.receipt["parameters"] |= values
         mlflow.log_params({name.replace("__", "."): value for name, value in values.items()})
 
-    def writes(self, **uris: object) -> None:
-        """Hand results on to whoever reads this run's tags."""
-        self.receipt["wrote"] |= {name: str(uri) for name, uri in uris.items()}
-        mlflow.set_tags({f"{OUTPUT}{name}": str(uri) for name, uri in uris.items()})
+    def writes(self, **results: object) -> None:
+        """Hand results on, pinned URIs and opened tables, to whoever reads this run's tags."""
+        self.receipt["wrote"] |= {name: str(thing) for name, thing in results.items()}
+        self._written_tables |= {str(thing): thing for thing in results.values() if isinstance(thing, Snapshot)}
+        mlflow.set_tags({f"{OUTPUT}{name}": str(thing) for name, thing in results.items()})
 
     def explains(self, reasons: Sequence[str]) -> None:
         """Say why the results are what they are."""
@@ -116,10 +121,10 @@ class StepRun:
         for reason in self._reasons:
             print(f"{self.step}: because {reason}", flush=True)
 
-    def logs_table(self, table: location.TableUri, *, context: str) -> None:
-        """The table's version as a dataset of this run, with digest v<N>. `table` is pinned."""
+    def logs_table(self, table: Snapshot, *, context: str) -> None:
+        """The table's version as a dataset of this run, with digest v<N>."""
         source = DeltaDatasetSource(path=table.path, delta_table_version=table.version)
-        dataset = MetaDataset(source, name=table.name, digest=f"v{table.version}")  # type: ignore[abstract]
+        dataset = MetaDataset(source, name=table.uri.name, digest=f"v{table.version}")  # type: ignore[abstract]
         try:
             mlflow.log_input(dataset, context=context)
         except MlflowException:  # another run logged the same one just now, and MLflow took it for new in both
