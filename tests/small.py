@@ -31,7 +31,7 @@ FLOWERS: dict[str, Any] = {
         "species": {"type": "string"},
     },
     "target": "species",
-    "model": {"name": "flowers_model", "rounds": 30, "max_depth": 3, "early_stopping_rounds": 5},
+    "model": {"name": "flowers_model", "num_boost_round": 30, "max_depth": 3, "early_stopping_rounds": 5},
 }
 
 

@@ -41,7 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**FLOWERS, "gate": gate}))
     with tracked(sqlite(folder)):
         for rounds in (20, 30):
-            train.main(["--config=flowers.yaml", f"--rounds={rounds}"])
+            train.main(["--config=flowers.yaml", f"--num_boost_round={rounds}"])
         evaluate.main(["--config=flowers.yaml", f"--model=models:/{NAME}/{CHAMPION}"])
         assert registry.aliases(NAME) == {"staging": CHAMPION}
         yield folder
