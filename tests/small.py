@@ -79,7 +79,7 @@ def flowers_model() -> scorer.Scorer:
 
 def loaded(model: scorer.Scorer, uri: str = "models:/flowers_model/1") -> loading.LoadedModel:
     """`model` as if it came from the registry."""
-    return loading.LoadedModel(uri=uri, scorer=model)
+    return loading.LoadedModel(uri=uri, scorer=model, schema=model.schema)
 
 
 @contextlib.contextmanager
