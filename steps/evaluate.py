@@ -60,7 +60,7 @@ def evaluate(
     `lost_champion` says why the champion cannot be among them, "" when it is or there is none.
     """
     truth = parts.test[settings.target].to_numpy()
-    classes = model.scorer.schema.classes
+    classes = model.schema.classes
     shares = metrics.baseline(parts.train[settings.target].to_numpy(), classes, rows=len(truth))
     judged, probabilities = score_candidate(model, parts.test, target=settings.target)
     naive = gate.Candidate(name=BASELINE, scores={} if judged.unfit else metrics.scores(truth, shares, classes))
@@ -84,7 +84,7 @@ def score_candidate(
     model: loading.LoadedModel, test: pd.DataFrame, *, target: str
 ) -> tuple[gate.Candidate, np.ndarray | None]:
     """`model` scored on `test`, with its probabilities (n, classes), or the reason why it cannot be."""
-    schema = model.scorer.schema
+    schema = model.schema
     strange = set(test[target]) - set(schema.classes)
     absent = [feature.name for feature in schema.features if feature.name not in test]
     if strange or absent:
@@ -105,7 +105,7 @@ def score_candidate(
 
 def _trained_on(model: loading.LoadedModel, test: pd.DataFrame) -> int:
     """How many rows of `test` the model's own split puts outside its test part; 0 when the settings are the same."""
-    settings = split.recorded(model.scorer.schema.split)
+    settings = split.recorded(model.schema.split)
     if any(name not in test for name in (*settings.columns, *settings.without_group)):
         return len(test)
     return int((split.parts(test, settings) != "test").sum())

@@ -35,7 +35,7 @@ class InferParameters:
     lake: str = ""
 
 
-def check_features(table: Snapshot, model: scorer.Scorer) -> None:
+def check_features(table: Snapshot, schema: scorer.Schema) -> None:
     """TableUnfit when the table lacks a column that the model needs, or holds predictions already."""
     present = table.schema.names
     if taken := [name for name in present if name.lower() in config.PREDICTION_COLUMNS]:
@@ -45,7 +45,7 @@ def check_features(table: Snapshot, model: scorer.Scorer) -> None:
             expected="a table of rows to predict, not of predictions",
             next="pass the table that these were made of",
         )
-    if absent := [feature.name for feature in model.schema.features if feature.name not in present]:
+    if absent := [feature.name for feature in schema.features if feature.name not in present]:
         raise TableUnfit(
             str(table),
             [f"has no column {name!r}, which the model needs" for name in absent],
@@ -54,14 +54,14 @@ def check_features(table: Snapshot, model: scorer.Scorer) -> None:
         )
 
 
-def count_unseen(table: Snapshot, model: scorer.Scorer) -> Counter[str]:
+def count_unseen(table: Snapshot, schema: scorer.Schema) -> Counter[str]:
     """How many values of each text column the model takes as missing, because they were not seen in training.
 
     MlflowException when a column has another type than ingest gives it, and a value in it that the model refuses.
     """
     looked_at = [
         feature
-        for feature in model.schema.features
+        for feature in schema.features
         if feature.levels is not None or table.schema.field(feature.name).type != STORED_TYPES[feature.type]
     ]
     counts: Counter[str] = Counter()
@@ -90,11 +90,11 @@ def writer_for(table: Snapshot) -> Callable[..., None]:
     return spark_scoring.write
 
 
-def _refused(table: Snapshot, model: scorer.Scorer, reason: str) -> TableUnfit:
+def _refused(table: Snapshot, schema: scorer.Schema, reason: str) -> TableUnfit:
     return TableUnfit(
         str(table),
         [reason],
-        expected=", ".join(f"{feature.name} {feature.type}" for feature in model.schema.features),
+        expected=", ".join(f"{feature.name} {feature.type}" for feature in schema.features),
         next="ingest it with the config that the model was trained by, or pass another table or model",
     )
 
@@ -118,14 +118,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         made_of["key"] = reuse.key_of("infer", {**inputs, **reuse.code()})  # other code has another
 
         def write(folder: str) -> None:
-            model = loading.load(version).scorer
-            check_features(table, model)
+            model = loading.load(version)
+            check_features(table, model.schema)
             lineage = {"model_uri": registry.uri_of(version), "table_uri": str(table), "run_id": run.run_id}
             try:
-                unseen = count_unseen(table, model)
-                write_rows(table, model, folder, beside={**lineage, "scored_at": datetime.now(UTC)})
+                unseen = count_unseen(table, model.schema)
+                write_rows(table, model.scorer, folder, beside={**lineage, "scored_at": datetime.now(UTC)})
             except MlflowException as err:
-                raise _refused(table, model, err.message) from err
+                raise _refused(table, model.schema, err.message) from err
             mlflow.log_metrics({f"unseen.{name}": rows for name, rows in unseen.items()})
 
         made_by = {"run_id": run.run_id, "git_commit": run.git_commit}

@@ -71,7 +71,7 @@ def fit_booster(parts: Parts, schema: scorer.Schema, *, model: config.Model) -> 
             "nthread": scorer.threads(train.num_row() * train.num_col()),
         },
         train,
-        num_boost_round=model.rounds,
+        num_boost_round=model.num_boost_round,
         evals=[(train, "train"), (validation, "validation")],
         early_stopping_rounds=model.early_stopping_rounds,
         evals_result=evaluations,

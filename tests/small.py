@@ -31,7 +31,7 @@ FLOWERS: dict[str, Any] = {
         "species": {"type": "string"},
     },
     "target": "species",
-    "model": {"name": "flowers_model", "rounds": 30, "max_depth": 3, "early_stopping_rounds": 5},
+    "model": {"name": "flowers_model", "num_boost_round": 30, "max_depth": 3, "early_stopping_rounds": 5},
 }
 
 
@@ -79,7 +79,7 @@ def flowers_model() -> scorer.Scorer:
 
 def loaded(model: scorer.Scorer, uri: str = "models:/flowers_model/1") -> loading.LoadedModel:
     """`model` as if it came from the registry."""
-    return loading.LoadedModel(uri=uri, scorer=model)
+    return loading.LoadedModel(uri=uri, scorer=model, schema=model.schema)
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def lake(place: Place, finished: Finished) -> str:
 CONFIGS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("unknown key", {"gaet": {"metric": "accuracy"}}, ["ConfigInvalid", "gaet is not a key (did you mean 'gate'?)"]),
     ("unknown key below", {"model": {"max_dept": 3}}, ["model.max_dept is not a key (did you mean 'max_depth'?)"]),
-    ("wrong value", {"model": {"rounds": "many"}}, ["ConfigInvalid", "model.rounds: 'many' given"]),
+    ("wrong value", {"model": {"num_boost_round": "many"}}, ["ConfigInvalid", "model.num_boost_round: 'many' given"]),
     ("missing source", {"source": {"uri": "nowhere.csv"}}, ["SourceUnreadable", "nowhere.csv", "no such file"]),
     (
         "missing column",
@@ -106,7 +106,7 @@ def test_a_step_says_what_it_cannot_find(
     ("parameters", "said"),
     [
         ({"max_dept": "2"}, ["ParametersInvalid", "'max_dept' is not one of them (did you mean 'max_depth'?)"]),
-        ({"rounds": "banana", "seed": "-1"}, ["ParametersInvalid", "rounds='banana'", "seed='-1'"]),
+        ({"num_boost_round": "banana", "seed": "-1"}, ["ParametersInvalid", "num_boost_round='banana'", "seed='-1'"]),
     ],
     ids=["misspelt", "bad values"],
 )

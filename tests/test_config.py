@@ -34,16 +34,23 @@ def test_the_shipped_config_says_what_its_comments_promise() -> None:
     assert iris.columns["petal_width"].source == "petal width (cm)"
     assert iris.columns["species"].allowed == ("setosa", "versicolor", "virginica")
     assert iris.model == config.Model(
-        name="iris_xgboost_classifier", rounds=200, max_depth=4, learning_rate=0.1, early_stopping_rounds=20, seed=7
+        name="iris_xgboost_classifier",
+        num_boost_round=200,
+        max_depth=4,
+        learning_rate=0.1,
+        early_stopping_rounds=20,
+        seed=7,
     )
-    assert iris.gate == config.Gate(metric="f1_macro", at_least=0.85, over_baseline=0.05, below_champion=0.01)
+    assert iris.gate == config.Gate(
+        metric="f1_macro", at_least=0.85, min_gain_over_baseline=0.05, max_drop_below_champion=0.01
+    )
 
 
 def test_what_is_left_out_has_its_documented_default(tmp_path: Path) -> None:
     loaded = load(tmp_path, model={"name": "m"})
     assert (loaded.split.test, loaded.split.validation, loaded.split.group) == (0.2, 0.1, None)
     assert (loaded.gate.metric, loaded.gate.at_least, loaded.key) == ("f1_macro", None, ())
-    assert (loaded.model.rounds, loaded.model.seed) == (200, 0)
+    assert (loaded.model.num_boost_round, loaded.model.seed) == (200, 0)
 
 
 def test_a_relative_path_starts_where_the_command_was_given_then_in_the_project(tmp_path: Path) -> None:
@@ -83,12 +90,15 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
         ({"target": "petal_length"}, "target: 'petal_length' is double; a class is string, long or boolean"),
         ({"split": {"test": 1}}, "split.test: 1 given, input should be less than 1"),
         ({"split": {"test": 0.6, "validation": 0.4}}, "split: test 0.6 and validation 0.4 leave nothing to train on"),
-        ({"model": {"name": "m", "rounds": 0}}, "model.rounds: 0 given, input should be greater than or equal to 1"),
+        (
+            {"model": {"name": "m", "num_boost_round": 0}},
+            "model.num_boost_round: 0 given, input should be greater than or equal to 1",
+        ),
         ({"model": {"name": "team/iris"}}, "model.name: 'team/iris' given; a model's name is not empty"),
         ({"model": {"name": "iris@home"}}, "model.name: 'iris@home' given; a model's name is not empty"),
         ({"model": {"name": "iris:2"}}, "model.name: 'iris:2' given; a model's name is not empty"),
         ({"gate": {"metric": "f1"}}, "gate.metric: 'f1' given, input should be 'accuracy', 'f1_macro'"),
-        ({"gate": {"below_champion": -0.1}}, "gate.below_champion: -0.1 given"),
+        ({"gate": {"max_drop_below_champion": -0.1}}, "gate.max_drop_below_champion: -0.1 given"),
         ({"gate": {"at_least": float("nan")}}, "gate.at_least: nan given, input should be a finite number"),
         ({"name": "my-flowers"}, "name: 'my-flowers' given; a name has letters from a to z"),
         ({"name": "iris_predictions"}, "name: 'iris_predictions' ends in _predictions, as tables beside those of"),
@@ -120,6 +130,26 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="flowers.yaml") as caught:
         load(tmp_path, target=None, modle={}, gate={"metric": "f1"}, split={"test": 2})
     assert re.findall(r"    - ([\w.]+)", str(caught.value)) == ["target", "split.test", "gate.metric", "modle"]
+
+
+def test_each_key_by_its_old_name_is_told_at_once_with_the_new_one(tmp_path: Path) -> None:
+    """A line a key, beside the other mistakes."""
+    with pytest.raises(ConfigInvalid, match="flowers.yaml") as caught:
+        load(
+            tmp_path,
+            model={"name": "m", "rounds": 20, "max_dept": 3},
+            gate={"over_baseline": 0.1, "below_champion": 0.2},
+        )
+    assert re.findall(r"    - (.*)", str(caught.value)) == [
+        "model.rounds was renamed to 'num_boost_round'",
+        "model.max_dept is not a key (did you mean 'max_depth'?)",
+        "gate.over_baseline was renamed to 'min_gain_over_baseline'",
+        "gate.below_champion was renamed to 'max_drop_below_champion'",
+    ]
+
+
+def test_a_column_may_be_called_like_an_old_key(tmp_path: Path) -> None:
+    assert "rounds" in load(tmp_path, columns=columns(rounds={"type": "long"})).features
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from steps.core import errors
 from steps.core.errors import UserError
 
 EXAMPLES: list[UserError] = [
-    errors.ParametersInvalid("train", ["'ruonds' is not one of them"], ["rounds"]),
+    errors.ParametersInvalid("train", ["'num_bost_round' is not one of them"], ["num_boost_round"]),
     errors.ConfigNotFound("my.yaml", ["/here", "/there"]),
     errors.ConfigInvalid("my.yaml", ["target is missing"]),
     errors.JavaUnusable("there is no Java on PATH"),
@@ -80,8 +80,8 @@ def test_several_mistakes_keep_the_two_lines_that_follow_them() -> None:
 
 
 def test_the_nearest_known_name_is_offered_and_a_far_one_is_not() -> None:
-    assert errors.did_you_mean("ruonds", ["seed", "rounds"]) == " (did you mean 'rounds'?)"
-    assert errors.did_you_mean("banana", ["seed", "rounds"]) == ""
+    assert errors.did_you_mean("num_bost_round", ["seed", "num_boost_round"]) == " (did you mean 'num_boost_round'?)"
+    assert errors.did_you_mean("banana", ["seed", "num_boost_round"]) == ""
     assert errors.did_you_mean("banana", []) == ""
 
 

@@ -14,7 +14,9 @@ from steps.core.models import split
 from steps.core.models.split import Parts
 from steps.evaluate import Evaluation, evaluate, score_candidate
 
-GOOD = flowers_config(gate={"metric": "f1_macro", "at_least": 0.7, "over_baseline": 0.05, "below_champion": 0.01})
+GOOD = flowers_config(
+    gate={"metric": "f1_macro", "at_least": 0.7, "min_gain_over_baseline": 0.05, "max_drop_below_champion": 0.01}
+)
 
 
 def other(part: Parts, **changes: pd.DataFrame) -> Parts:
@@ -59,7 +61,7 @@ def test_a_model_that_is_no_better_than_the_baseline_fails() -> None:
 
 def test_a_worse_model_does_not_replace_the_champion() -> None:
     parts = flower_parts()
-    worse = fit(flowers_config(model={"name": "flowers_model", "rounds": 1, "max_depth": 1}), parts)
+    worse = fit(flowers_config(model={"name": "flowers_model", "num_boost_round": 1, "max_depth": 1}), parts)
     champion = loaded(flowers_model(), "models:/flowers_model/1")
     made = evaluate(parts, loaded(worse, "models:/flowers_model/2"), settings=GOOD, champion=champion)
     assert made.verdict.outcome == "fail"

@@ -18,8 +18,8 @@ GATES = st.builds(
     Gate,
     metric=METRICS,
     at_least=st.none() | SCORES,
-    over_baseline=st.floats(-0.5, 0.5),
-    below_champion=st.floats(0, 0.5),
+    min_gain_over_baseline=st.floats(-0.5, 0.5),
+    max_drop_below_champion=st.floats(0, 0.5),
 )
 
 
@@ -50,16 +50,16 @@ def verdict(
     [
         (Gate(at_least=0.85), 0.85, None, "pass"),
         (Gate(at_least=0.85), 0.8499, None, "fail"),
-        (Gate(over_baseline=0.1), 0.4, None, "pass"),  # the baseline has 0.3: a binary 0.4 - 0.3 is below 0.1
-        (Gate(over_baseline=0.1), 0.399, None, "fail"),
-        (Gate(over_baseline=-0.1), 0.2, None, "pass"),
+        (Gate(min_gain_over_baseline=0.1), 0.4, None, "pass"),  # the baseline has 0.3: a binary 0.4 - 0.3 is below 0.1
+        (Gate(min_gain_over_baseline=0.1), 0.399, None, "fail"),
+        (Gate(min_gain_over_baseline=-0.1), 0.2, None, "pass"),
         (Gate(), 0.3001, None, "pass"),
         (Gate(), 0.3, None, "fail"),  # as good as the baseline is not good enough
-        (Gate(over_baseline=-0.01), 0.3, None, "pass"),  # unless the config says so
-        (Gate(over_baseline=1e-15), 0.3, None, "fail"),
+        (Gate(min_gain_over_baseline=-0.01), 0.3, None, "pass"),  # unless the config says so
+        (Gate(min_gain_over_baseline=1e-15), 0.3, None, "fail"),
         (Gate(), 0.29, None, "fail"),
-        (Gate(below_champion=0.01), 0.89, 0.9, "pass"),
-        (Gate(below_champion=0.01), 0.88, 0.9, "fail"),
+        (Gate(max_drop_below_champion=0.01), 0.89, 0.9, "pass"),
+        (Gate(max_drop_below_champion=0.01), 0.88, 0.9, "fail"),
         (Gate(), 0.9, 0.9, "pass"),
         (Gate(), 0.8999, 0.9, "fail"),
         (Gate(at_least=0.95), 0.9, 0.1, "fail"),
@@ -76,10 +76,10 @@ def test_a_version_passes_when_it_is_good_enough_in_every_way(
     [
         (Gate(metric="log_loss", at_least=0.5), 0.5, None, "pass"),
         (Gate(metric="log_loss", at_least=0.5), 0.6, None, "fail"),
-        (Gate(metric="log_loss", over_baseline=0.2), 0.8, None, "pass"),  # the baseline has 1
-        (Gate(metric="log_loss", over_baseline=0.2), 0.81, None, "fail"),
-        (Gate(metric="log_loss", below_champion=0.1), 0.5, 0.4, "pass"),
-        (Gate(metric="log_loss", below_champion=0.1), 0.51, 0.4, "fail"),
+        (Gate(metric="log_loss", min_gain_over_baseline=0.2), 0.8, None, "pass"),  # the baseline has 1
+        (Gate(metric="log_loss", min_gain_over_baseline=0.2), 0.81, None, "fail"),
+        (Gate(metric="log_loss", max_drop_below_champion=0.1), 0.5, 0.4, "pass"),
+        (Gate(metric="log_loss", max_drop_below_champion=0.1), 0.51, 0.4, "fail"),
     ],
 )
 def test_a_smaller_log_loss_is_the_better_one(gate: Gate, model: float, champion: float | None, outcome: str) -> None:
@@ -167,7 +167,7 @@ def test_the_champion_itself_is_not_held_against_itself() -> None:
 
 
 def test_there_is_a_reason_for_every_comparison_good_or_bad() -> None:
-    gate = Gate(at_least=0.85, over_baseline=0.05, below_champion=0.01)
+    gate = Gate(at_least=0.85, min_gain_over_baseline=0.05, max_drop_below_champion=0.01)
     assert verdict(gate, 0.8, 0.3, 0.9).reasons == [
         "f1_macro 0.8000 is not at least 0.85",
         "f1_macro 0.8000 against 0.3000 of baseline: 0.5000 better, at least 0.05 better is wanted",
@@ -211,7 +211,9 @@ class TestWhatTheTestPartCannotTell:
     @pytest.mark.parametrize("metric", get_args(Metric))
     @pytest.mark.parametrize("score", [0.0, 0.5, 1.0])
     def test_one_class_is_undecided_by_every_metric_and_score(self, metric: Metric, score: float) -> None:
-        made = verdict(Gate(metric=metric, over_baseline=-1), score, 0.5, test_rows={"setosa": 9, "versicolor": 0})
+        made = verdict(
+            Gate(metric=metric, min_gain_over_baseline=-1), score, 0.5, test_rows={"setosa": 9, "versicolor": 0}
+        )
         assert made.outcome == "undecided"
         assert made.reasons == [
             "the test part holds one class, setosa, and so cannot tell a model that learnt something from one that did "
@@ -232,7 +234,7 @@ class TestWhatTheTestPartCannotTell:
         assert made.reasons[-1].startswith("it may be chance: 100% of the shuffles")
 
     def test_a_margin_below_0_asks_for_no_proof(self) -> None:
-        assert verdict(Gate(over_baseline=-0.1), 0.3, 0.3, by_chance=1.0).outcome == "pass"
+        assert verdict(Gate(min_gain_over_baseline=-0.1), 0.3, 0.3, by_chance=1.0).outcome == "pass"
 
     def test_a_class_with_a_handful_of_rows_is_named_and_does_not_change_the_verdict(self) -> None:
         made = verdict(Gate(), 0.9, 0.3, test_rows={"setosa": 40, "versicolor": 5, "peony": 6, "rose": 0})
@@ -254,5 +256,7 @@ def test_a_pass_always_has_proof(
     made = verdict(gate, model, baseline, champion, test_rows=test_rows, by_chance=by_chance)
     if made.outcome == "pass":
         assert sum(rows > 0 for rows in test_rows.values()) > 1
-        assert gate.over_baseline < 0 or by_chance <= 0.05
-        assert gate.over_baseline < 0 or (model < baseline if gate.metric in SMALLER_IS_BETTER else model > baseline)
+        assert gate.min_gain_over_baseline < 0 or by_chance <= 0.05
+        assert gate.min_gain_over_baseline < 0 or (
+            model < baseline if gate.metric in SMALLER_IS_BETTER else model > baseline
+        )

@@ -114,7 +114,7 @@ def test_texts_that_training_did_not_see_are_counted_over_the_whole_table(tmp_pa
     given = pa.Table.from_pandas(flowers(50).assign(color=["green", "red", "Red", None, "blue"] * 10))
     write_deltalake(str(tmp_path / "flowers"), given)
     table = snapshot.open(location.TableUri(str(tmp_path / "flowers"), 0))
-    assert count_unseen(table, flowers_model()) == {"color": 20}
+    assert count_unseen(table, flowers_model().schema) == {"color": 20}
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_a_table_with_a_column_of_another_type_is_refused(
 ) -> None:
     write_deltalake(tmp_path / "t", flowers(2).assign(**values))
     with pytest.raises(MlflowException, match=reason):
-        count_unseen(snapshot.open(location.TableUri(str(tmp_path / "t"))), flowers_model())
+        count_unseen(snapshot.open(location.TableUri(str(tmp_path / "t"))), flowers_model().schema)
 
 
 def test_a_column_of_another_type_whose_values_fit_is_taken(tmp_path: Path) -> None:
     plain = flowers(50)
     other = plain.assign(petals=plain["petals"].astype(float), wild=plain["wild"].astype("int32"))
     write_deltalake(tmp_path / "t", other)
-    assert count_unseen(snapshot.open(location.TableUri(str(tmp_path / "t"))), flowers_model()) == {}
+    assert count_unseen(snapshot.open(location.TableUri(str(tmp_path / "t"))), flowers_model().schema) == {}
     made, expected = (add_predictions(pa.Table.from_pandas(rows), flowers_model()) for rows in (other, plain))
     assert made.select(ADDED).equals(expected.select(ADDED))
 
@@ -146,4 +146,4 @@ def test_a_column_of_another_type_whose_values_fit_is_taken(tmp_path: Path) -> N
 def test_a_table_of_predictions_is_not_predicted_again(tmp_path: Path) -> None:
     write_deltalake(tmp_path / "t", add_predictions(ROWS, flowers_model()))
     with pytest.raises(TableUnfit, match="has a column 'prediction', which predictions have\n"):
-        check_features(snapshot.open(location.TableUri(str(tmp_path / "t"))), flowers_model())
+        check_features(snapshot.open(location.TableUri(str(tmp_path / "t"))), flowers_model().schema)

@@ -77,7 +77,7 @@ class TestConfig:
         ("key",): st.sampled_from([["petal_width"], ["sepal_width"]]),
         ("split", "test"): st.floats(0.05, 0.5),
         ("split", "seed"): st.integers(0, 2**31 - 1),
-        ("model", "rounds"): st.integers(1, 999),
+        ("model", "num_boost_round"): st.integers(1, 999),
         ("model", "learning_rate"): st.floats(0.01, 1),
         ("gate", "metric"): st.sampled_from(["accuracy", "log_loss", "f1_macro"]),
         ("gate", "at_least"): st.floats(0, 1),
@@ -330,7 +330,7 @@ class Workflow:
     def __init__(self, place: Place, project: Path) -> None:
         self.place, self.project = place, project
         self.settings = {**IRIS, "source": {"uri": "data dir/iris.csv"}, "columns": copy.deepcopy(COLUMNS)}
-        self.settings["model"] = {**IRIS["model"], "rounds": 20}
+        self.settings["model"] = {**IRIS["model"], "num_boost_round": 20}
         self.path = place.folder / "iris.yaml"
         (place.folder / "data dir").mkdir(exist_ok=True)
         flowers = load_iris(as_frame=True)
@@ -637,7 +637,7 @@ class TestIsNeverWrong:
         file = whole.project / "steps" / "infer.py"
         before = file.read_text()
         file.write_text(before + "def\n")
-        ended = whole.main(rounds=21)
+        ended = whole.main(num_boost_round=21)
         file.write_text(before)
         assert ended.exit_code == 1
         assert re.search(r"^ProjectBroken: steps/infer\.py, line \d+, is not Python: invalid syntax", ended.err)

@@ -1,6 +1,7 @@
 """The model as it is logged: what it answers depends on the row's values by name, and on nothing else."""
 
 import ast
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
-from small import QUICK, flowers, flowers_model
+from place import CASES
+from small import QUICK, flowers, flowers_config, flowers_model
 
-from steps.core.models import scorer
+from steps.core.models import scorer, split
 from steps.core.models.scorer import Feature, Schema, design_matrix, unseen
 
 FEATURES = ["petal_length", "petals", "wild", "color"]
@@ -161,6 +163,41 @@ def test_a_double_beyond_the_range_of_float32_is_scored() -> None:
 def test_a_schema_reads_back_as_itself(schema: Schema) -> None:
     assert Schema.loads(schema.dumps()) == schema
     assert [type(label) for label in Schema.loads(schema.dumps()).classes] == [type(label) for label in schema.classes]
+
+
+@pytest.mark.parametrize("path", sorted((CASES / "M01_schemas").iterdir()), ids=lambda path: path.stem)
+def test_a_schema_that_an_earlier_release_wrote_is_read_for_good(path: Path) -> None:
+    """As they were logged, before there was a format version."""
+    schema = Schema.loads(path.read_text(encoding="utf-8"))
+    assert (schema.features, schema.target, schema.classes, schema.table_uri) == (
+        (
+            Feature(name="petal_length", type="double"),
+            Feature(name="petals", type="long"),
+            Feature(name="wild", type="boolean"),
+            Feature(name="color", type="string", levels=("blue", "red", "white")),
+        ),
+        "species",
+        ("setosa", "versicolor", "virginica"),
+        "/lake/flowers@v3",
+    )
+    assert split.recorded(schema.split) == split.settings_of(flowers_config())
+
+
+def test_fields_that_a_later_release_added_to_the_same_format_are_passed_over() -> None:
+    schema = flowers_model().schema
+    written = json.loads(schema.dumps())
+    wider = {**written, "thresholds": [0.5], "features": [{**each, "unit": "cm"} for each in written["features"]]}
+    wider["split"] = {**written["split"], "note": ["x"]}
+    read = Schema.loads(json.dumps(wider))
+    assert dataclasses.replace(read, split=schema.split) == schema
+    assert split.recorded(read.split) == split.recorded(schema.split)
+
+
+@pytest.mark.parametrize("version", [scorer.FORMAT_VERSION + 1, "2.0", None])
+def test_a_schema_of_a_later_format_is_refused_by_its_version(version: object) -> None:
+    """Whatever its fields are called."""
+    with pytest.raises(scorer.FormatUnknown, match=f"^format {version!r}$"):
+        Schema.loads(json.dumps({"format_version": version, "inputs": []}))
 
 
 def test_a_loaded_model_answers_as_the_one_that_was_saved(tmp_path: Path) -> None:

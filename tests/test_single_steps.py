@@ -51,21 +51,21 @@ def test_a_version_of_a_table_and_a_hyperparameter_can_be_given_to_train(trained
 
 
 def test_an_unpinned_table_is_pinned_and_logged_so(trained: Place) -> None:
-    done(trained.step("train", rounds=5))
+    done(trained.step("train", num_boost_round=5))
     run = newest(trained, "train")
     assert run.data.params["table.uri"] == trained.lake("iris@v0")
     assert datasets_of(run) == [("iris", "v0", "train")]
 
 
 def test_a_relative_table_path_starts_where_the_user_stands(trained: Place) -> None:
-    done(trained.mlflow_run("train", table="lake/iris@v0", rounds=5))
+    done(trained.mlflow_run("train", table="lake/iris@v0", num_boost_round=5))
     assert newest(trained, "train").data.params["table.uri"] == trained.lake("iris@v0")
 
 
 def test_the_same_parameters_make_the_same_booster_and_others_another(trained: Place) -> None:
     digests = [trained.client.get_model_version(MODEL, "1").tags["booster_sha256"]]
     for _ in range(2):
-        version = done(trained.step("train", rounds=20, seed=3, max_depth=2)).strip().rpartition("/")[2]
+        version = done(trained.step("train", num_boost_round=20, seed=3, max_depth=2)).strip().rpartition("/")[2]
         digests.append(trained.client.get_model_version(MODEL, version).tags["booster_sha256"])
     assert digests[0] != digests[1] == digests[2]
 
@@ -137,7 +137,7 @@ def gated(place: Place) -> Place:
 
 
 def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place) -> None:
-    strict = gated.config(gate={"over_baseline": 0.99})
+    strict = gated.config(gate={"min_gain_over_baseline": 0.99})
 
     alone = gated.mlflow_run("main", config=strict)
 
@@ -161,7 +161,7 @@ def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place
     judged_again = gated.workflow(config=strict)
     assert judged_again.exit_code == 0, judged_again.text
     assert f"The verdict on models:/{MODEL}/1 is fail: f1_macro" in judged_again.out
-    with_champion = gated.workflow(config=strict, rounds=9)
+    with_champion = gated.workflow(config=strict, num_boost_round=9)
 
     assert with_champion.exit_code == 0, with_champion.text
     assert f"The verdict on models:/{MODEL}/2 is fail: f1_macro" in with_champion.out
@@ -183,7 +183,7 @@ def test_a_lost_champion_stops_no_workflow(place: Place) -> None:
     booster = next(folder.glob(f"mlruns/**/{model_id}/artifacts/artifacts/booster.ubj"))
     booster.write_bytes(booster.read_bytes()[:100])
 
-    ended = lost.workflow(rounds=30)
+    ended = lost.workflow(num_boost_round=30)
 
     assert ended.exit_code == 0, ended.text
     assert (
@@ -196,7 +196,7 @@ def test_a_lost_champion_stops_no_workflow(place: Place) -> None:
 def test_an_absolute_limit_fails_a_model_that_cannot_reach_it(trained: Place) -> None:
     config = trained.config(gate={"metric": "accuracy", "at_least": 1.01})
     before = aliases(trained)["staging"]
-    version = done(trained.step("train", rounds=5)).strip().rpartition("/")[2]
+    version = done(trained.step("train", num_boost_round=5)).strip().rpartition("/")[2]
     ended = trained.step("evaluate", config=config, model=f"models:/{MODEL}/{version}")
     assert re.fullmatch(
         f"evaluate: verdict = fail\nevaluate: champion = models:/{MODEL}/{before}\n"
@@ -302,7 +302,7 @@ mlflow.pyfunc.log_model(name="other", python_model=Other(), pip_requirements=[],
 
 
 def test_a_model_whose_files_are_gone_is_told(trained: Place) -> None:
-    version = done(trained.step("train", rounds=4)).strip().rpartition("/")[2]
+    version = done(trained.step("train", num_boost_round=4)).strip().rpartition("/")[2]
     model_id = str(trained.client.get_model_version(MODEL, version).source).rpartition("/")[2]
     shutil.rmtree(next(trained.folder.glob(f"mlruns/**/{model_id}")))
     ended = trained.step("infer", model=f"models:/{MODEL}/{version}")

@@ -37,7 +37,7 @@ EDITS = {
     "steps/train.py": """
 _fit_booster = fit_booster
 def fit_booster(*given, **named):
-    return _fit_booster(*given, **{**named, "model": named["model"].model_copy(update={"rounds": 3})})
+    return _fit_booster(*given, **{**named, "model": named["model"].model_copy(update={"num_boost_round": 3})})
 """,
     "steps/core/models/metrics.py": """
 _scores = scores
@@ -101,9 +101,9 @@ class Soak:
         rows.head(self.state.rows).to_csv(place.folder / "iris.csv", index=False)
         settings = yaml.safe_load((PROJECT / "configs" / "iris.yaml").read_text(encoding="utf-8"))
         settings |= {"source": {"uri": "iris.csv"}, "columns": COLUMNS}
-        settings["model"] |= {"rounds": 10}
+        settings["model"] |= {"num_boost_round": 10}
         # every version passes, or the results would depend on what came before
-        settings["gate"] = {"metric": "accuracy", "at_least": self.state.at_least, "below_champion": 1}
+        settings["gate"] = {"metric": "accuracy", "at_least": self.state.at_least, "max_drop_below_champion": 1}
         (place.folder / "iris.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         given = {"config": place.folder / "iris.yaml", "max_depth": self.state.max_depth}
         return [sys.executable, str(self.project / "main.py"), *[f"--{name}={value}" for name, value in given.items()]]

@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, served: dict[str, str]) ->
         source={"uri": "flowers.csv"},
         columns=COLUMNS,
         target="species",
-        model={"name": "flowers_model", "rounds": 20},
+        model={"name": "flowers_model", "num_boost_round": 20},
         gate={"at_least": 0.5},
     )
     config.rename(place.folder / "flowers.yaml")

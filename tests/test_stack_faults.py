@@ -199,13 +199,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class TestTheTrackingServer:
-    SLOW = {"rounds": 3000, "early_stopping_rounds": 3000, "learning_rate": 0.01}  # seconds of training
+    SLOW = {"num_boost_round": 3000, "early_stopping_rounds": 3000, "learning_rate": 0.01}  # seconds of training
 
     def test_that_stops_while_train_works_registers_nothing_and_is_told(self, mended: Stack, place: Place) -> None:
         assert place.step("ingest").exit_code == 0
         versions = len(place.client.search_model_versions(f"name = '{MODEL}'"))
         slow = place.config(model=self.SLOW)
-        ended = interfered(place, "train", has_begun(mended, "train", "model.rounds"), mended.mlflow.stop, config=slow)
+        ended = interfered(
+            place, "train", has_begun(mended, "train", "model.num_boost_round"), mended.mlflow.stop, config=slow
+        )
         is_one_message(ended, "TrackingUnavailable")
         mended.mlflow.start()
         assert len(place.client.search_model_versions(f"name = '{MODEL}'")) == versions
@@ -220,7 +222,7 @@ class TestTheTrackingServer:
     ) -> None:
         assert place.step("ingest").exit_code == 0
         there = Place(place.folder, {**place.extra, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7"})  # MLflow's own
-        ended = interfered(there, "train", has_begun(mended, "train", "model.rounds"), mended.mlflow.pause)
+        ended = interfered(there, "train", has_begun(mended, "train", "model.num_boost_round"), mended.mlflow.pause)
         is_one_message(ended, "TrackingUnavailable")
         assert ended.seconds < 3 * LIMIT_SECONDS
         mended.mlflow.resume()
@@ -234,7 +236,7 @@ class TestTheTrackingServer:
             mended.postgres.stop()
             mended.postgres.start()
 
-        ended = interfered(place, "train", has_begun(mended, "train", "model.rounds"), restart, config=slow)
+        ended = interfered(place, "train", has_begun(mended, "train", "model.num_boost_round"), restart, config=slow)
         assert ended.exit_code == 0, ended.text
         assert place.runs()[0].info.status == "FINISHED"
 

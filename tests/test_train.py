@@ -60,7 +60,7 @@ class TestFitBooster:
             frames.append(part[["petal_length", "petals", "wild"]].assign(color=color))
             codes.append(part["species"].map({"setosa": 0, "versicolor": 1, "virginica": 2}))
         reference = xgboost.XGBClassifier(
-            n_estimators=model.rounds,
+            n_estimators=model.num_boost_round,
             max_depth=model.max_depth,
             learning_rate=model.learning_rate,
             early_stopping_rounds=model.early_stopping_rounds,
@@ -74,14 +74,14 @@ class TestFitBooster:
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
     def test_it_stops_when_validation_gets_no_better_and_keeps_the_best_rounds_only(self) -> None:
-        fit = boost(rounds=500, learning_rate=0.5, early_stopping_rounds=5)
+        fit = boost(num_boost_round=500, learning_rate=0.5, early_stopping_rounds=5)
         validation = fit.history["validation"]
         assert fit.best_round == validation.index(min(validation)) + 1
         assert len(validation) == fit.best_round + 5 < 500
         assert fit.booster.num_boosted_rounds() == fit.best_round
 
     def test_its_history_is_the_log_loss_of_each_part(self) -> None:
-        fit, parts = boost(rounds=3), flower_parts()
+        fit, parts = boost(num_boost_round=3), flower_parts()
         for name in ("train", "validation"):
             part = getattr(parts, name)
             probabilities = model_of(fit.booster, learn(parts)).probabilities(part)
@@ -91,7 +91,7 @@ class TestFitBooster:
             assert len(fit.history[name]) == 3
 
     def test_hyperparameters_reach_the_booster(self) -> None:
-        trees = boost(rounds=2, max_depth=1).booster.trees_to_dataframe()
+        trees = boost(num_boost_round=2, max_depth=1).booster.trees_to_dataframe()
         assert trees["Tree"].nunique() == 2 * 3  # one for each class
         assert trees.groupby("Tree").size().max() == 3  # a root and two leaves
         assert booster_bytes(boost(learning_rate=0.1)) != booster_bytes(boost(learning_rate=0.2))

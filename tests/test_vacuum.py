@@ -70,7 +70,7 @@ class TestEntryPoint:
             done(place, "ingest", config=config, source=write_flowers(place, rows))
             if version == 0:
                 done(place, "train", config=config)
-                done(place, "train", config=config, rounds=5)
+                done(place, "train", config=config, num_boost_round=5)
                 place.client.delete_model_version("iris_xgboost_classifier", "2")
             if version in (1, 2):
                 done(place, "infer", config=config, model=f"{MODEL}/1")

@@ -6,6 +6,7 @@ Without Spark: the table is written by deltalake, and none of these steps gets a
 import contextlib
 import hashlib
 import http.server
+import json
 import re
 import shutil
 import threading
@@ -41,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**FLOWERS, "gate": gate}))
     with tracked(sqlite(folder)):
         for rounds in (20, 30):
-            train.main(["--config=flowers.yaml", f"--rounds={rounds}"])
+            train.main(["--config=flowers.yaml", f"--num_boost_round={rounds}"])
         evaluate.main(["--config=flowers.yaml", f"--model=models:/{NAME}/{CHAMPION}"])
         assert registry.aliases(NAME) == {"staging": CHAMPION}
         yield folder
@@ -258,3 +259,45 @@ def test_a_booster_that_is_as_it_was_logged_and_cannot_be_loaded_here_is_not_los
     registry.tag(version, {registry.BOOSTER_SHA256: logged})
     assert f"ModelUnreadable: models:/{NAME}/{CHAMPION} cannot be read here: " in message
     assert registry.aliases(NAME) == {"staging": CHAMPION}
+
+
+def edit_schema(folder: Path, **changes: Any) -> None:
+    file = folder / "artifacts" / "schema.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_champion_whose_schema_has_fields_of_a_later_release_is_compared_with(champion: Path) -> None:
+    edit_schema(champion, thresholds=[0.5])
+    tags = judge()
+    assert f"of models:/{NAME}/{CHAMPION}: " in tags["reasons"]
+    assert "lost" not in tags["reasons"]
+
+
+@pytest.mark.parametrize("keeps_its_fields", [True, False])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "--config=flowers.yaml", f"--model=models:/{NAME}/{CANDIDATE}"],
+        ["evaluate", "--config=flowers.yaml", f"--model=models:/{NAME}/{CHAMPION}"],
+        ["infer", "--config=flowers.yaml"],
+    ],
+    ids=["its challenger is judged", "it is judged", "it predicts"],
+)
+def test_a_champion_of_a_later_format_is_not_lost_and_keeps_its_alias(
+    champion: Path, command: list[str], keeps_its_fields: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if keeps_its_fields:
+        edit_schema(champion, format_version=2)
+    else:
+        (champion / "artifacts" / "schema.json").write_text('{"format_version": 2, "inputs": []}')
+    message = refused(command, capsys)
+    assert f"ModelUnreadable: models:/{NAME}/{CHAMPION} cannot be read here: its schema.json has format 2\n" in message
+    assert "a format up to 1, which is what this version of the project reads\n" in message
+    assert "run the version of the project that trained it, or a later one; or let the alias name another" in message
+    assert registry.aliases(NAME) == {"staging": CHAMPION}
+
+
+def test_a_schema_that_is_not_as_train_writes_it_is_told(champion: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_schema(champion, features=[7])
+    message = refused(["infer", "--config=flowers.yaml"], capsys)
+    assert f"models:/{NAME}/{CHAMPION} cannot be read here: its schema.json is not as train writes it: " in message

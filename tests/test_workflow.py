@@ -228,8 +228,8 @@ def test_the_three_parts_hold_every_row(runs: dict[str, Run]) -> None:
 
 def test_params_are_logged_as_they_were_resolved(finished: Finished, runs: dict[str, Run]) -> None:
     params = runs["train"].data.params
-    assert {key: params[f"model.{key}"] for key in ("rounds", "max_depth", "learning_rate", "seed")} == {
-        "rounds": "200",
+    assert {key: params[f"model.{key}"] for key in ("num_boost_round", "max_depth", "learning_rate", "seed")} == {
+        "num_boost_round": "200",
         "max_depth": "4",
         "learning_rate": "0.1",
         "seed": "7",

@@ -12,6 +12,11 @@ from steps.core.errors import ConfigInvalid, ConfigNotFound, did_you_mean
 
 PROJECT = Path(__file__).resolve().parents[2]
 PREDICTION_COLUMNS = ("prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at")
+RENAMED_KEYS = {  # old key, by its path in the config, to the new name of its last part
+    "model.rounds": "num_boost_round",
+    "gate.over_baseline": "min_gain_over_baseline",
+    "gate.below_champion": "max_drop_below_champion",
+}
 OTHER_TABLES = ("_predictions", "_rejects")  # what <lake>/<name> stands beside, by the ends of their names
 
 
@@ -107,8 +112,10 @@ class Split(Strict):
 
 
 class Model(Strict):
+    """Hyperparameters by the names that xgboost.train() gives them."""
+
     name: ModelName
-    rounds: Rounds = 200
+    num_boost_round: Rounds = 200
     max_depth: MaxDepth = 6
     learning_rate: LearningRate = 0.1
     early_stopping_rounds: Rounds = 20
@@ -119,12 +126,12 @@ class Gate(Strict):
     """A version passes when its metric on the test part is good enough in absolute terms, against always answering
     the most frequent class, and against the champion. Differences are in the metric's own unit, positive = better.
 
-    `over_baseline: 0` asks for better, not for as good, and for more than chance; below 0 a tie is enough."""
+    `min_gain_over_baseline: 0` asks for better, not for as good, and for more than chance; below 0 a tie is enough."""
 
     metric: Metric = "f1_macro"
     at_least: float | None = None  # for log_loss: at most
-    over_baseline: float = 0.0
-    below_champion: Annotated[float, Field(ge=0)] = 0.0
+    min_gain_over_baseline: float = 0.0
+    max_drop_below_champion: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Config(Strict):
@@ -225,6 +232,8 @@ def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
 def _mistake(details: Any, model: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in details["loc"] if part != "[key]")
     message = re.sub(r"^Value error, ", "", details["msg"])
+    if details["type"] == "extra_forbidden" and path in RENAMED_KEYS:
+        return f"{path} was renamed to {RENAMED_KEYS[path]!r}"
     if details["type"] == "extra_forbidden":
         return f"{path} is not a key{did_you_mean(str(details['loc'][-1]), _keys_beside(details['loc'], model))}"
     if details["type"] == "missing":

@@ -277,11 +277,16 @@ class ModelDamaged(UserError):
 class ModelUnreadable(UserError):
     """Nothing is known to be wrong with the version itself."""
 
-    def __init__(self, uri: str, reason: object) -> None:
+    def __init__(
+        self,
+        uri: str,
+        reason: object,
+        *,
+        expected: str = "an artifact store that answers, and the packages of conda.yaml",
+        next: str = "run it again when they are there",
+    ) -> None:
         super().__init__(
-            f"{uri} cannot be read here: {reason}",
-            expected="an artifact store that answers, and the packages of conda.yaml",
-            next=f"run it again when they are there; or {_another_version(uri)}",
+            f"{uri} cannot be read here: {reason}", expected=expected, next=f"{next}; or {_another_version(uri)}"
         )
 
 

@@ -7,36 +7,36 @@ from typing import Any, dataclass_transform
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from steps.core.config import LearningRate, MaxDepth, Rounds, Seed
+from steps.core.config import RENAMED_KEYS, LearningRate, MaxDepth, Rounds, Seed
 from steps.core.errors import ParametersInvalid, did_you_mean
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def parameters[P](cls: type[P]) -> type[P]:
     """Class decorator: a frozen, keyword-only dataclass whose fields are the parameters of one entry point."""
-    made: type[P] = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)  # type: ignore[assignment]
-    return made
+    dataclass: type[P] = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)  # type: ignore[assignment]
+    return dataclass
 
 
 @parameters
 class Hyperparameters:
     """The parameters of every entry point that trains; None leaves a value to the config."""
 
-    rounds: Rounds | None = None
+    num_boost_round: Rounds | None = None
     max_depth: MaxDepth | None = None
     learning_rate: LearningRate | None = None
     seed: Seed | None = None
 
     def hyperparameters(self) -> dict[str, Any]:
         """Those that were given."""
-        values = {each.name: getattr(self, each.name) for each in fields(Hyperparameters)}
+        values = {field.name: getattr(self, field.name) for field in fields(Hyperparameters)}
         return {name: value for name, value in values.items() if value is not None}
 
 
 def parse[P](cls: type[P], argv: Sequence[str], *, entry_point: str) -> P:
     """`argv` as an instance of `cls`. An empty value means the default; every mistake is reported at once."""
     known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    given: dict[str, Any] = {}
+    texts: dict[str, str] = {}
     mistakes = []
     words = iter(argv)
     for word in words:
@@ -46,20 +46,27 @@ def parse[P](cls: type[P], argv: Sequence[str], *, entry_point: str) -> P:
             continue
         text = value if equals else next(words, None)  # MLflow hands on what MLproject does not declare as two words
         if name not in known:
-            mistakes.append(f"{name!r} is not one of them{did_you_mean(name, known)}")
+            mistakes.append(_unknown(name, known))
         elif text is None:
             mistakes.append(f"{name!r} has no value")
-        elif name in given:
+        elif name in texts:
             mistakes.append(f"{name!r} is given twice")
         else:
-            given[name] = text
+            texts[name] = text
     try:
-        parsed = TypeAdapter(cls).validate_python({name: text for name, text in given.items() if text != ""})
+        parsed = TypeAdapter(cls).validate_python({name: text for name, text in texts.items() if text != ""})
     except ValidationError as err:
         mistakes += [_mistake(details) for details in err.errors()]
     if mistakes:
         raise ParametersInvalid(entry_point, mistakes, known)
     return parsed
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    new_name = RENAMED_KEYS.get(f"model.{name}")  # hyperparameters are called as in the config
+    if new_name in known:
+        return f"{name!r} was renamed to {new_name!r}"
+    return f"{name!r} is not one of them{did_you_mean(name, known)}"
 
 
 def _mistake(details: Any) -> str:

@@ -1,7 +1,7 @@
 """Whether a new version is good enough to become the champion, and why.
 
 A pass needs proof: without a margin in the config a version has to be better than the baseline, not equal to it, and by
-more than chance. What the test part cannot tell is undecided. `over_baseline` below 0 asks for no such proof.
+more than chance. What the test part cannot tell is undecided. `min_gain_over_baseline` below 0 asks for no such proof.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def judge(
         checks.append(_against_champion(gate, model, champion))
     reasons = [reason for _, reason in checks]
     outcome: Literal["pass", "fail", "undecided"] = "pass" if all(good for good, _ in checks) else "fail"
-    if model.by_chance > CHANCE and gate.over_baseline >= 0:
+    if model.by_chance > CHANCE and gate.min_gain_over_baseline >= 0:
         outcome = "undecided" if outcome == "pass" else outcome
         reasons.append(
             f"it may be chance: {model.by_chance:.0%} of the shuffles of the test part's labels give as good a score, "
@@ -106,7 +106,7 @@ def _against_limit(gate: Gate, model: Candidate) -> tuple[bool, str]:
 
 
 def _against_baseline(gate: Gate, model: Candidate, baseline: Candidate) -> tuple[bool, str]:
-    margin = gate.over_baseline
+    margin = gate.min_gain_over_baseline
     if margin < 0:
         return _with_tolerance(gate, model, baseline, worse_by=-margin)
     better_by = _better_by(gate, model, baseline)
@@ -116,7 +116,7 @@ def _against_baseline(gate: Gate, model: Candidate, baseline: Candidate) -> tupl
 
 
 def _against_champion(gate: Gate, model: Candidate, champion: Candidate) -> tuple[bool, str]:
-    return _with_tolerance(gate, model, champion, worse_by=gate.below_champion)
+    return _with_tolerance(gate, model, champion, worse_by=gate.max_drop_below_champion)
 
 
 def _with_tolerance(gate: Gate, model: Candidate, rival: Candidate, *, worse_by: float) -> tuple[bool, str]:

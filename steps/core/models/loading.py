@@ -1,6 +1,7 @@
 """The model of a registered version, loaded to score with. Not in registry.py, as importing XGBoost takes a second."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -11,13 +12,17 @@ from steps.core.errors import ModelNotFound, ModelUnreadable
 from steps.core.models import lean_xgboost as lean_xgboost  # before XGBoost is imported by scorer
 from steps.core.models import registry, version_files
 from steps.core.models.lean_xgboost import xgboost
-from steps.core.models.scorer import Scorer
+from steps.core.models.scorer import FORMAT_VERSION, FormatUnknown, Schema, Scorer
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
+    """`scorer` is of the code that was logged with the model, whose classes may be older or newer than the project's;
+    `schema` is the project's own reading of what it says."""
+
     uri: str
     scorer: Scorer
+    schema: Schema
 
 
 def load(version: ModelVersion) -> LoadedModel:
@@ -27,15 +32,14 @@ def load(version: ModelVersion) -> LoadedModel:
     """
     uri = registry.uri_of(version)
     folder = version_files.fetch(version)
+    schema = _schema(folder / version_files.SCHEMA, version)
     try:
         scorer: Scorer = load_model(str(folder)).unwrap_python_model()
     except (MlflowException, OSError, xgboost.core.XGBoostError) as err:
         raise ModelUnreadable(uri, str(err).partition("\n")[0]) from err
     finally:
         release_loaded_model()
-    if not hasattr(scorer, "schema"):
-        raise ModelNotFound(f"{uri} was not trained by this project", known=_others(version))
-    return LoadedModel(uri=uri, scorer=scorer)
+    return LoadedModel(uri=uri, scorer=scorer, schema=schema)
 
 
 def release_loaded_model() -> None:
@@ -43,6 +47,24 @@ def release_loaded_model() -> None:
     set_model(Scorer())
 
 
-def _others(version: ModelVersion) -> list[str]:
-    found = [registry.uri_of(each) for each in registry.newest(version.name) if each.version != version.version]
-    return found or [f"no other version of {version.name}"]
+def _schema(path: Path, version: ModelVersion) -> Schema:
+    """The schema in a version's file. ModelNotFound when there is none: the version is of another project."""
+    uri = registry.uri_of(version)
+    if not path.is_file():
+        raise ModelNotFound(f"{uri} was not trained by this project", known=_other_versions(version))
+    try:
+        return Schema.loads(path.read_text(encoding="utf-8"))
+    except FormatUnknown as err:
+        raise ModelUnreadable(
+            uri,
+            f"its {path.name} has {err}",
+            expected=f"a format up to {FORMAT_VERSION}, which is what this version of the project reads",
+            next="run the version of the project that trained it, or a later one",
+        ) from err
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        raise ModelUnreadable(uri, f"its {path.name} is not as train writes it: {err!r}") from err
+
+
+def _other_versions(version: ModelVersion) -> list[str]:
+    others = [other for other in registry.newest(version.name) if other.version != version.version]
+    return [registry.uri_of(other) for other in others] or [f"no other version of {version.name}"]

@@ -20,7 +20,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,9 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 logger = logging.getLogger(__name__)
 
+# Of schema.json; the first files have none. Raise it with a field that a reader must know to read the model right: to
+# take the same rows, give the same answers, or tell which rows it was trained on. Readers pass over other new fields.
+FORMAT_VERSION = 1
 LARGEST = float(np.finfo(np.float32).max)  # XGBoost takes float32, and no infinity
 # Below it threads cost more than they save, and beside a starting JVM, whose cores they wait for, a hundred times that.
 SINGLE_THREAD_CELLS = 2**16
@@ -52,6 +55,10 @@ UNIFORM = {  # pandas' names (infer_dtype) for objects that are of these types, 
     "string": ("string",),
 }
 MISSING, UNSEEN = -1, -2  # in place of a text's code
+
+
+class FormatUnknown(ValueError):
+    """A schema of a later format, or of none that there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +82,23 @@ class Schema:
     table_uri: str
 
     def dumps(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1)
 
     @classmethod
     def loads(cls, text: str) -> "Schema":
-        fields = json.loads(text)
-        features = tuple(
-            Feature(**{**feature, "levels": None if feature["levels"] is None else tuple(feature["levels"])})
-            for feature in fields["features"]
-        )
-        return cls(**{**fields, "features": features, "classes": tuple(fields["classes"])})
+        """What dumps() wrote, in this release or an earlier one. FormatUnknown when it is of a later format."""
+        written = json.loads(text)
+        version = written.get("format_version", 0)
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise FormatUnknown(f"format {version!r}")
+        features = tuple(Feature(**_known(Feature, feature)) for feature in written["features"])
+        return cls(**_known(cls, {**written, "features": features}))
+
+
+def _known(kind: type, written: dict[str, Any]) -> dict[str, Any]:
+    """What of `written` are fields of the dataclass `kind`, with lists as tuples. Later versions may write more."""
+    known = {field.name: written[field.name] for field in fields(kind) if field.name in written}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Which part a row belongs to: a pure function of its features (or its group) and the seed. Nothing is stored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,10 @@ def settings_of(config: Config) -> SplitSettings:
 
 
 def recorded(settings: Mapping[str, Any]) -> SplitSettings:
-    """The settings that a model keeps, as JSON has them."""
-    columns, without_group = tuple(settings["columns"]), tuple(settings.get("without_group", ()))
-    return SplitSettings(**{**settings, "columns": columns, "without_group": without_group})
+    """The settings that a model keeps, as JSON has them; those that an earlier version had not are at their defaults,
+    and those that a later one added decide no row's part (FORMAT_VERSION in scorer.py)."""
+    known = {field.name: settings[field.name] for field in fields(SplitSettings) if field.name in settings}
+    return SplitSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
 
 
 def labelled(rows: pd.DataFrame, config: Config) -> pd.DataFrame:

@@ -87,7 +87,10 @@ def _of_schema(schema: bytes) -> str:
         fields = json.loads(schema)
     except ValueError as err:  # UnicodeDecodeError too
         return f"is not JSON: {err}"
-    return "" if isinstance(fields, dict) and {"features", "classes"} <= set(fields) else "lacks features or classes"
+    if not isinstance(fields, dict):
+        return "is not a JSON object"
+    # One that says its format may be of a later one: who loads it decides.
+    return "" if "format_version" in fields or {"features", "classes"} <= set(fields) else "lacks features or classes"
 
 
 def _of_requirements(requirements: bytes) -> str:
