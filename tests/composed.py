@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,7 +54,17 @@ def command(service: Mapping[str, Any], addresses: Mapping[str, str]) -> list[st
 def environment(service: Mapping[str, Any], addresses: Mapping[str, str], folder: Path) -> dict[str, str]:
     image = dict(word.split("=", 1) for word in _image(service, "ENV"))
     values = {name: here(value, addresses) for name, value in {**image, **service["environment"]}.items()}
-    return Place(folder, values).environment
+    return Place(folder, {**values, "PYTHONPATH": str(folder / "site-packages")}).environment
+
+
+def install(service: Mapping[str, Any], folder: Path) -> None:
+    """Install the packages of the project that the service's image does, from a copy: a build may leave files."""
+    dockerfile = (PROJECT / service["build"]["dockerfile"]).read_text(encoding="utf-8")
+    for source in re.findall(r"^RUN pip install --no-cache-dir --no-deps (/opt/\S+)$", dockerfile, re.MULTILINE):
+        copy = folder / Path(source).name
+        shutil.copytree(here(source, {}), copy)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--target", str(folder / "site-packages"), str(copy)], check=True)
 
 
 def _words(line: str | list[str]) -> list[str]:
@@ -91,6 +102,7 @@ class Tracking(Service):
         }
         database_at = {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "PGDATABASE": database}
         values = {**environment(service, addresses, folder), **database_at}
+        install(service, folder)
         super().__init__(folder, command(service, addresses), values, port)
 
 

@@ -68,10 +68,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def _serving(*paths: str, **settings: str) -> Iterator[dict[str, str]]:
     kept = dict(os.environ)
     os.environ.update(settings)
-    for name in (server.SERVER_FOLDER, server.TOKEN, "SPARK_REMOTE"):
+    for name in (server.FOLDER_VARIABLE, server.TOKEN_VARIABLE, "SPARK_REMOTE"):
         os.environ.pop(name, None)
     with server.serve(*paths, data_bytes=0):
-        environment = {name: os.environ[name] for name in (server.SERVER_FOLDER, server.TOKEN)}
+        environment = {name: os.environ[name] for name in (server.FOLDER_VARIABLE, server.TOKEN_VARIABLE)}
         for name in environment:
             del os.environ[name]
         yield environment

@@ -1,6 +1,7 @@
 """The stack of compose/: what its services do, started as docker compose would start them, and what it declares."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import requests
-from composed import COMPOSE, SparkCluster, Tracking, services
+from composed import COMPOSE, SparkCluster, Tracking, install, services
 from place import PROJECT, until
 from services import PASSWORD, ObjectStore, Postgres, free_port
 
@@ -142,6 +143,24 @@ class TestVersions:
         asked = {re.sub(r"\[.*\]", "", name.strip("'")) for name in names[1].split()}
         assert asked == {"mlflow", "boto3", "psycopg", "flask-wtf"}
         assert asked | {"psycopg-binary"} <= pins
+
+    def test_what_the_image_installs_of_the_project_keeps_the_servers_artifacts(self, tmp_path: Path) -> None:
+        service = services()["mlflow"]
+        destination = re.search(r"--artifacts-destination (\S+)", service["command"])
+        assert destination is not None
+        install(service, tmp_path)
+        program = (
+            "import sys; from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository;"
+            "print(type(get_artifact_repository(sys.argv[1])).__name__)"
+        )
+        repository = subprocess.run(
+            [sys.executable, "-c", program, destination[1]],
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "site-packages")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert repository.stdout == "ThroughServer\n", repository.stderr
 
     def test_python_is_that_of_conda_yaml(self) -> None:
         version = re.search(r"- python=(\S+)", (PROJECT / "conda.yaml").read_text(encoding="utf-8"))

@@ -6,7 +6,8 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from steps.core.spark import jars
+from steps.core.process import locks
+from steps.core.spark import jars, server
 
 
 @pytest.fixture
@@ -35,3 +36,25 @@ def test_an_archive_of_jars_that_were_installed_anew_is_another(installed: list[
 def test_the_jars_for_folders_and_for_object_stores_are_apart() -> None:
     assert jars.for_folders().folder != jars.for_object_stores().folder
     assert jars.for_folders().packages in jars.for_object_stores().packages
+
+
+def test_a_second_process_does_not_download_the_jars_while_the_first_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(locks, "WAIT_MINUTES", 0)
+    monkeypatch.setattr(server, "launch_gateway", lambda *given: pytest.fail("a JVM was started"))
+    second = server.Server(tmp_path, small=True, remote=False)
+    with locks.exclusive_lock("jars", str(jars.for_folders().folder)):
+        second._run()
+    assert "at work on jars" in str(server.read_failure(tmp_path))
+
+
+def test_jars_are_there_once_their_download_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    jar_set = jars.for_folders()
+    (jar_set.folder / "jars").mkdir(parents=True)
+    (jar_set.folder / "jars" / "delta.jar").touch()
+    assert jar_set.downloaded() == []
+    jar_set.mark_downloaded()
+    assert [jar.name for jar in jar_set.downloaded()] == ["delta.jar"]

@@ -278,15 +278,15 @@ def test_a_jvm_that_runs_out_of_memory_says_so_and_which_setting_helps(tmp_path:
             "DRIVER_MEMORY to more",
         ),
         (1, False, "info\nError: no such host\nbye", "its JVM ended with exit code 1: Error: no such host", ""),
-        (None, False, "", "its JVM did not start: it said nothing", ""),
+        (None, False, "", "its JVM did not start: its log names no error", ""),
     ],
 )
 def test_the_end_of_a_jvm_is_told_with_what_helps(
     exit_code: int | None, killed_by_kernel: bool, log: str, reason: str, advice: str
 ) -> None:
-    told = jvm.why_it_ended(log, exit_code=exit_code, killed_by_kernel=killed_by_kernel)
-    assert reason in told[0]
-    assert advice in told[1]
+    because, next_step = jvm.end_reason(log, exit_code=exit_code, killed_by_kernel=killed_by_kernel)
+    assert reason in because
+    assert advice in next_step
 
 
 def test_a_size_of_memory_that_is_none_is_refused_before_a_jvm_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +332,7 @@ class TestWhileAJvmStarts:
 @pytest.fixture
 def remote(held: Started, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Say how this process is to reach the server of `held` by SPARK_REMOTE."""
-    for name in (server.SERVER_FOLDER, server.TOKEN):
+    for name in (server.FOLDER_VARIABLE, server.TOKEN_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     port = (_folder(held) / "port").read_text()
     return lambda parameters: monkeypatch.setenv("SPARK_REMOTE", f"sc://localhost:{port}{parameters}")

@@ -16,6 +16,7 @@ from place import PROJECT
 from small import sqlite
 
 from steps.core.errors import LockNotReleased, TrackingUnavailable
+from steps.core.tracking import database as tracking_database
 from steps.core.tracking import store
 
 # A process that has the database locked, until it is told to end.
@@ -44,7 +45,7 @@ def locked(path: Path, *, by: str = "begin exclusive") -> Iterator[subprocess.Po
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with a run in it."""
     folder = tmp_path_factory.mktemp("whole")
-    store.make_whole(sqlite(folder))
+    tracking_database.ensure_usable(sqlite(folder))
     MlflowClient(sqlite(folder)).create_run("0")
     return folder / "mlflow.db"
 
@@ -75,13 +76,13 @@ def test_one_that_is_locked_is_waited_for_and_stays(
     database: Path, by: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than SQLite's drivers wait, and than MLflow needs to make one."""
-    monkeypatch.setattr(store, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(tracking_database, "BUSY_SECONDS", 0.2)
     content = database.read_bytes()
     with locked(database, by=by) as holder:
-        threading.Timer(store.QUIET_SECONDS + 1.5, holder.terminate).start()
+        threading.Timer(tracking_database.QUIET_SECONDS + 1.5, holder.terminate).start()
         began = time.monotonic()
-        store.make_whole(sqlite(database.parent))
-        assert time.monotonic() - began > store.QUIET_SECONDS + 1
+        tracking_database.ensure_usable(sqlite(database.parent))
+        assert time.monotonic() - began > tracking_database.QUIET_SECONDS + 1
     assert [path.name for path in database.parent.iterdir()] == ["mlflow.db"]
     assert database.read_bytes() == content
     err = capfd.readouterr().err
@@ -91,11 +92,11 @@ def test_one_that_is_locked_is_waited_for_and_stays(
 
 
 def test_a_lock_that_is_not_released_is_told_with_its_holder(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "BUSY_SECONDS", 0.2)
-    monkeypatch.setattr(store, "LOCKED_MINUTES", 0.01)
+    monkeypatch.setattr(tracking_database, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(tracking_database, "LOCKED_MINUTES", 0.01)
     message = rf"at work on the database {database} for more than 0.01 minutes\n"
     with locked(database) as holder, pytest.raises(LockNotReleased, match=rf"process {holder.pid} .*{message}"):
-        store.make_whole(sqlite(database.parent))
+        tracking_database.ensure_usable(sqlite(database.parent))
     assert [path.name for path in database.parent.iterdir()] == ["mlflow.db"]
 
 
@@ -107,10 +108,10 @@ def test_one_that_mlflow_did_not_finish_is_moved_with_a_word_and_made_anew(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "QUIET_SECONDS", 0.2)
+    monkeypatch.setattr(tracking_database, "QUIET_SECONDS", 0.2)
     path = unfinished(whole, tmp_path / "mlflow.db", revision=revision)
     (tmp_path / "mlflow.db.half-made").write_text("an earlier one")
-    store.make_whole(sqlite(tmp_path))
+    tracking_database.ensure_usable(sqlite(tmp_path))
     assert [experiment.name for experiment in MlflowClient(sqlite(tmp_path)).search_experiments()] == ["Default"]
     assert (tmp_path / "mlflow.db.half-made").read_text() == "an earlier one"
     with contextlib.closing(sqlite3.connect(f"{path}.half-made-2")) as moved:
@@ -128,7 +129,7 @@ def test_one_that_holds_anything_is_never_moved(row: str, whole: Path, tmp_path:
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("pragma foreign_keys = off")
         database.executescript(row)
-    store.make_whole(sqlite(tmp_path))
+    tracking_database.ensure_usable(sqlite(tmp_path))
     assert [each.name for each in tmp_path.iterdir()] == ["mlflow.db"]
 
 
@@ -136,12 +137,12 @@ def test_one_that_a_process_is_at_work_on_is_not_moved(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The process has it open between two transactions, and ends later."""
-    monkeypatch.setattr(store, "QUIET_SECONDS", 0.2)
+    monkeypatch.setattr(tracking_database, "QUIET_SECONDS", 0.2)
     path = unfinished(whole, tmp_path / "mlflow.db")
     with locked(path, by="select count(*) from experiments") as maker:
         threading.Timer(2, maker.terminate).start()
         began = time.monotonic()
-        store.make_whole(sqlite(tmp_path))
+        tracking_database.ensure_usable(sqlite(tmp_path))
         assert time.monotonic() - began > 1.5
     assert sorted(each.name for each in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.half-made"]
     assert capfd.readouterr().err.startswith(f"waiting for process {maker.pid} (python")
@@ -158,7 +159,7 @@ def test_what_cannot_be_used_is_told_and_stays(content: bytes | None, said: str,
     else:
         path.write_bytes(content)
     with pytest.raises(TrackingUnavailable, match=f"the tracking store {path} cannot be used: {said}"):
-        store.make_whole(sqlite(tmp_path))
+        tracking_database.ensure_usable(sqlite(tmp_path))
     assert [each.name for each in tmp_path.iterdir()] == ["mlflow.db"]
 
 
@@ -174,9 +175,7 @@ def test_a_user_who_may_not_write_is_told_before_any_work(kind: str, mode: int, 
         folder.chmod(0o777)
         path.chmod(0o666)
         (path if kind == "file" else folder).chmod(mode)
-        program = (
-            f"import os; from steps.core.tracking import store; os.setuid(65534); store.make_whole('sqlite:///{path}')"
-        )
+        program = f"import os; from steps.core.tracking import database; os.setuid(65534); database.ensure_usable('sqlite:///{path}')"
         command = [sys.executable, "-c", program]
         ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         folder.chmod(0o777)

@@ -18,6 +18,7 @@ from place import PROJECT, Ended, Place
 from small import sqlite
 
 from steps.core.storage import filesystem
+from steps.core.tracking import database as tracking_database
 from steps.core.tracking import store
 
 MAKE_CHECK = (sys.executable, "-m", "steps.core.tracking.store")
@@ -32,7 +33,7 @@ def place(tmp_path: Path, whole: Path) -> Place:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    store.make_whole(sqlite(folder))
+    tracking_database.ensure_usable(sqlite(folder))
     return folder / "mlflow.db"
 
 
@@ -149,7 +150,7 @@ def test_a_lock_on_the_database_during_a_run_is_told_as_such(whole: Path, tmp_pa
         with pytest.raises(MlflowException, match="locked") as failure:
             as_mlflow_asks(database)
     assert f"the tracking store {path} cannot be used: another process has it locked" in str(
-        store.database_failure(failure.value, sqlite(tmp_path))
+        tracking_database.failure(failure.value, sqlite(tmp_path))
     )
 
 
@@ -169,7 +170,7 @@ def test_what_delta_says_of_a_disk_is_understood() -> None:
 def test_a_bug_is_not_taken_for_a_disk() -> None:
     for error in (FileNotFoundError(2, "No such file or directory"), KeyError("x"), ValueError("permission")):
         assert filesystem.disk_failure(error) is None
-        assert store.database_failure(error, store.DEFAULT_URI) is None
+        assert tracking_database.failure(error, store.DEFAULT_URI) is None
 
 
 @pytest.mark.parametrize("entry_point", ["promote", "main"])

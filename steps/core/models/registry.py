@@ -14,12 +14,11 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from steps.core.config import matches
 from steps.core.errors import ModelNotFound, ModelProtected
 from steps.core.process import locks, processes
-from steps.core.tracking import artifacts, runs, store
+from steps.core.tracking import artifacts, mlflow_names, runs, store
 
 STAGING = "staging"  # what the gate moves, and what names the champion
 PRODUCTION = "production"
@@ -37,7 +36,6 @@ Alias = Annotated[
         "an alias has at most 200 letters, digits, _ and -, and is not 'latest', a number or v<number>",
     ),
 ]
-_MISSING, _DENIED = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(PERMISSION_DENIED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +89,7 @@ def find(name: str, number: str) -> ModelVersion | None:
     try:
         return MlflowClient().get_model_version(name, number)
     except MlflowException as err:
-        if err.error_code != _MISSING:
+        if err.error_code != mlflow_names.RESOURCE_DOES_NOT_EXIST:
             raise
         return None
 
@@ -158,7 +156,7 @@ def aliases(name: str) -> dict[str, str]:
     try:
         return {alias: str(number) for alias, number in MlflowClient().get_registered_model(name).aliases.items()}
     except MlflowException as err:
-        if err.error_code != _MISSING:
+        if err.error_code != mlflow_names.RESOURCE_DOES_NOT_EXIST:
             raise
         return {}
 
@@ -169,7 +167,7 @@ def changing(name: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as err:
-        if err.error_code != _DENIED:
+        if err.error_code != mlflow_names.PERMISSION_DENIED:
             raise
         raise ModelProtected(name, _user()) from err
 

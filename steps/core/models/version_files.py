@@ -12,7 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from steps.core.errors import ModelDamaged, ModelUnreadable
 from steps.core.models import registry
-from steps.core.tracking import store
+from steps.core.tracking import server
 
 DESCRIPTION, CODE, BOOSTER, SCHEMA = registry.ARTIFACT_FILES
 REQUIREMENTS = "requirements.txt"  # MLflow compares it with what is installed, and can do without it
@@ -36,7 +36,7 @@ def fetch(version: ModelVersion) -> Path:
 
 
 def _lost_in_store(uri: str) -> list[str]:
-    store.check_answers(mlflow.get_tracking_uri())
+    server.check_answers(mlflow.get_tracking_uri())
     try:
         return registry.lost_files(uri)
     except Exception as err:

@@ -1,10 +1,7 @@
-"""The jars that Spark needs beyond its own, downloaded once a machine, and the archive of their classes."""
+"""The jars that Spark needs beyond its own, downloaded once for a machine, and the archive of their classes."""
 
-import contextlib
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +10,13 @@ import pyspark
 
 from steps.core.spark import java
 
-# What these ask for and Spark has already; older copies of it would hide Spark's own.
+# Dependencies of the jars that Spark has already; older copies would hide Spark's own.
 IN_SPARK = ("com.*", "javax.*", "commons-*", "io.airlift", "io.netty")
 IN_SPARK_TOO = (
     *("org.apache.httpcomponents", "org.apache.logging.log4j", "org.apache.parquet", "org.locationtech.jts"),
     *("org.roaringbitmap", "org.slf4j", "org.wildfly.openssl", "org.xerial.snappy"),
 )
-HADOOP, AWS_SDK = "3.5.0", "2.35.4"  # Hadoop's as in Spark, and the SDK that this Hadoop is built with
+HADOOP, AWS_SDK = "3.5.0", "2.35.4"  # Hadoop as in Spark, and the SDK that this Hadoop is built with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,30 +28,23 @@ class JarSet:
 
     @property
     def folder(self) -> Path:
-        """Where this set alone is kept, so that no jar of another is put beside its own."""
+        """The folder of this set alone: no jar of another set is put beside its own."""
         digest = hashlib.sha256(f"{self.packages} {self.excludes}".encode()).hexdigest()
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return cache / "tabular-workflow" / f"jars-{digest[:16]}"
 
-    @contextlib.contextmanager
-    def first_download(self) -> Iterator[list[Path]]:
-        """The jars, or [] the first time: Spark then downloads them, one process at a time."""
-        if jars := self.downloaded():
-            yield jars
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield self.downloaded()
-            self._done.touch()
-
     def downloaded(self) -> list[Path]:
-        """The jars, [] as long as not all are there."""
+        """The jars, [] until mark_downloaded()."""
         return sorted((self.folder / "jars").glob("*.jar")) if self._done.exists() else []
 
+    def mark_downloaded(self) -> None:
+        """All jars are there: a JVM has started with settings([])."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._done.touch()
+
     def settings(self, jars: list[Path]) -> dict[str, str]:
-        """Spark's settings for `jars`, or for downloading them."""
-        if jars:  # on the class path itself: no copy into each session, and the class archive covers them
+        """Spark's settings for these jars; for [], those by which it downloads them."""
+        if jars:  # on the class path itself: no copy for each session, and the class archive covers them
             return {"spark.driver.extraClassPath": os.pathsep.join(map(str, jars))}
         return {
             "spark.jars.packages": self.packages,
@@ -63,9 +53,9 @@ class JarSet:
         }
 
     def class_archive(self, jars: list[Path]) -> Path:
-        """Where the JVM's class-data archive for these jars and this Java lies; it halves a small job's Spark time.
+        """The path of the JVM's class-data archive for these jars and this Java. It halves a small job's Spark time.
 
-        The JVM takes none that was made of older files, and does not say so: their times are in its name.
+        The JVM silently ignores an archive of older files, so their times are part of the name.
         """
         files = [*sorted(Path(pyspark.__file__).parent.glob("jars/*.jar")), *jars]
         parts = [java.check(), *(f"{file} {file.stat().st_mtime_ns}" for file in files)]
@@ -82,21 +72,21 @@ class JarSet:
 
 
 def needed(*, remote: bool) -> JarSet:
-    """Those for tables at s3://, or for tables in folders alone."""
+    """The jars for tables at s3:// (`remote`), or for tables in folders alone."""
     return for_object_stores() if remote else for_folders()
 
 
 def for_folders() -> JarSet:
-    """Delta's."""
-    return JarSet(packages=_delta(), excludes=",".join(f"{each}:*" for each in (*IN_SPARK, "org.*")))
+    """Delta's jars."""
+    return JarSet(packages=_delta(), excludes=",".join(f"{group}:*" for group in (*IN_SPARK, "org.*")))
 
 
 def for_object_stores() -> JarSet:
-    """Delta's, and Hadoop's S3 client with those parts of the AWS SDK that it uses: the whole SDK would be 600 MB."""
+    """Delta's jars, and Hadoop's S3 client with the parts of the AWS SDK that it uses: the whole SDK is 600 MB."""
     aws = ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client")
     packages = [_delta(), f"org.apache.hadoop:hadoop-aws:{HADOOP}"]
     packages += [f"software.amazon.awssdk:{part}:{AWS_SDK}" for part in aws]
-    excludes = [f"{each}:*" for each in (*IN_SPARK, *IN_SPARK_TOO)]
+    excludes = [f"{group}:*" for group in (*IN_SPARK, *IN_SPARK_TOO)]
     excludes += ["org.apache.hadoop:hadoop-c*", "software.amazon.awssdk:bundle"]
     return JarSet(packages=",".join(packages), excludes=",".join(excludes))
 

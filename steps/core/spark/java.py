@@ -19,10 +19,10 @@ def check() -> str:
     if not java or not os.access(java, os.X_OK):
         raise JavaUnusable(f"there is no Java {where}")
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+        output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     except OSError as err:
         raise JavaUnusable(f"{java} cannot be run: {err.strerror}") from err
-    version = re.search(r'^.*version "(\d+)(?:\.(\d+))?.*$', told, re.MULTILINE)
+    version = re.search(r'^.*version "(\d+)(?:\.(\d+))?.*$', output, re.MULTILINE)
     if version is None:
         raise JavaUnusable(f"{java} does not tell its version")
     major = int(version[2] if version[1] == "1" and version[2] else version[1])  # Java 8 calls itself 1.8

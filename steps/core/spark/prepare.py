@@ -1,7 +1,11 @@
-"""Prepare Spark once a machine: download the jars, and archive the classes that a small workflow loads."""
+"""Prepare Spark once for a machine, for faster starts: download its jars, and archive the classes of a small workflow.
+
+`python -m steps.core.spark.prepare` does so for the lake at LAKE_URI.
+"""
 
 import os
 import secrets
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from steps.core.storage import filesystem
 
 
 def prepare(*paths: str) -> None:
-    """Once a machine: download the jars and archive the classes that a small workflow loads, for faster starts.
+    """Download the jars and archive the classes, if that was not done before.
 
     `paths` are those of the lake: at s3:// Spark needs more jars.
     """
@@ -22,36 +26,36 @@ def prepare(*paths: str) -> None:
     jar_set = jars.needed(remote=remote)
     if jar_set.is_prepared():
         return
+    with session.spark_session(*paths, data_bytes=0):
+        pass  # the jars are downloaded
     with scratch.scratch_folder("workflow-spark-") as folder:
-        with session.spark_session(*paths, data_bytes=0):
-            pass
-        archive = jar_set.class_archive(jar_set.downloaded())
         draft = folder / "classes.jsa"
-        os.environ[server.TOKEN] = secrets.token_hex(16)
+        os.environ[server.TOKEN_VARIABLE] = secrets.token_hex(16)
         connect_server = server.Server(folder, small=True, remote=remote, archive_to=draft)
         connect_server.start()
         try:
-            _exercise(session.connect(session.Channel(server.address_of(folder))), folder)
+            _load_classes(session.connect(session.Channel(server.wait_for_address(folder))), folder)
         finally:
             connect_server.stop()
         if draft.exists():
-            os.replace(_moved_beside(draft, archive), archive)
+            _install(draft, jar_set.class_archive(jar_set.downloaded()))
 
 
-def _moved_beside(draft: Path, archive: Path) -> Path:
-    beside = archive.with_suffix(f".{os.getpid()}")
-    beside.write_bytes(draft.read_bytes())
-    return beside
-
-
-def _exercise(connection: SparkSession, folder: Path) -> None:
-    """Load the classes that steps will need: an aggregate over a CSV file, and its rows written as Parquet."""
+def _load_classes(connection: SparkSession, folder: Path) -> None:
+    """Do what steps do: aggregate the rows of a CSV file, and write them as Parquet."""
     source = folder / "rows.csv"
     source.write_text("number,text\n1.0,a\n2.0,b\n")
     rows = connection.read.option("header", True).csv(str(source)).localCheckpoint(eager=False)
     rows.selectExpr("count(*)", "sum(cast(xxhash64(to_json(struct(*))) as decimal(20, 0)))", "min(number)").collect()
     rows.selectExpr("try_cast(number as double)", "text").write.parquet(str(folder / "table"))
     connection.stop()
+
+
+def _install(draft: Path, archive: Path) -> None:
+    """Put the archive in its place at once: a JVM that starts now sees a whole one or none."""
+    copy = archive.with_suffix(f".{os.getpid()}")  # on the same disk
+    shutil.copyfile(draft, copy)
+    copy.replace(archive)
 
 
 if __name__ == "__main__":

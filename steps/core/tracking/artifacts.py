@@ -6,14 +6,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import FileInfo, Run
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
+
+from steps.core.tracking import mlflow_names
 
 type Files = dict[str, dict[str, Any]]  # by name: size_bytes and sha256, None where that would be a download
 # MLflow and Python write these among a model's files when it is loaded.
@@ -33,7 +34,7 @@ def of_model(model_id: str) -> Files | None:
         location = str(client.get_logged_model(model_id).artifact_location)
         return _files(location, lambda folder: client.list_logged_model_artifacts(model_id, folder))
     except MlflowException as err:
-        if err.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+        if err.error_code != mlflow_names.RESOURCE_DOES_NOT_EXIST:
             raise
         return None
 
@@ -80,8 +81,10 @@ def _files(location: str, list_folder: Callable[[str | None], list[FileInfo]]) -
 
 def _here(location: str) -> Path | None:
     """The folder of artifacts that lie on this machine."""
-    is_here = is_local_uri(location, is_tracking_or_registry_uri=False)
-    return Path(local_file_uri_to_path(location)) if is_here else None
+    uri = urlparse(location)
+    if uri.scheme not in ("", "file"):
+        return None
+    return Path(url2pathname(uri.path if uri.scheme else location))
 
 
 def _looked_at(path: Path) -> dict[str, Any]:

@@ -1,20 +1,28 @@
 """Runs of the past, also deleted ones, by what they read and wrote. Reads the tracking store, never writes."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from typing import Protocol
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.store.entities.paged_list import PagedList
-from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
+
+from steps.core.tracking import mlflow_names
 
 PAGE = 1000  # how many runs MLflow hands out at once
 TAG_CHARACTERS = 5000  # MLflow's limit for the value of a tag
+
+
+class Page[T](Protocol):
+    """One page of a search by MlflowClient."""
+
+    token: str | None  # of the next page
+
+    def __iter__(self) -> Iterator[T]: ...
 
 
 def search(condition: str) -> list[Run]:
@@ -49,25 +57,28 @@ def find(run_id: str) -> Run | None:
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException as err:
-        if err.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+        if err.error_code != mlflow_names.RESOURCE_DOES_NOT_EXIST:
             raise
         return None
 
 
-def all_pages[T](ask: Callable[[str | None], PagedList[T]]) -> list[T]:
-    """The items of all pages; `ask` is given the token of the next one, None for the first."""
-    found: list[T] = []
-    token: str | None = None
-    while token != "":
-        page = ask(token)
-        found, token = [*found, *page], page.token or ""
-    return found
+def all_pages[T](search: Callable[[str | None], Page[T]]) -> list[T]:
+    """The items of all pages; `search` takes the token of the next page, None for the first.
+
+    Not mlflow.search_runs(), which stops at 100,000 runs.
+    """
+    page = search(None)
+    items = list(page)
+    while page.token:
+        page = search(page.token)
+        items += page
+    return items
 
 
 def step_of(run: Run) -> str:
     """The entry point that a run is of."""
     tags: dict[str, str] = run.data.tags
-    return tags.get(MLFLOW_PROJECT_ENTRY_POINT) or tags.get(MLFLOW_RUN_NAME, "")
+    return tags.get(mlflow_names.ENTRY_POINT) or tags.get(mlflow_names.RUN_NAME, "")
 
 
 def ended(run: Run) -> datetime:

@@ -14,14 +14,13 @@ from urllib.parse import urlparse
 import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import ExecutionException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NOTE
 
 from steps.core.config import PROJECT, Config
 from steps.core.errors import NothingToInferWith, ProjectBroken, StepFailed
 from steps.core.process import console, interruption, processes, scratch
 from steps.core.sources.source import fingerprint, size_bytes
 from steps.core.tables import location, snapshot
-from steps.core.tracking import runs
+from steps.core.tracking import mlflow_names, runs
 from steps.core.workflow import reuse as earlier_runs
 from steps.core.workflow import step_run
 
@@ -157,7 +156,7 @@ class Workflow:
         link = f"[{name}](#/experiments/{earlier.info.experiment_id}/runs/{run_id})"
         if not self._dry_run:
             self._reused.append(f"{link}: reused")
-            mlflow.set_tags({f"reused.{name}": run_id, MLFLOW_RUN_NOTE: "  \n".join(self._reused)})
+            mlflow.set_tags({f"reused.{name}": run_id, mlflow_names.RUN_NOTE: "  \n".join(self._reused)})
         return Launched(
             step=name,
             run_id=run_id,
@@ -230,7 +229,7 @@ class Workflow:
 
     def _newest_child(self, name: str) -> Run:
         """The child's run: mlflow.run tells its id only when the child succeeds."""
-        tags = {MLFLOW_PARENT_RUN_ID: self._run.run_id, MLFLOW_PROJECT_ENTRY_POINT: name}
+        tags = {mlflow_names.PARENT_RUN_ID: self._run.run_id, mlflow_names.ENTRY_POINT: name}
         return runs.newest(self._run.experiment_id, tags, count=1)[0]
 
     def _command(self, name: str, given: Mapping[str, str]) -> str:

@@ -13,15 +13,10 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_PROJECT_ENTRY_POINT,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_USER,
-)
 
 from steps.core.config import PROJECT
 from steps.core.process import processes
+from steps.core.tracking import mlflow_names
 
 PROCESS = "process"  # the tag; its value is that of processes.this_process()
 RUNNING, KILLED = (RunStatus.to_string(status) for status in (RunStatus.RUNNING, RunStatus.KILLED))
@@ -47,7 +42,7 @@ def mark_killed(run_id: str, tags: Mapping[str, str]) -> None:
     with contextlib.suppress(MlflowException):
         _mark(run_id, tags, client)
         experiment = client.get_run(run_id).info.experiment_id
-        for child in client.search_runs([experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"):
+        for child in client.search_runs([experiment], f"tags.`{mlflow_names.PARENT_RUN_ID}` = '{run_id}'"):
             if child.info.status == RUNNING:
                 _mark(child.info.run_id, tags, client)
 
@@ -62,13 +57,13 @@ def _is_orphaned(run: Run, own: Run, client: MlflowClient) -> bool:
     tags = run.data.tags
     if PROCESS in tags:
         return _has_ended(tags[PROCESS])
-    if parent_id := tags.get(MLFLOW_PARENT_RUN_ID):
+    if parent_id := tags.get(mlflow_names.PARENT_RUN_ID):
         parent = client.get_run(parent_id)
         driver = parent.data.tags.get(PROCESS, "")
         return _has_ended(driver) or (bool(driver) and parent.info.status != RUNNING)
-    sources = (own.data.tags.get(MLFLOW_SOURCE_NAME), str(PROJECT))
-    of_this_project = MLFLOW_PROJECT_ENTRY_POINT in tags and tags.get(MLFLOW_SOURCE_NAME) in sources
-    of_this_user = tags.get(MLFLOW_USER) == own.data.tags.get(MLFLOW_USER)
+    sources = (own.data.tags.get(mlflow_names.SOURCE_NAME), str(PROJECT))
+    of_this_project = mlflow_names.ENTRY_POINT in tags and tags.get(mlflow_names.SOURCE_NAME) in sources
+    of_this_user = tags.get(mlflow_names.USER) == own.data.tags.get(mlflow_names.USER)
     return of_this_project and of_this_user and not _is_being_started(since=run.info.start_time / 1000)
 
 

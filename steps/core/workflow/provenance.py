@@ -12,14 +12,13 @@ from typing import Any
 
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from steps.core.errors import NothingKnown
 from steps.core.models import registry
 from steps.core.storage import filesystem
 from steps.core.tables import location, snapshot
 from steps.core.tables.log import Commit
-from steps.core.tracking import runs
+from steps.core.tracking import mlflow_names, runs
 from steps.core.workflow import reuse, step_run
 
 OF = ("model", "table", "source")  # the names of inputs that something is made of; a champion is only compared with
@@ -239,7 +238,7 @@ def _fits(made: Provenance, *, before: datetime | None, identity: str) -> bool:
 
 
 def _git_commit(run: Run | None) -> str:
-    return str(run.data.tags.get(MLFLOW_GIT_COMMIT, "")) if run else ""
+    return str(run.data.tags.get(mlflow_names.GIT_COMMIT, "")) if run else ""
 
 
 def _fate(run: Run | None, run_id: str) -> list[str]:

@@ -14,8 +14,6 @@ from mlflow.data.delta_dataset_source import DeltaDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, ErrorCode
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME
 
 from steps.core import parameters as step_parameters
 from steps.core.errors import TrackingUnavailable, UserError
@@ -23,7 +21,7 @@ from steps.core.process import console, interruption, processes, scratch
 from steps.core.storage import filesystem, s3
 from steps.core.tables import location
 from steps.core.tables.snapshot import Snapshot
-from steps.core.tracking import runs, store
+from steps.core.tracking import database, mlflow_names, runs, server, store
 from steps.core.workflow import orphaned_runs, reuse
 
 INPUT = "input."  # what a step read is on its run too: input.<name> = URI, so that runs are found by it
@@ -51,8 +49,8 @@ class StepRun:
         self._run = run
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
-        self.git_commit: str = run.data.tags.get(MLFLOW_GIT_COMMIT, "")
-        self.source_name = store.without_password(run.data.tags.get(MLFLOW_SOURCE_NAME, ""))
+        self.git_commit: str = run.data.tags.get(mlflow_names.GIT_COMMIT, "")
+        self.source_name = server.without_password(run.data.tags.get(mlflow_names.SOURCE_NAME, ""))
         self._reasons: list[str] = []
         self._written_tables: dict[str, Snapshot] = {}  # by URI
         self.receipt: dict[str, Any] = {"step": step, "run_id": self.run_id, "git_commit": self.git_commit}
@@ -67,7 +65,7 @@ class StepRun:
 
     def rename(self, name: str) -> None:
         """What the run is called in MLflow, in place of the entry point's name."""
-        mlflow.set_tag(MLFLOW_RUN_NAME, name)
+        mlflow.set_tag(mlflow_names.RUN_NAME, name)
 
     def remark(self, lines: Sequence[str]) -> None:
         """Tell the user what is worth knowing and stops nothing; it is kept on the run."""
@@ -142,7 +140,7 @@ def start[P](step: str, cls: type[P], argv: Sequence[str] | None) -> Iterator[tu
         os.environ.setdefault(name, value)
     run_id = os.environ.get(processes.STARTED_BY_MLFLOW, "")  # start_run() takes it away
     known: UserError | None = None
-    store.silence_tracebacks()
+    database.silence_tracebacks()
     try:
         _check_tracking()  # before the guard: an interrupted import leaves an MLflow that cannot be used
         # Called from Python (argv is given), signals are the caller's.
@@ -194,7 +192,7 @@ def tagged(run: Run, prefix: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _guarded() -> Iterator[None]:
-    with interruption.handling_signals(), store.watched(mlflow.get_tracking_uri(), _give_up):
+    with interruption.handling_signals(), server.watched(mlflow.get_tracking_uri(), _give_up):
         yield
 
 
@@ -223,7 +221,7 @@ def _say(text: str) -> None:
 
 def _hide_passwords(run: Run) -> None:
     """MLflow keeps the URL of a git project as it was given, with a token in it."""
-    shown = {name: store.without_password(value) for name, value in run.data.tags.items() if "://" in value}
+    shown = {name: server.without_password(value) for name, value in run.data.tags.items() if "://" in value}
     mlflow.set_tags({name: value for name, value in shown.items() if value != run.data.tags[name]})
 
 
@@ -245,14 +243,16 @@ def _explained(error: Exception) -> UserError | None:
         return _silent
     if isinstance(error, UserError):
         return error
-    if isinstance(error, MlflowException) and error.error_code == ErrorCode.Name(PERMISSION_DENIED):
-        return TrackingUnavailable(store.without_password(mlflow.get_tracking_uri()), "this user may not do that there")
+    if isinstance(error, MlflowException) and error.error_code == mlflow_names.PERMISSION_DENIED:
+        return TrackingUnavailable(
+            server.without_password(mlflow.get_tracking_uri()), "this user may not do that there"
+        )
     try:
-        store.check_answers(mlflow.get_tracking_uri())
+        server.check_answers(mlflow.get_tracking_uri())
     except TrackingUnavailable as gone:
         _expect_no_answer()
         return gone
-    of_database = store.database_failure(error, mlflow.get_tracking_uri())
+    of_database = database.failure(error, mlflow.get_tracking_uri())
     return of_database or s3.store_failure(error) or filesystem.disk_failure(error)
 
 
@@ -265,13 +265,13 @@ def _expect_no_answer() -> None:
 def _check_tracking() -> None:
     """Fail at once where MLflow would try for minutes, or would make a second, empty database."""
     uri = mlflow.get_tracking_uri()
-    if uri.startswith(store.SERVERS):
-        store.check_answers(uri)
-    elif uri.startswith("sqlite:///"):
+    if uri.startswith(server.SCHEMES):
+        server.check_answers(uri)
+    elif uri.startswith(database.SCHEME):
         path = location.sqlite_path(uri)
         if "MLFLOW_RUN_ID" in os.environ and not os.path.exists(path):
             raise TrackingUnavailable(uri, f"{path} is relative, and not in {os.getcwd()}, where the project runs")
-        store.make_whole(uri)
+        database.ensure_usable(uri)
     else:
-        raise TrackingUnavailable(store.without_password(uri), "it is neither a server nor SQLite")
+        raise TrackingUnavailable(server.without_password(uri), "it is neither a server nor SQLite")
     store.check_run(uri)

@@ -5,10 +5,10 @@ store. Outside the stack nobody does: a client that asks for an artifact retries
 repository without that offer, so that what is downloaded comes through the server, as what is uploaded does.
 """
 
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repo import ArtifactRepository  # MLflow's interface for plugins
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
-SCHEME = "through-server"  # as entry_points.txt beside this file has it
+SCHEME = "through-server"  # the name of the entry point in pyproject.toml
 
 
 class ThroughServer(ArtifactRepository):
