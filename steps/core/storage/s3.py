@@ -4,9 +4,8 @@ Keys come from where AWS's own tools take them: AWS_ACCESS_KEY_ID and AWS_SECRET
 profile, or the role of the machine. They are in no setting here: what Spark is told stands on its command line.
 """
 
-import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -34,15 +33,6 @@ _usable: dict[str, str] = {}  # buckets that this process has asked for, and the
 class Location(NamedTuple):
     bucket: str
     key: str
-
-
-class Object(NamedTuple):
-    """`modified` is in seconds since 1970; `etag` changes with the content."""
-
-    uri: str
-    size_bytes: int
-    modified: float
-    etag: str
 
 
 def locate(uri: str) -> Location:
@@ -148,57 +138,6 @@ def _client(*, seconds: float, attempts: int) -> Any:
         response_checksum_validation="when_required",
     )
     return boto3.client("s3", endpoint_url=endpoint() or None, region_name=_region() or None, config=settings)
-
-
-def objects(prefix: str) -> Iterator[Object]:
-    """All whose URIs begin with `prefix`."""
-    bucket, key = locate(prefix)
-    for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
-        for each in page.get("Contents", []):
-            uri = f"{SCHEME}{bucket}/{each['Key']}"
-            yield Object(uri, each["Size"], each["LastModified"].timestamp(), each["ETag"])
-
-
-def read(uri: str, size_bytes: int | None = None, *, start: int = 0) -> bytes:
-    """All of an object, or some bytes, from `start` on, of one that is not empty. FileNotFoundError for none."""
-    from botocore.exceptions import ClientError
-
-    bucket, key = locate(uri)
-    some = {} if size_bytes is None else {"Range": f"bytes={start}-{start + size_bytes - 1}"}
-    try:
-        return bytes(client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
-    except ClientError as err:
-        if code(err) == "NoSuchKey":
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri) from err
-        raise
-
-
-def put(uri: str, content: bytes, *, replace: bool = True) -> bool:
-    """Write an object; whether it was written, which without `replace` depends on that there is none."""
-    from botocore.exceptions import ClientError
-
-    bucket, key = locate(uri)
-    try:
-        client().put_object(Bucket=bucket, Key=key, Body=content, **({} if replace else {"IfNoneMatch": "*"}))
-    except ClientError as err:
-        if code(err) not in ("PreconditionFailed", "ConditionalRequestConflict"):
-            raise
-        return False
-    return True
-
-
-def remove(prefix: str) -> None:
-    """All objects whose URIs begin with `prefix`."""
-    for each in list(objects(prefix)):
-        client().delete_object(Bucket=locate(each.uri).bucket, Key=locate(each.uri).key)
-
-
-def folders(uri: str) -> list[str]:
-    """The names of the folders right below `uri`."""
-    bucket, key = locate(uri)
-    prefix = f"{key}/" if key else ""
-    pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-    return [each["Prefix"][len(prefix) : -1] for page in pages for each in page.get("CommonPrefixes", [])]
 
 
 def endpoint() -> str:

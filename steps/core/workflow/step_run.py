@@ -21,7 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NAME, MLFLOW_
 from steps.core import parameters as step_parameters
 from steps.core.errors import TrackingUnavailable, UserError
 from steps.core.process import console, interruption, processes, scratch
-from steps.core.storage import filesystem, s3
+from steps.core.storage import disk, s3
 from steps.core.tables import location
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs, store
@@ -261,7 +261,7 @@ def _explained(error: Exception) -> UserError | None:
         _expect_no_answer()
         return gone
     of_database = store.database_failure(error, mlflow.get_tracking_uri())
-    return of_database or s3.store_failure(error) or filesystem.disk_failure(error)
+    return of_database or s3.store_failure(error) or disk.failure(error)
 
 
 def _expect_no_answer() -> None:
