@@ -50,9 +50,9 @@ def check(uri: str) -> None:
 
 def store_failure(error: Exception) -> ObjectStoreUnavailable | None:
     """What `error` says of the store in Spark's words, or what check() would say now of buckets that it has passed."""
-    said = next((REASONS[code] for code in REASONS if code in str(error)), "") or _unanswered(error)
+    reason_in_error = next((REASONS[code] for code in REASONS if code in str(error)), "") or _unanswered(error)
     for bucket, uri in _usable.items():
-        if reason := said or unavailability(uri):
+        if reason := reason_in_error or unavailability(uri):
             return ObjectStoreUnavailable(f"{SCHEME}{bucket}", endpoint(), reason)
     return None
 
@@ -171,5 +171,5 @@ def for_spark() -> dict[str, str]:
 
 def _region() -> str:
     """The region that is set; stores other than AWS's own take any, and each reader must name the same."""
-    given = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "")
-    return given or ("us-east-1" if endpoint() else "")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "")
+    return region or ("us-east-1" if endpoint() else "")
