@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         plan = retention.plan(lake_root, settings.name, limit=limit, experiment_id=run.experiment_id)
         if not parameters.dry_run:
+            plan = retention.announce(plan, run_id=run.run_id)
             vacuum.delete_files({table.path: table.files for table in plan.tables})
             retention.delete_models(plan.models)
 

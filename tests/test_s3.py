@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 
 from steps.core.errors import ObjectStoreUnavailable
 from steps.core.process import waiting
-from steps.core.storage import s3
+from steps.core.storage import filesystem, s3
 from steps.core.tables import location, snapshot
 
 LIMIT_SECONDS = 6
@@ -36,8 +36,8 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: list(s3.objects("s3://delta/iris/")),
-        lambda: s3.read("s3://delta/iris.csv", 10),
+        lambda: filesystem.files("s3://delta/iris"),
+        lambda: filesystem.start_of("s3://delta/iris.csv", 10),
         lambda: DeltaTable("s3://delta/iris", storage_options=s3.for_deltalake()),
         lambda: DeltaTable.is_deltatable("s3://delta/iris", s3.for_deltalake()),
     ],

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from place import PROJECT, Ended, Place
 from small import sqlite
 
-from steps.core.storage import filesystem
+from steps.core.storage import disk
 from steps.core.tracking import database as tracking_database
 from steps.core.tracking import store
 
@@ -164,12 +164,12 @@ def as_mlflow_asks(database: sqlite3.Connection) -> None:
 def test_what_delta_says_of_a_disk_is_understood() -> None:
     with pytest.raises(Exception, match="not permitted|denied") as failure:
         write_deltalake("/sys/lake/iris", pa.table({"x": [1]}))
-    assert "DiskUnusable" in str(filesystem.disk_failure(failure.value))
+    assert "DiskUnusable" in str(disk.failure(failure.value))
 
 
 def test_a_bug_is_not_taken_for_a_disk() -> None:
     for error in (FileNotFoundError(2, "No such file or directory"), KeyError("x"), ValueError("permission")):
-        assert filesystem.disk_failure(error) is None
+        assert disk.failure(error) is None
         assert tracking_database.failure(error, store.DEFAULT_URI) is None
 
 

@@ -1,4 +1,4 @@
-"""Files behind one interface (filesystem), in folders and in an object store (s3).
+"""Files behind one interface (files), in folders (local_files) or in an object store (s3_files): filesystem chooses.
 
 May import process.
 """

@@ -4,9 +4,8 @@ Keys come from where AWS's own tools take them: AWS_ACCESS_KEY_ID and AWS_SECRET
 profile, or the role of the machine. They are in no setting here: what Spark is told stands on its command line.
 """
 
-import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -36,15 +35,6 @@ class Location(NamedTuple):
     key: str
 
 
-class Object(NamedTuple):
-    """`modified` is in seconds since 1970; `etag` changes with the content."""
-
-    uri: str
-    size_bytes: int
-    modified: float
-    etag: str
-
-
 def locate(uri: str) -> Location:
     return Location(*(uri.removeprefix(SCHEME).partition("/")[::2]))
 
@@ -60,9 +50,9 @@ def check(uri: str) -> None:
 
 def store_failure(error: Exception) -> ObjectStoreUnavailable | None:
     """What `error` says of the store in Spark's words, or what check() would say now of buckets that it has passed."""
-    said = next((REASONS[code] for code in REASONS if code in str(error)), "") or _unanswered(error)
+    reason_in_error = next((REASONS[code] for code in REASONS if code in str(error)), "") or _unanswered(error)
     for bucket, uri in _usable.items():
-        if reason := said or unavailability(uri):
+        if reason := reason_in_error or unavailability(uri):
             return ObjectStoreUnavailable(f"{SCHEME}{bucket}", endpoint(), reason)
     return None
 
@@ -150,57 +140,6 @@ def _client(*, seconds: float, attempts: int) -> Any:
     return boto3.client("s3", endpoint_url=endpoint() or None, region_name=_region() or None, config=settings)
 
 
-def objects(prefix: str) -> Iterator[Object]:
-    """All whose URIs begin with `prefix`."""
-    bucket, key = locate(prefix)
-    for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
-        for each in page.get("Contents", []):
-            uri = f"{SCHEME}{bucket}/{each['Key']}"
-            yield Object(uri, each["Size"], each["LastModified"].timestamp(), each["ETag"])
-
-
-def read(uri: str, size_bytes: int | None = None, *, start: int = 0) -> bytes:
-    """All of an object, or some bytes, from `start` on, of one that is not empty. FileNotFoundError for none."""
-    from botocore.exceptions import ClientError
-
-    bucket, key = locate(uri)
-    some = {} if size_bytes is None else {"Range": f"bytes={start}-{start + size_bytes - 1}"}
-    try:
-        return bytes(client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
-    except ClientError as err:
-        if code(err) == "NoSuchKey":
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri) from err
-        raise
-
-
-def put(uri: str, content: bytes, *, replace: bool = True) -> bool:
-    """Write an object; whether it was written, which without `replace` depends on that there is none."""
-    from botocore.exceptions import ClientError
-
-    bucket, key = locate(uri)
-    try:
-        client().put_object(Bucket=bucket, Key=key, Body=content, **({} if replace else {"IfNoneMatch": "*"}))
-    except ClientError as err:
-        if code(err) not in ("PreconditionFailed", "ConditionalRequestConflict"):
-            raise
-        return False
-    return True
-
-
-def remove(prefix: str) -> None:
-    """All objects whose URIs begin with `prefix`."""
-    for each in list(objects(prefix)):
-        client().delete_object(Bucket=locate(each.uri).bucket, Key=locate(each.uri).key)
-
-
-def folders(uri: str) -> list[str]:
-    """The names of the folders right below `uri`."""
-    bucket, key = locate(uri)
-    prefix = f"{key}/" if key else ""
-    pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-    return [each["Prefix"][len(prefix) : -1] for page in pages for each in page.get("CommonPrefixes", [])]
-
-
 def endpoint() -> str:
     """Where the store answers; "" for AWS's own."""
     return next((url for name in ENDPOINTS if (url := os.environ.get(name, ""))), "")
@@ -232,5 +171,5 @@ def for_spark() -> dict[str, str]:
 
 def _region() -> str:
     """The region that is set; stores other than AWS's own take any, and each reader must name the same."""
-    given = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "")
-    return given or ("us-east-1" if endpoint() else "")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "")
+    return region or ("us-east-1" if endpoint() else "")

@@ -1,4 +1,4 @@
-"""Versions of Delta tables: where they lie, what their log says, and how one more is committed.
+"""Versions of Delta tables: where they lie, what their log says, how one is committed, how files are deleted.
 
 May import spark, storage and process.
 """

@@ -52,10 +52,10 @@ def once(
     made_by: Mapping[str, str],
     write: Callable[[str], None],
 ) -> Committed:
-    """Make what `write` leaves in the folder that it is handed the newest version of `table`, whatever that held.
+    """Commit the Parquet files that `write` puts into a folder as the newest version of `table`, in place of its rows.
 
-    Nothing is written when the newest version is made of the same already, by its commit's metadata. `made_by` goes
-    into that metadata too; its `run_id` is one that no other commit has. Raises TableUnfit for a column that not every
+    Nothing is written when the commit of the newest version has `made_of` in its metadata already. `made_by` goes into
+    the metadata too; its `run_id` is one that no other commit has. Raises TableUnfit for a column that not every
     reader of Delta takes, TableNotWritten, TableBusy when other writers are always first.
     """
     newest = _newest(table)
@@ -85,21 +85,6 @@ def save(rows: Any, folder: str) -> None:
     filesystem.write(f"{folder}/part-00000.parquet", buffer.getvalue().to_pybytes())
 
 
-def mend(table: TableUri) -> bool:
-    """Whether a table that delta-rs cannot open, as its text has a collation in the log, was given plain types.
-
-    Spark writes such types for columns whose schema came from Arrow. Rows and files stay as they are: a commit that
-    changes nothing but the schema is added to the log.
-    """
-    newest, metadata = _newest_metadata(table.path)
-    plain = re.sub(r" collate \w+", "", metadata.get("schemaString", ""))
-    if not metadata or plain == metadata["schemaString"]:
-        return False
-    actions = [{"commitInfo": {"operation": "CHANGE COLUMN"}}, {"metaData": {**metadata, "schemaString": plain}}]
-    text = "\n".join(json.dumps(action) for action in actions)
-    return filesystem.create(log.entry(table.path, newest + 1), text.encode())
-
-
 def _newest(table: TableUri) -> Snapshot | None:
     """The newest version, None where there is no table yet."""
     if not snapshot.exists(table):
@@ -107,7 +92,7 @@ def _newest(table: TableUri) -> Snapshot | None:
     try:
         return snapshot.open(TableUri(table.path))
     except TableUnreadable:
-        if not mend(table):
+        if not _remove_collations(table):
             raise
         return snapshot.open(TableUri(table.path))
 
@@ -215,6 +200,21 @@ def _primitive_types(kind: Any) -> list[str]:
     inner = [field["type"] for field in kind.get("fields", [])]
     inner += [kind[name] for name in ("elementType", "keyType", "valueType") if name in kind]
     return [primitive for part in inner for primitive in _primitive_types(part)]
+
+
+def _remove_collations(table: TableUri) -> bool:
+    """Whether a table that delta-rs cannot open, because text columns have a collation in its log, has plain types now.
+
+    Spark writes such types for columns whose schema came from Arrow. Rows and files stay as they are: a commit that
+    changes nothing but the schema is added to the log.
+    """
+    newest, metadata = _newest_metadata(table.path)
+    plain = re.sub(r" collate \w+", "", metadata.get("schemaString", ""))
+    if not metadata or plain == metadata["schemaString"]:
+        return False
+    actions = [{"commitInfo": {"operation": "CHANGE COLUMN"}}, {"metaData": {**metadata, "schemaString": plain}}]
+    text = "\n".join(json.dumps(action) for action in actions)
+    return filesystem.create(log.entry(table.path, newest + 1), text.encode())
 
 
 def _newest_metadata(path: str) -> tuple[int, dict[str, Any]]:

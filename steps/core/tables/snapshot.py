@@ -108,7 +108,7 @@ class Snapshot:
 
     def check_files(self) -> None:
         """TableVersionGone when files of this version were deleted."""
-        if self.lost_files():
+        if filesystem.missing(self.path, self.data_files):
             raise self._vacuumed()
 
     def read(self, columns: list[str]) -> pa.Table:

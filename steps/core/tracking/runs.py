@@ -86,6 +86,11 @@ def ended(run: Run) -> datetime:
     return datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC)
 
 
+def forget_experiments() -> None:
+    """Ask for the experiments again in the next search, which then sees those that are new."""
+    _experiments.cache_clear()
+
+
 @cache
 def _experiments(store: str) -> list[str]:
     """The ids of all experiments; asked for once, because half of a search's time would go into it."""

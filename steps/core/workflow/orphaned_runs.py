@@ -24,11 +24,17 @@ RUNNING, KILLED = (RunStatus.to_string(status) for status in (RunStatus.RUNNING,
 
 def mark_orphaned_runs(own: Run) -> None:
     """Set those of this machine and of the experiment of `own` to KILLED."""
+    for run in MlflowClient().search_runs([own.info.experiment_id], f"attributes.status = '{RUNNING}'"):
+        if run.info.run_id != own.info.run_id:
+            mark_if_orphaned(run, own)
+
+
+def mark_if_orphaned(run: Run, own: Run) -> None:
+    """Set a run to KILLED where this machine can tell that nobody works on it; `own` is the run of this process."""
     client = MlflowClient()
-    for run in client.search_runs([own.info.experiment_id], f"attributes.status = '{RUNNING}'"):
-        with contextlib.suppress(MlflowException):  # a server may keep other users' runs from us
-            if run.info.run_id != own.info.run_id and _is_orphaned(run, own, client):
-                client.set_terminated(run.info.run_id, KILLED)
+    with contextlib.suppress(MlflowException):  # a server may keep other users' runs from us
+        if _is_orphaned(run, own, client):
+            client.set_terminated(run.info.run_id, KILLED)
 
 
 def mark_killed(run_id: str, tags: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ Reads tables, runs and the registry; deletes nothing but models.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from steps.core.tables import snapshot
 from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs
-from steps.core.workflow import reuse, step_run
+from steps.core.workflow import deletion_notices, reuse, step_run
 
 AT_WORK = timedelta(days=1)  # a run that runs, and a file of no version, this young may be of a step that is at work
 
@@ -32,6 +32,7 @@ class TablePlan:
     lost: Mapping[int, Sequence[str]]  # versions that cannot be read afterwards, with the files that they lose
     kept: Mapping[int, str]  # versions beyond the limit that are needed, with the reason
     strays: Sequence[str] = ()  # those of `files` that belong to no version
+    identities: Mapping[str, str] = field(default_factory=dict)  # of the lost versions, with their URIs
 
     def size_of(self, files: Sequence[str]) -> str:
         return f"{len(files)} file{'s' * (len(files) != 1)}, {sum(self.files[name] for name in files):,} bytes"
@@ -107,6 +108,25 @@ def plan(lake_root: str, name: str, *, limit: datetime, experiment_id: str) -> P
     )
 
 
+def announce(planned: Plan, *, run_id: str) -> Plan:
+    """What can go of `planned` without taking it from a step that has chosen it since; deleted by the run of that id.
+
+    Each version in it was announced (deletion_notices) before it was asked, once more, who needs it.
+    """
+    announced: dict[str, str] = {}
+    while unannounced := {
+        identity: uri
+        for table in planned.tables
+        for identity, uri in table.identities.items()
+        if identity not in announced
+    }:
+        deletion_notices.post(run_id, unannounced)
+        announced |= unannounced
+        runs.forget_experiments()  # a step may be the first run of a new one
+        planned = plan(planned.lake_root, planned.name, limit=planned.limit, experiment_id=planned.experiment_id)
+    return planned
+
+
 def references(limit: datetime) -> dict[str, str]:
     """What a registered model was trained on, or a receipt since `limit` or a run at work names: by whom.
 
@@ -172,6 +192,7 @@ def plan_table(newest: Snapshot, *, limit: datetime, needed: Mapping[str, str]) 
             if versions[version] and files_of[version] <= set(stored)
         },
         strays=sorted(strays),
+        identities={opened.identity: str(opened) for version in lost if (opened := versions[version])},
     )
 
 

@@ -18,11 +18,11 @@ from mlflow.exceptions import MlflowException
 from steps.core import parameters as step_parameters
 from steps.core.errors import TrackingUnavailable, UserError
 from steps.core.process import console, interruption, processes, scratch
-from steps.core.storage import filesystem, s3
+from steps.core.storage import disk, s3
 from steps.core.tables import location
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import database, mlflow_names, runs, server, store
-from steps.core.workflow import orphaned_runs, reuse
+from steps.core.workflow import deletion_notices, orphaned_runs, reuse
 
 INPUT = "input."  # what a step read is on its run too: input.<name> = URI, so that runs are found by it
 OUTPUT = "output."  # a step's results are tags on its run: output.<name> = URI
@@ -57,11 +57,16 @@ class StepRun:
         self.receipt |= {"read": {}, "parameters": {}, "wrote": {}}
 
     def reads(self, **inputs: object) -> None:
-        """Say what this run works on: pinned URIs, and opened tables."""
+        """Say what this run works on: pinned URIs, and opened tables. No vacuum deletes one of these from then on.
+
+        TableVersionGone, LockNotReleased when one is just doing so.
+        """
         self.receipt["read"] |= {name: str(thing) for name, thing in inputs.items()}
         tables = {name: thing for name, thing in inputs.items() if isinstance(thing, Snapshot)}
         identities = {f"{reuse.INPUT_IDENTITY}{name}": table.identity for name, table in tables.items()}
         mlflow.set_tags({**identities, **{f"{INPUT}{name}": str(thing) for name, thing in inputs.items()}})
+        for table in tables.values():  # now that the run says what it reads
+            deletion_notices.wait_for_vacuums(table, self._run)
 
     def rename(self, name: str) -> None:
         """What the run is called in MLflow, in place of the entry point's name."""
@@ -253,7 +258,7 @@ def _explained(error: Exception) -> UserError | None:
         _expect_no_answer()
         return gone
     of_database = database.failure(error, mlflow.get_tracking_uri())
-    return of_database or s3.store_failure(error) or filesystem.disk_failure(error)
+    return of_database or s3.store_failure(error) or disk.failure(error)
 
 
 def _expect_no_answer() -> None:

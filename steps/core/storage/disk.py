@@ -1,0 +1,34 @@
+"""What an error says of a disk: that it is full, read-only, or not ours to use."""
+
+import errno
+import os
+import re
+
+from steps.core.errors import DiskUnusable
+
+ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE,
+    errno.ENFILE, errno.ESTALE,
+}  # fmt: skip
+REASONS = re.compile(
+    "|".join(
+        [
+            *(re.escape(os.strerror(number)) for number in sorted(ERRNOS)),
+            "No usable temporary directory found",  # Python's, where TMPDIR and all others are full or read-only
+            "Mkdirs failed to create",  # Hadoop's
+        ]
+    )
+)
+TEXT_CHARACTERS = 300  # of another program's message
+
+
+def failure(error: BaseException | None) -> DiskUnusable | None:
+    """What `error` says of a disk, in the words of the system, of Delta's own code, or of Java's."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in ERRNOS:
+            return DiskUnusable(str(error.filename or "a file"), os.strerror(error.errno))
+        if isinstance(error, Exception) and (reason := REASONS.search(str(error))):
+            line = next(line for line in str(error).splitlines() if reason.group() in line)
+            return DiskUnusable("a file cannot be read or written", " ".join(line.split())[:TEXT_CHARACTERS])
+        error = error.__cause__ or error.__context__
+    return None

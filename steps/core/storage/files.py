@@ -1,0 +1,48 @@
+"""What is asked of a place that keeps files, a folder or an object store, and what is known of a file in it."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A file: how large, when it was written (seconds since 1970), and what changes when it is written again."""
+
+    size_bytes: int
+    modified: float
+    version: str
+
+
+class Files(Protocol):
+    """Implemented by two modules: local_files and s3_files. Paths are absolute, or begin with s3://."""
+
+    def matching(self, pattern: str) -> Iterator[tuple[str, Stored]]:
+        """The files that a path, folder or glob means, by their paths."""
+
+    def below(self, folder: str) -> Iterator[tuple[str, Stored]]:
+        """All files in a folder, at any depth, by their paths."""
+
+    def subfolders(self, folder: str) -> list[str]:
+        """The names of the folders right below a folder."""
+
+    def sizes(self, folder: str, names: Collection[str]) -> dict[str, int]:
+        """The size in bytes of those of these files, named relative to `folder`, that are there."""
+
+    def read(self, path: str, size_bytes: int | None = None) -> bytes:
+        """All of a file, or the first bytes of one that is not empty. FileNotFoundError when there is none."""
+
+    def open(self, path: str, size_bytes: int) -> IO[bytes]:
+        """A file to read and seek in, of which only what is asked for is transferred; `size_bytes` is its size."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file, new or in place of another, in a folder that need not be there yet."""
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file whole unless there is one; whether there was none."""
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder and all files below it."""
+
+    def remove_if_empty(self, folder: str) -> None:
+        """Remove a folder in which nothing is left."""

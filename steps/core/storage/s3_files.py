@@ -1,0 +1,126 @@
+"""Files in an object store, as files.Files asks for them: objects whose URIs begin with s3://, read by boto3."""
+
+import errno
+import io
+import os
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
+from typing import IO, Any
+
+from steps.core.storage import s3
+from steps.core.storage.files import Stored
+
+READ_AHEAD_BYTES = 2**16  # of an object that is read bit by bit
+
+
+def matching(pattern: str) -> Iterator[tuple[str, Stored]]:
+    before_wildcards = pattern[: min((at for at in map(pattern.find, "*?[") if at >= 0), default=len(pattern))]
+    parts = pattern.split("/")
+    return ((uri, stored) for uri, stored in _objects(before_wildcards) if _is_below(uri.split("/"), parts))
+
+
+def below(folder: str) -> Iterator[tuple[str, Stored]]:
+    return _objects(f"{folder}/")
+
+
+def subfolders(folder: str) -> list[str]:
+    bucket, key = s3.locate(folder)
+    prefix = f"{key}/" if key else ""
+    pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    return [entry["Prefix"][len(prefix) : -1] for page in pages for entry in page.get("CommonPrefixes", [])]
+
+
+def sizes(folder: str, names: Collection[str]) -> dict[str, int]:
+    """One listing of the folder: asking for each object takes a request for each."""
+    stored = {uri.removeprefix(f"{folder}/"): file.size_bytes for uri, file in below(folder)}
+    return {name: stored[name] for name in names if name in stored}
+
+
+def read(path: str, size_bytes: int | None = None) -> bytes:
+    return _get(path) if size_bytes is None else _get(path, Range=f"bytes=0-{size_bytes - 1}")
+
+
+def open(path: str, size_bytes: int) -> IO[bytes]:
+    return io.BufferedReader(_Object(path, size_bytes), READ_AHEAD_BYTES)
+
+
+def write(path: str, content: bytes) -> None:
+    bucket, key = s3.locate(path)
+    s3.client().put_object(Bucket=bucket, Key=key, Body=content)
+
+
+def create(path: str, content: bytes) -> bool:
+    from botocore.exceptions import ClientError
+
+    bucket, key = s3.locate(path)
+    try:
+        s3.client().put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
+    except ClientError as err:
+        if s3.code(err) not in ("PreconditionFailed", "ConditionalRequestConflict"):
+            raise
+        return False
+    return True
+
+
+def remove(folder: str) -> None:
+    for uri in [uri for uri, _ in below(folder)]:
+        bucket, key = s3.locate(uri)
+        s3.client().delete_object(Bucket=bucket, Key=key)
+
+
+def remove_if_empty(folder: str) -> None:
+    """Nothing to do: an object store has no empty folders."""
+
+
+class _Object(io.RawIOBase):
+    """An object, of which only what is asked for is transferred."""
+
+    def __init__(self, uri: str, size_bytes: int) -> None:
+        self._uri = uri
+        self._size_bytes = size_bytes
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size_bytes}[whence]
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        size_bytes = min(len(buffer), self._size_bytes - self._position)
+        if size_bytes <= 0:
+            return 0
+        buffer[:size_bytes] = _get(self._uri, Range=f"bytes={self._position}-{self._position + size_bytes - 1}")
+        self._position += size_bytes
+        return size_bytes
+
+
+def _get(uri: str, **settings: str) -> bytes:
+    from botocore.exceptions import ClientError
+
+    bucket, key = s3.locate(uri)
+    try:
+        return bytes(s3.client().get_object(Bucket=bucket, Key=key, **settings)["Body"].read())
+    except ClientError as err:
+        if s3.code(err) == "NoSuchKey":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri) from err
+        raise
+
+
+def _objects(prefix: str) -> Iterator[tuple[str, Stored]]:
+    """All whose URIs begin with `prefix`."""
+    bucket, key = s3.locate(prefix)
+    for page in s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
+        for entry in page.get("Contents", []):
+            modified = entry["LastModified"].timestamp()
+            stored = Stored(size_bytes=entry["Size"], modified=modified, version=entry["ETag"])
+            yield f"{s3.SCHEME}{bucket}/{entry['Key']}", stored
+
+
+def _is_below(name: list[str], pattern: list[str]) -> bool:
+    """Whether `pattern`, part by part, fits a name or a folder that it is in."""
+    return len(name) >= len(pattern) and all(map(fnmatchcase, name, pattern))

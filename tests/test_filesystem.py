@@ -1,0 +1,104 @@
+"""One interface for files in a folder and in an object store: the same questions have the same answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from services import ObjectStore
+
+from steps.core.storage import filesystem, s3
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    store = ObjectStore(tmp_path_factory.mktemp("store"))
+    store.start()
+    store.client().create_bucket(Bucket="files")
+    yield store
+    store.stop()
+
+
+@pytest.fixture(params=["folder", "object store"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A place of each test's own for files, where a.csv, sub é/b.csv and sub é/deep/c.json are."""
+    root = f"{tmp_path}/place"
+    if request.param == "object store":
+        for name, value in request.getfixturevalue("store").settings.items():
+            monkeypatch.setenv(name, value)
+        s3._client.cache_clear()
+        root = f"s3://files/{tmp_path.name}"
+    for name in ("a.csv", "sub é/b.csv", "sub é/deep/c.json"):
+        filesystem.write(f"{root}/{name}", name.encode())
+    filesystem.write(f"{root}-other/d.csv", b"beside it, under a name that begins alike")
+    yield root
+    s3._client.cache_clear()
+
+
+def test_files_are_listed_with_their_sizes_at_any_depth(root: str) -> None:
+    listed = filesystem.files(root)
+    assert {name: file.size_bytes for name, file in listed.items()} == {
+        "a.csv": 5,
+        "sub é/b.csv": len("sub é/b.csv".encode()),
+        "sub é/deep/c.json": len("sub é/deep/c.json".encode()),
+    }
+    assert filesystem.files(f"{root}/nothing") == {}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("a.csv", ["a.csv"]),
+        ("*.csv", ["a.csv"]),
+        ("*/b.csv", ["sub é/b.csv"]),
+        ("[s]ub*", ["sub é/b.csv", "sub é/deep/c.json"]),
+        ("sub é", ["sub é/b.csv", "sub é/deep/c.json"]),
+        ("b.csv", []),
+        ("a.cs", []),
+    ],
+)
+def test_a_path_a_folder_or_a_glob_means_files(root: str, pattern: str, names: list[str]) -> None:
+    assert sorted(filesystem.matching_files(f"{root}/{pattern}")) == [f"{root}/{name}" for name in names]
+
+
+def test_a_file_is_read_whole_from_its_start_or_from_anywhere(root: str) -> None:
+    path = f"{root}/numbers"
+    filesystem.write(path, content := bytes(range(256)) * 1000)
+    assert filesystem.read(path) == content
+    assert (filesystem.start_of(path, 7), filesystem.start_of(path, 10**6)) == (content[:7], content)
+    with filesystem.opened(path, len(content)) as file:
+        file.seek(-10, 2)
+        assert file.read() == content[-10:]
+        file.seek(100_000)
+        assert file.read(3) == content[100_000:100_003]
+
+
+def test_a_file_that_is_not_there_is_not_found(root: str) -> None:
+    with pytest.raises(FileNotFoundError, match="No such file or directory: .*nothing"):
+        filesystem.read(f"{root}/nothing")
+
+
+def test_a_file_is_created_once_and_written_any_number_of_times(root: str) -> None:
+    assert [filesystem.create(f"{root}/new", text) for text in (b"first", b"second")] == [True, False]
+    assert filesystem.read(f"{root}/new") == b"first"
+    filesystem.write(f"{root}/new", b"third")
+    assert filesystem.read(f"{root}/new") == b"third"
+
+
+def test_what_is_missing_or_of_another_size_is_named(root: str) -> None:
+    expected = {"a.csv": 5, "sub é/b.csv": 1, "gone": 9}
+    assert filesystem.missing(root, expected) == ["gone"]
+    assert filesystem.damaged(root, expected) == {"sub é/b.csv": 12, "gone": None}
+
+
+def test_tables_are_the_folders_with_a_log(root: str) -> None:
+    for name in ("u", "t"):
+        filesystem.write(f"{root}/{name}/_delta_log/{0:020}.json", b"{}")
+    assert filesystem.tables(root) == [f"{root}/t", f"{root}/u"]
+    assert (filesystem.is_delta(f"{root}/t"), filesystem.is_delta(root)) == (True, False)
+    assert filesystem.tables(f"{root}/nothing") == []
+
+
+def test_a_folder_is_removed_with_what_is_in_it_and_nothing_beside_it(root: str) -> None:
+    filesystem.remove_folder(root)
+    assert filesystem.files(root) == {}
+    assert list(filesystem.files(f"{root}-other")) == ["d.csv"]
