@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from steps.core import config
 from steps.core.errors import NothingToInferWith
 from steps.core.parameters import Hyperparameters, parameters
-from steps.core.sources import source
+from steps.core.sources import kinds
 from steps.core.tables import location
 from steps.core.workflow import status, step_run
 from steps.core.workflow.driver import NOT_KNOWN, workflow
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if parameters.dry_run:
             run.rename("status")
             status.print_status(settings, lake_root=where["lake"])
-        settings = settings.with_source(source.resolve(settings.source, parameters.source))
+        settings = settings.with_source(kinds.resolve(settings.source, parameters.source).settings)
 
         with workflow(run, settings, where["lake"], reuse=parameters.reuse, dry_run=parameters.dry_run) as steps:
             table = steps.launch("ingest", **where, source=parameters.source).outputs["table"]

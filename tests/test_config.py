@@ -104,7 +104,6 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
         ({"name": "iris_predictions"}, "name: 'iris_predictions' ends in _predictions, as tables beside those of"),
         ({"name": "a_rejects"}, "name: 'a_rejects' ends in _rejects, as tables beside those of another config do"),
         ({"task": "regression"}, "task: 'regression' given, input should be 'classification'"),
-        ({"source": {"uri": "a", "format": "xls"}}, "source.format: 'xls' given, input should be 'csv', 'json'"),
         ({"columns": {"species": {"type": "string"}}}, "columns: "),
         ({"columns": columns(**{"petal width": {"type": "double"}})}, "columns.petal width: "),
         ({"columns": columns(Color={"type": "string"})}, "columns: two columns differ only by case"),

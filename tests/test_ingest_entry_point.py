@@ -141,12 +141,12 @@ def test_what_is_written_is_what_was_checked_also_when_the_source_is_replaced_me
 from pathlib import Path
 from steps import ingest
 from steps.core.sources import contract
-inspect = contract.inspect
+validate = contract.validate
 def and_then_it_is_replaced(*given):
-    found = inspect(*given)
+    result = validate(*given)
     Path({str(source)!r}).write_text("sepal_length,sepal_width,petal_length,petal_width,species\\n-1,-1,-1,-1,rose\\n")
-    return found
-contract.inspect = and_then_it_is_replaced
+    return result
+contract.validate = and_then_it_is_replaced
 ingest.main(["--config={config}"])
 """
     ended = Place(place.folder, {"PYTHONPATH": str(PROJECT), **place.extra}).run(sys.executable, "-c", script)
@@ -190,7 +190,7 @@ def test_files_that_are_not_read_are_named_and_the_run_keeps_that(place: Place) 
     ended = place.step("ingest", config=place.config(name="hidden", source={"uri": str(folder)}, columns=COLUMNS))
     assert ended.exit_code == 0, ended.text
     lines = [
-        f"{folder}: passed over, for a leading _ or . of the name: _feb.csv",
+        f"{folder}: skipped, as the name begins with _ or .: _feb.csv",
         f"{folder}: without rows: mar.csv",
     ]
     assert [line for line in ended.err.splitlines() if line in lines] == lines
@@ -242,10 +242,11 @@ def test_an_encoding_can_be_said(place: Place) -> None:
     assert set(table(place, "latin1")["label"].to_pylist()) == {"café", "thé"}
 
 
-def test_an_encoding_that_spark_does_not_take_is_refused_with_those_that_it_takes(place: Place) -> None:
+@pytest.mark.parametrize("encoding", ["windows-1252", "nonsense"])
+def test_an_encoding_that_spark_does_not_take_is_refused_with_those_that_it_takes(place: Place, encoding: str) -> None:
     columns = {"id": "long", "label": "string"}
-    ended = ingest(place, "cp1252", CASES / "I09_cp1252.csv", columns, encoding="windows-1252")
-    refused(place, "cp1252", ended, "SourceUnreadable", "windows-1252", "iso-8859-1", "utf-8", "source.options")
+    ended = ingest(place, "cp1252", CASES / "I09_cp1252.csv", columns, encoding=encoding)
+    refused(place, "cp1252", ended, "SourceUnreadable", encoding, "iso-8859-1", "utf-8", "source.options")
 
 
 def test_codes_keep_their_leading_zeros(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import gzip
+import re
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
@@ -12,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from place import CASES
 from pyspark.sql import DataFrame, SparkSession
-from small import sqlite, tracked
+from small import flowers_config, sqlite, tracked
 
 from steps.core import config
-from steps.core.errors import SourceUnreadable
-from steps.core.sources import contract, headers, reader, source
+from steps.core.errors import ContractBroken, SourceUnreadable
+from steps.core.sources import contract, kinds
+from steps.core.sources.source import Source
 from steps.core.spark.session import spark_session
 
 pytestmark = pytest.mark.spark
@@ -37,18 +39,12 @@ def _store(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-def resolved(path: Path, **options: object) -> config.Source:
-    return source.resolve(config.Source.model_validate({"uri": str(path), "options": options}))
+def source(path: Path, **options: object) -> Source:
+    return kinds.resolve(config.Source.model_validate({"uri": str(path), "options": options}))
 
 
-def read(session: SparkSession, path: Path, *wanted: str, **options: object) -> DataFrame:
-    given = resolved(path, **options)
-    return reader.read(given, session, headers.layout(given), wanted=wanted)
-
-
-def remarks(path: Path) -> list[str]:
-    given = resolved(path)
-    return reader.remarks(given, headers.layout(given))
+def read(session: SparkSession, path: Path, *columns: str, **options: object) -> DataFrame:
+    return source(path, **options).read(session, columns=columns)
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -130,7 +126,7 @@ def test_parquet_below_such_folders_is_read_so_too_and_a_part_of_no_bytes_is_tol
         pq.write_table(pa.table({"x": [1]}), folder / "part-0.parquet")
     (tmp_path / "in" / "month=07" / "part-1.parquet").touch()
     assert rows(read(session, tmp_path / "in", "month"), "month", "x") == [("07", 1), ("2024-01", 1)]
-    assert remarks(tmp_path / "in") == [f"{tmp_path}/in: without rows: month=07/part-1.parquet"]
+    assert source(tmp_path / "in").remarks() == [f"{tmp_path}/in: without rows: month=07/part-1.parquet"]
 
 
 def test_what_is_not_read_is_named(tmp_path: Path) -> None:
@@ -139,8 +135,8 @@ def test_what_is_not_read_is_named(tmp_path: Path) -> None:
     (folder / "_SUCCESS").touch()
     (folder / ".ipynb_checkpoints").mkdir()
     (folder / ".ipynb_checkpoints" / "jan-checkpoint.csv").write_text("x\n1\n")
-    assert remarks(folder) == [
-        f"{folder}: passed over, for a leading _ or . of the name: .may.csv.gz, _feb.csv",
+    assert source(folder).remarks() == [
+        f"{folder}: skipped, as the name begins with _ or .: .may.csv.gz, _feb.csv",
         f"{folder}: without rows: apr.csv, mar.csv",
     ]
 
@@ -158,12 +154,12 @@ def test_a_source_of_nothing_but_empty_files_is_told_with_their_names(session: S
         read(session, write(tmp_path / "in", a="x\n", b=""))
 
 
-def test_a_file_whose_name_spark_passes_over_is_told_so(tmp_path: Path) -> None:
+def test_a_file_that_spark_skips_for_its_name_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", _feb="x\n2\n")
     with pytest.raises(
-        SourceUnreadable, match=r"of _feb\.csv the name begins with _ or \., which Spark passes over\n.*\n.*rename"
+        SourceUnreadable, match=r"of _feb\.csv the name begins with _ or \., which Spark skips\n.*\n.*rename"
     ):
-        resolved(folder)
+        source(folder)
 
 
 @pytest.mark.parametrize(("case", "columns", "named"), [
@@ -181,12 +177,10 @@ def test_a_row_of_another_length_is_told_with_its_line_and_how_many_there_are(
     session: SparkSession, line: str, tmp_path: Path
 ) -> None:
     text = f'id,x,label\n1,0.1,"a\nb"\n2,0.2,b\n{line}\n5,0.1,a\n{line}\n'
-    given = resolved(write(tmp_path / "in", ragged=text))
-    with pytest.raises(Exception, match="MALFORMED") as failure:
-        reader.read(given, session, headers.layout(given)).collect()
-    said = str(reader.unreadable(given, failure.value))  # type: ignore[arg-type]
-    count = line.count(",") + 1
-    assert f"line 5 of ragged.csv has {count} values and the header 3 (2 such rows in all): {line!r}\n" in said
+    ragged = source(write(tmp_path / "in", ragged=text))
+    message = f"line 5 of ragged.csv has {line.count(',') + 1} values and the header 3 (2 such rows in all): {line!r}\n"
+    with pytest.raises(SourceUnreadable, match=re.escape(message)), ragged.explaining_errors():
+        ragged.read(session).collect()
 
 
 def test_timestamps_in_nanoseconds_as_pandas_writes_them_are_read(session: SparkSession, tmp_path: Path) -> None:
@@ -205,3 +199,48 @@ def test_a_column_that_spark_has_no_type_for_is_named(session: SparkSession, tmp
     pq.write_table(pa.table({"x": [1], "opens": [dt.time(9, 30)]}), tmp_path / "a.parquet")
     with pytest.raises(SourceUnreadable, match=r"Spark has no type for its columns opens \(time64\[us\]\)\n"):
         read(session, tmp_path / "a.parquet", "x")
+
+
+def test_values_that_were_not_split_are_a_broken_contract_and_no_missing_labels(
+    session: SparkSession, tmp_path: Path
+) -> None:
+    found = source(write(tmp_path / "in", f="petal_length;petals;wild;color;species\n1;2;true;red;rose\n"))
+    message = r"are its values separated by ';'\? Then say source.options.sep"
+    with pytest.raises(ContractBroken, match=message):
+        contract.check(found.read(session), flowers_config(), source=found, table="/lake/flowers")
+
+
+NAMES = ["my data é.csv", "a [1].csv", "[x]*?.csv", "a{1,2}.csv", "50%.csv", "c#.csv", "a\\b.csv"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_any_name_is_read(session: SparkSession, name: str, tmp_path: Path) -> None:
+    for other in ("a 1.csv", "a1.csv", "xyz.csv"):
+        (tmp_path / other).write_text("other,names\nwrong,wrong\n")
+    (tmp_path / name).write_text("a\nright\n")
+    assert rows(read(session, tmp_path / name, "a"), "a") == [("right",)]
+
+
+def test_a_json_array_is_refused_where_spark_would_learn_its_columns_from_another_file(
+    session: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "a 1.json").write_text('[{"wrong": 1}]')
+    (tmp_path / "a [1].json").write_text('[{"a": 1}]')
+    with pytest.raises(SourceUnreadable, match=r"a \[1\]\.json: .* in its name for a pattern\n.*\n.*rename the file"):
+        read(session, tmp_path / "a [1].json")
+    (tmp_path / "a [1].json").write_text('{"a": 1}\n{"a": 2}\n')
+    assert rows(read(session, tmp_path / "a [1].json", "a"), "a") == [("1",), ("2",)]
+
+
+@pytest.mark.parametrize("folder", ["[x]*?", "a{1,2}"])
+def test_a_folder_of_any_name_is_read(session: SparkSession, folder: str, tmp_path: Path) -> None:
+    write(tmp_path / folder / "day=1", f="a,b\n1,2\n")
+    assert rows(read(session, tmp_path / folder, "a"), "a", "day") == [("1", "1")]
+    write(tmp_path / folder / "day=2", f="b,a\n4,3\n")
+    assert rows(read(session, tmp_path / folder, "a"), "a", "day") == [("1", "1"), ("3", "2")]
+
+
+@pytest.mark.parametrize("options", [{"HEADER": "false"}, {"header": False}])
+def test_an_option_counts_in_any_case(session: SparkSession, options: dict[str, object], tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", f="1,2\n3,4\n")
+    assert rows(read(session, folder, **options), "_c0", "_c1") == [("1", "2"), ("3", "4")]

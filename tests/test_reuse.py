@@ -587,8 +587,8 @@ class TestIsNeverWrong:
     ) -> None:
         """A step that finds the files touched after it has read them, by a stamp that never says the same."""
         program = (
-            "import itertools, sys; from steps import ingest; from steps.core.sources import source;"
-            "n = itertools.count(); source.change_token = lambda given: str(next(n)); ingest.main(sys.argv[1:])"
+            "import itertools, sys; from steps import ingest; from steps.core.sources.csv_files import CsvFiles;"
+            "n = itertools.count(); CsvFiles.change_token = lambda source: str(next(n)); ingest.main(sys.argv[1:])"
         )
         there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
         ended = there.run(sys.executable, "-c", program, f"--config={whole.path}", "--lake=touched")
@@ -600,9 +600,9 @@ class TestIsNeverWrong:
         self, whole: Workflow
     ) -> None:
         program = (
-            "import itertools, sys; from steps import ingest; from steps.core.sources import source;"
+            "import itertools, sys; from steps import ingest; from steps.core.sources.csv_files import CsvFiles;"
             "from steps.core.spark import server;"
-            "n = itertools.count(); source.change_token = lambda given: str(next(n)); server.SMALL_BYTES = 1;"
+            "n = itertools.count(); CsvFiles.change_token = lambda source: str(next(n)); server.SMALL_BYTES = 1;"
             "ingest.main(sys.argv[1:])"
         )
         there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})

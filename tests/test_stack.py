@@ -3,12 +3,24 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
+from io import BytesIO
+from itertools import permutations
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from place import Ended, Place, rows_of, until
+from pyspark.sql import DataFrame, SparkSession
 from services import Stack
+
+from steps.core import config
+from steps.core.sources import kinds
+from steps.core.spark.session import spark_session
+from steps.core.storage import s3, s3_files
 
 pytestmark = pytest.mark.spark
 
@@ -194,3 +206,75 @@ class TestStepsAlone:
         assert sorted(iris(stack, "numbers")["number"].to_pylist()) == list(range(40))
         assert alone.step("ingest", config=settings, source="s3a://delta/raw/*0.csv").exit_code == 0
         assert iris(stack, "numbers").num_rows == 20
+
+
+class TestSources:
+    """Files in the bucket, read in this process."""
+
+    @pytest.fixture
+    def session(
+        self, stack: Stack, served_at_store: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[SparkSession]:
+        for name, value in {**stack.store.settings, **served_at_store}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(s3, "_usable", {})
+        s3._client.cache_clear()
+        with spark_session("s3://delta", data_bytes=0) as session:
+            yield session
+        s3._client.cache_clear()
+
+    @staticmethod
+    def read(session: SparkSession, uri: str, *columns: str) -> DataFrame:
+        return kinds.resolve(config.Source(uri=uri)).read(session, columns=columns)
+
+    @pytest.mark.parametrize("order", list(permutations(range(3)))[::2])
+    def test_csv_files_are_read_by_the_names_of_their_columns(
+        self, stack: Stack, session: SparkSession, order: tuple[int, ...]
+    ) -> None:
+        texts = ["a,b\n1,2\n", "b,a\n4,3\n", "a,c,b\n5,x,6\n"]
+        folder = f"sources/csv{''.join(map(str, order))}"
+        for place, number in enumerate(order):
+            key = f"{folder}/day={place}/f.csv"
+            stack.store.client().put_object(Bucket="delta", Key=key, Body=texts[number].encode())
+        rows = self.read(session, f"s3://delta/{folder}", "a", "b")
+        assert sorted(map(tuple, rows.select("a", "b").collect())) == [("1", "2"), ("3", "4"), ("5", "6")]
+        days = {row["a"]: row["day"] for row in rows.collect()}
+        assert days == {"135"[number]: str(place) for place, number in enumerate(order)}
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_parquet_files_are_read_by_name_and_only_their_footers_are_looked_at(
+        self, stack: Stack, session: SparkSession, order: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        noise = np.random.default_rng(1).random(300_000)
+        tables = [pa.table({"x": noise, "n": np.arange(300_000)}), pa.table({"n": [-1], "more": ["?"], "x": [2.5]})]
+        folder = f"sources/parquet{order[0]}"
+        size_bytes = 0
+        for place, number in enumerate(order):
+            buffer = BytesIO()
+            pq.write_table(tables[number], buffer)
+            size_bytes += buffer.tell()
+            stack.store.client().put_object(Bucket="delta", Key=f"{folder}/f{place}.parquet", Body=buffer.getvalue())
+        get, sizes = s3_files._get, []
+
+        def counting(uri: str, **settings: str) -> bytes:
+            content = get(uri, **settings)
+            sizes.append(len(content))
+            return content
+
+        monkeypatch.setattr(s3_files, "_get", counting)
+        rows = self.read(session, f"s3://delta/{folder}/*.parquet", "x", "n")
+        assert rows.columns == [["x", "n"], ["n", "x"]][order[0]]
+        assert rows.where("n = -1").collect()[0].asDict() == {"x": 2.5, "n": -1}
+        assert rows.where("n >= 0").selectExpr("sum(x)", "count(n)").collect()[0] == (
+            pytest.approx(noise.sum()),
+            300_000,
+        )
+        assert size_bytes > 4_000_000
+        assert 0 < sum(sizes) < 400_000
+
+    def test_an_object_whose_name_has_the_letters_of_a_glob_is_read(self, stack: Stack, session: SparkSession) -> None:
+        for name, text in (("[x]*?.csv", "a\nright\n"), ("xyz.csv", "b,c\nwrong,wrong\n")):
+            stack.store.client().put_object(Bucket="delta", Key=f"sources/globs/{name}", Body=text.encode())
+        assert [row["a"] for row in self.read(session, "s3://delta/sources/globs/[x]*?.csv", "a").collect()] == [
+            "right"
+        ]

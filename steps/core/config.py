@@ -67,7 +67,7 @@ class Strict(BaseModel):
 
 class Source(Strict):
     uri: str
-    format: Literal["csv", "json", "parquet", "delta"] | None = None  # by default from the file's name
+    format: str | None = None  # of steps/core/sources/kinds.py; by default from the files' names
     options: dict[str, str | bool | int] = {}  # handed to Spark's reader: sep, encoding, ...
 
 

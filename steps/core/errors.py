@@ -169,7 +169,7 @@ class SourceUnreadable(UserError):
     ) -> None:
         super().__init__(
             f"source {uri}: {reason}",
-            expected="sklearn:<name>, or a file, folder or glob of csv, json, parquet or delta",
+            expected="a source that is there and can be read: sklearn:<name>, or files or a table by path",
             next=next,
         )
 

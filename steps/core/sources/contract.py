@@ -1,117 +1,146 @@
 """What a table's rows must be: source columns cast to the contract's types, and every row that breaks a rule found."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql.connect import functions as F
 
 from steps.core import config
-from steps.core.errors import did_you_mean
+from steps.core.errors import ContractBroken, SourceUnlabelled, did_you_mean
+from steps.core.sources.source import Source, quoted
 
-SEPARATORS = (";", "\t", "|", ",")
 # Spark's own format ends at milliseconds, which would make rows equal that are not.
 TO_THE_MICROSECOND = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
-
 MISSING = "are missing"  # how rows break the rule `required`
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """`rows` in all, their order-free `fingerprint`, the `mistakes` among them, and a profile of each column."""
+class _Rule(NamedTuple):
+    """A rule of one column: `text` ends the sentence 'N rows ...', `is_broken` holds for the rows that break it."""
 
-    rows: int
+    column: str
+    text: str
+    is_broken: Column
+    source_value: Column
+
+    def violation(self, count: int, row_count: int, example: str | None) -> str:
+        such_as = "" if example is None else f", such as {example!r}"
+        return f"column {self.column!r}: {count} of {row_count} rows {self.text}{such_as}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationResult:
+    """How many rows there are, their order-free `fingerprint`, the rules that some break, a profile of each column."""
+
+    row_count: int
     fingerprint: str
-    mistakes: list[str]
+    violations: list[str]
     profile: dict[str, dict[str, Any]]
 
-    def is_only_empty(self, column: str) -> bool:
-        """Whether no row has anything but blanks in this column, and nothing else is wrong."""
-        empty = self.profile[column]["missing"] == self.rows or not self.profile[column]["max"].strip()
-        return empty and set(self.mistakes) <= {f"column {column!r}: {self.rows} of {self.rows} rows {MISSING}"}
+    def is_only_unlabelled(self, target: str) -> bool:
+        """Whether no row has anything but blanks in the target, and nothing else is wrong."""
+        column = self.profile[target]
+        is_empty = column["missing"] == self.row_count or not column["max"].strip()
+        expected = f"column {target!r}: {self.row_count} of {self.row_count} rows {MISSING}"
+        return is_empty and set(self.violations) <= {expected}
 
 
-def missing(columns: Mapping[str, config.Column], present: list[str]) -> list[str]:
-    """A mistake for each column of the contract that the source does not have."""
-    absent = {name: column.source or name for name, column in columns.items()}
-    absent = {name: source_name for name, source_name in absent.items() if source_name not in present}
-    if absent and (cause := _why_no_name_fits(present)):
-        return [cause]
-    return [
-        f"column {name!r}: the source has no {source_name!r}{did_you_mean(source_name, present)}"
+def check(raw_rows: DataFrame, settings: config.Config, *, source: Source, table: str) -> ValidationResult:
+    """Check all rows of a source, as it was read, against the contract of the config.
+
+    ContractBroken with every rule that is broken, or for want of rows or columns. SourceUnlabelled when all that is
+    missing are labels: the target's column, or a value in it in any row.
+    """
+    _check_columns(raw_rows.columns, settings, source=source, table=table)
+    with source.explaining_errors():
+        result = validate(raw_rows, settings.columns)
+    if not result.row_count:
+        raise ContractBroken(source.uri, ["it has no rows"])
+    if result.is_only_unlabelled(settings.target):
+        reason = f"its target, column {settings.target!r}, is empty in all {result.row_count} rows"
+        raise SourceUnlabelled(source.uri, reason, table=table)
+    if result.violations:
+        raise ContractBroken(source.uri, result.violations)
+    return result
+
+
+def _check_columns(present: list[str], settings: config.Config, *, source: Source, table: str) -> None:
+    columns = {name: column.source or name for name, column in settings.columns.items()}
+    if not (absent := missing_columns(columns, present)):
+        return
+    if misread := source.misread_reason(present):
+        raise ContractBroken(source.uri, [misread])
+    if list(absent) == [settings.target]:
+        raise SourceUnlabelled(source.uri, absent[settings.target], table=table)
+    raise ContractBroken(source.uri, absent.values())
+
+
+def missing_columns(columns: Mapping[str, str], present: list[str]) -> dict[str, str]:
+    """A message for each column that the source does not have. `columns` are its names in the contract and there."""
+    return {
+        name: f"column {name!r}: the source has no {source_name!r}{did_you_mean(source_name, present)}"
         f"; it has {', '.join(present)}"
-        for name, source_name in absent.items()
-    ]
+        for name, source_name in columns.items()
+        if source_name not in present
+    }
 
 
-def _why_no_name_fits(present: list[str]) -> str:
-    """What the names of the columns say of how the source was read; "" when they look like names."""
-    if len(present) == 1 and (separator := next((letter for letter in SEPARATORS if letter in present[0]), "")):
-        return (
-            f"the source has one column, {present[0]!r}: are its values separated by {separator!r}? "
-            f"Then say source.options.sep: {json.dumps(separator)}"
-        )
-    if strange := [name for name in present if "\ufffd" in name]:
-        return f"the source's column {strange[0]!r} is not UTF-8: say source.options.encoding, such as iso-8859-1"
-    return ""
+def conform(raw_rows: DataFrame, columns: Mapping[str, config.Column]) -> DataFrame:
+    """The rows with the contract's columns, names and types only. A value that does not fit, and NaN, becomes null."""
+    return raw_rows.select(*[_cast(name, column).alias(name) for name, column in columns.items()])
 
 
-def quoted(name: str) -> str:
-    """A column's name for Spark, whatever is in it."""
-    return "`" + name.replace("`", "``") + "`"
-
-
-def conform(raw: DataFrame, columns: Mapping[str, config.Column]) -> DataFrame:
-    """`raw` with the contract's columns, names and types only. A value that does not fit, and NaN, becomes null."""
-    return raw.select(*[_cast(raw, name, column).alias(name) for name, column in columns.items()])
-
-
-def inspect(raw: DataFrame, columns: Mapping[str, config.Column]) -> Finding:
-    """Count, fingerprint and check all rows of `raw` in one pass over them."""
-    rules = {(name, rule): broken for name, column in columns.items() for rule, broken in _rules(raw, name, column)}
-    values = {name: _cast(raw, name, column) for name, column in columns.items()}
-    whole_row = F.to_json(F.struct(*[value.alias(name) for name, value in values.items()]), TO_THE_MICROSECOND)
-    answers = [F.count(F.lit(1)), F.sum(F.xxhash64(whole_row).cast("decimal(38,0)"))]
-    for (name, _), broken in rules.items():
-        shown = F.col(quoted(columns[name].source or name)).cast("string")
-        answers += [F.count_if(broken), F.min(F.when(broken, shown))]
-    for value in values.values():
-        answers += [F.count(value), F.min(value).cast("string"), F.max(value).cast("string")]
-    found = list(raw.select(*[answer.alias(f"a{i}") for i, answer in enumerate(answers)]).collect()[0])
-    rows, total = found[:2]
-    per_rule = zip(rules, found[2 : 2 + 2 * len(rules) : 2], found[3 : 3 + 2 * len(rules) : 2], strict=True)
-    profiles = found[2 + 2 * len(rules) :]
+def validate(raw_rows: DataFrame, columns: Mapping[str, config.Column]) -> ValidationResult:
+    """Count, fingerprint and check all rows in one pass over them."""
+    source_types = dict(raw_rows.dtypes)
+    rules = [rule for name, column in columns.items() for rule in _rules(name, column, source_types)]
+    aggregates = _aggregates(rules, {name: _cast(name, column) for name, column in columns.items()})
+    totals = raw_rows.select(*[aggregate.alias(key) for key, aggregate in aggregates.items()]).collect()[0].asDict()
     types = ",".join(f"{name}:{column.type}" for name, column in columns.items())
-    return Finding(
-        rows=rows,
-        fingerprint=f"{types}|{rows}|{total or 0}",
-        mistakes=[
-            f"column {name!r}: {count} of {rows} rows {rule}" + (f", such as {sample!r}" if sample is not None else "")
-            for (name, rule), count, sample in per_rule
-            if count
+    return ValidationResult(
+        row_count=totals["rows"],
+        fingerprint=f"{types}|{totals['rows']}|{totals['hash'] or 0}",
+        violations=[
+            rule.violation(totals[f"broken {number}"], totals["rows"], totals[f"example {number}"])
+            for number, rule in enumerate(rules)
+            if totals[f"broken {number}"]
         ],
         profile={
             name: {
                 "type": column.type,
-                "missing": rows - profiles[3 * i],
-                "min": profiles[3 * i + 1],
-                "max": profiles[3 * i + 2],
+                "missing": totals["rows"] - totals[f"present {name}"],
+                "min": totals[f"min {name}"],
+                "max": totals[f"max {name}"],
             }
-            for i, (name, column) in enumerate(columns.items())
+            for name, column in columns.items()
         },
     )
 
 
-def _rules(raw: DataFrame, name: str, column: config.Column) -> list[tuple[str, Column]]:
-    """Each rule of a column, as the end of the sentence 'N rows ...', with the condition that breaks it."""
-    given, value = F.col(quoted(column.source or name)), _cast(raw, name, column)
-    rules = [(f"are not of type {column.type}", given.isNotNull() & value.isNull() & ~_is_nan(given))]
+def _aggregates(rules: Sequence[_Rule], values: Mapping[str, Column]) -> dict[str, Column]:
+    """What one pass over the rows computes, by keys of its own; `values` are the columns of the contract."""
+    whole_row = F.to_json(F.struct(*[value.alias(name) for name, value in values.items()]), TO_THE_MICROSECOND)
+    aggregates = {"rows": F.count(F.lit(1)), "hash": F.sum(F.xxhash64(whole_row).cast("decimal(38,0)"))}
+    for number, rule in enumerate(rules):
+        aggregates[f"broken {number}"] = F.count_if(rule.is_broken)
+        aggregates[f"example {number}"] = F.min(F.when(rule.is_broken, rule.source_value.cast("string")))
+    for name, value in values.items():
+        aggregates[f"present {name}"] = F.count(value)
+        aggregates[f"min {name}"] = F.min(value).cast("string")
+        aggregates[f"max {name}"] = F.max(value).cast("string")
+    return aggregates
+
+
+def _rules(name: str, column: config.Column, source_types: Mapping[str, str]) -> list[_Rule]:
+    source_name = column.source or name
+    source_value, value = F.col(quoted(source_name)), _cast(name, column)
+    is_nan = F.lower(F.trim(source_value.cast("string"))) == F.lit("nan")
+    rules = [(f"are not of type {column.type}", source_value.isNotNull() & value.isNull() & ~is_nan)]
     if column.type == "double":
         rules.append(("are infinite", F.abs(value) == F.lit(float("inf"))))
-    if column.type == "long" and dict(raw.dtypes)[column.source or name] != "string":
-        rules.append(("are not whole numbers", given.cast("double") != value.cast("double")))
+    if column.type == "long" and source_types[source_name] != "string":
+        rules.append(("are not whole numbers", source_value.cast("double") != value.cast("double")))
     if column.type == "string":
         rules.append(("are not UTF-8 (say source.options.encoding)", F.contains(value, F.lit("\ufffd"))))
     if column.required:
@@ -122,13 +151,10 @@ def _rules(raw: DataFrame, name: str, column: config.Column) -> list[tuple[str, 
         rules.append((f"are above {column.max:g}", value > column.max))
     if column.allowed is not None:
         rules.append((f"are none of {', '.join(map(str, column.allowed))}", ~value.isin(*column.allowed)))
-    return rules
+    return [_Rule(name, text, is_broken, source_value) for text, is_broken in rules]
 
 
-def _cast(raw: DataFrame, name: str, column: config.Column) -> Column:
+def _cast(name: str, column: config.Column) -> Column:
+    """The value of a column of the contract; null where the source's value does not fit its type."""
     value = F.col(quoted(column.source or name)).try_cast(column.type)
     return F.nanvl(value, F.lit(None).cast("double")) if column.type == "double" else value
-
-
-def _is_nan(given: Column) -> Column:
-    return F.lower(F.trim(given.cast("string"))) == F.lit("nan")

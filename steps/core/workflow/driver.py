@@ -18,7 +18,7 @@ from mlflow.exceptions import ExecutionException
 from steps.core.config import PROJECT, Config
 from steps.core.errors import NothingToInferWith, ProjectBroken, StepFailed
 from steps.core.process import console, interruption, processes, scratch
-from steps.core.sources.source import fingerprint, size_bytes
+from steps.core.sources import kinds
 from steps.core.tables import location, snapshot
 from steps.core.tracking import mlflow_names, runs
 from steps.core.workflow import reuse as earlier_runs
@@ -145,7 +145,7 @@ class Workflow:
             return earlier_runs.Decision(because=f"follows {planned[-1]}")
         if not self._reuse:
             return earlier_runs.Decision(because="reuse=false")
-        content = fingerprint(self._settings.source) if name == "ingest" else ""
+        content = kinds.source_of(self._settings.source).fingerprint() if name == "ingest" else ""
         inputs = earlier_runs.inputs(name, self._settings, **{"content": content, **given})
         return earlier_runs.find_reusable(
             name, inputs, workflow=self._settings.name, experiment_id=self._run.experiment_id
@@ -223,8 +223,8 @@ class Workflow:
         # PySpark takes half a second, which a workflow that runs no step does not pay
         from steps.core.spark import server
 
-        source = self._settings.source
-        self._resources.enter_context(server.serve(self._lake, source.uri, data_bytes=size_bytes(source)))
+        source = kinds.source_of(self._settings.source)
+        self._resources.enter_context(server.serve(self._lake, source.uri, data_bytes=source.size_bytes()))
         self._has_spark = True
 
     def _newest_child(self, name: str) -> Run:

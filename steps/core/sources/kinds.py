@@ -1,0 +1,109 @@
+"""The kinds of source, and which of them a config means. A new kind is a module of its own and one entry in KINDS."""
+
+import glob
+import os
+from collections.abc import Collection
+from pathlib import PurePath
+
+from steps.core import config
+from steps.core.errors import SourceUnreadable, did_you_mean
+from steps.core.sources import listing
+from steps.core.sources.csv_files import CsvFiles
+from steps.core.sources.delta_table import DeltaTable
+from steps.core.sources.json_files import JsonFiles
+from steps.core.sources.parquet_files import ParquetFiles
+from steps.core.sources.sklearn_dataset import SklearnDataset
+from steps.core.sources.source import Source
+from steps.core.storage import filesystem, s3
+from steps.core.tables import location
+
+# A path is of the first kind that recognizes it: a Delta table holds Parquet files.
+KINDS: tuple[type[Source], ...] = (SklearnDataset, DeltaTable, CsvFiles, JsonFiles, ParquetFiles)
+BY_SCHEME = {kind.scheme: kind for kind in KINDS if kind.scheme}
+BY_FORMAT = {kind.format: kind for kind in KINDS if kind.format}
+
+
+def resolve(settings: config.Source, uri: str = "") -> Source:
+    """The source of a config, or the one at `uri` in its place: found, with an absolute path and a format.
+
+    SourceUnreadable when nothing is there, when its format does not show, or for a mistake in `settings`.
+    """
+    if uri:
+        settings = settings.model_copy(update={"uri": uri})
+    _check_format(settings)
+    _check_options(settings)
+    if location.scheme(settings.uri) in BY_SCHEME:
+        source = source_of(settings)
+    else:
+        path = _find_path(settings.uri)
+        kind = BY_FORMAT[settings.format] if settings.format else _kind_at(path)
+        source = kind(settings.model_copy(update={"uri": path, "format": kind.format}))
+    source.check()
+    return source
+
+
+def source_of(settings: config.Source) -> Source:
+    """The source whose settings were resolved before."""
+    return (BY_SCHEME.get(location.scheme(settings.uri)) or BY_FORMAT[str(settings.format)])(settings)
+
+
+def _check_format(settings: config.Source) -> None:
+    if settings.format and settings.format not in BY_FORMAT:
+        raise SourceUnreadable(
+            settings.uri,
+            f"source.format: {settings.format!r} is none of {', '.join(BY_FORMAT)}"
+            f"{did_you_mean(settings.format, BY_FORMAT)}",
+            next="correct source.format in the config, or leave it out",
+        )
+
+
+def _check_options(settings: config.Source) -> None:
+    """Spark ignores an option that it does not know."""
+    kinds = [BY_FORMAT[settings.format]] if settings.format else KINDS
+    known = {name.lower(): name for kind in kinds for name in kind.options}
+    for name in settings.options:
+        if name.lower() not in known:
+            raise SourceUnreadable(
+                settings.uri,
+                f"source.options.{name} is not an option of Spark's reader{did_you_mean(name, known.values())}",
+                next="correct the option in the config, or leave it out",
+            )
+
+
+def _find_path(uri: str) -> str:
+    """Where a source is: a relative path starts beside the tracking store, else in the working directory."""
+    scheme = location.scheme(uri)
+    if scheme not in ("", "file", "s3", "s3a"):
+        near = did_you_mean(f"{scheme}:", [f"{known}:" for known in BY_SCHEME])
+        raise SourceUnreadable(uri, f"{scheme}: is not supported{near}")
+    absolute = location.absolute(uri)
+    for path in [absolute, *([] if scheme else [os.path.abspath(os.path.expanduser(uri))])]:
+        if _exists(path):
+            return path
+    raise SourceUnreadable(absolute, "there is no such file or folder")
+
+
+def _exists(path: str) -> bool:
+    if filesystem.is_remote(path):
+        s3.check(path)
+        return bool(listing.matching_files(path))
+    return os.path.exists(path) or bool(glob.glob(path))
+
+
+def _kind_at(path: str) -> type[Source]:
+    """The kind that a path's files show; a folder that holds anything else as well is not guessed at."""
+    files = listing.data_files(path)
+    for kind in KINDS:
+        if kind.recognizes(path, files):
+            return kind
+    if not files:
+        raise listing.nothing_to_read(path)
+    raise SourceUnreadable(
+        path,
+        f"its format does not follow from the names of its files ({_endings(files)})",
+        next=f"say source.format in the config, one of {', '.join(BY_FORMAT)}",
+    )
+
+
+def _endings(names: Collection[str]) -> str:
+    return ", ".join(sorted({PurePath(listing.uncompressed(name)).suffix.lower() or "no ending" for name in names}))
