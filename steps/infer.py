@@ -21,7 +21,8 @@ from steps.core.errors import TableUnfit
 from steps.core.models import loading, predictions, registry, scorer
 from steps.core.parameters import parameters
 from steps.core.tables import commit, location, snapshot
-from steps.core.workflow import reuse, step_run
+from steps.core.workflow import entry_point, step_inputs
+from steps.core.workflow.step_spec import StepSpec
 
 STORED_TYPES = {"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()}
 
@@ -32,6 +33,16 @@ class InferParameters:
     table: str = ""
     model: str = ""
     lake: str = ""
+
+
+SPEC = StepSpec(
+    name="infer",
+    parameters=InferParameters,
+    config_keys=("name",),
+    works_on=("lake", "table", "model"),
+    outputs=("predictions",),
+    spark="large tables",
+)
 
 
 def check_features(table: location.TableUri, model: scorer.Scorer) -> None:
@@ -100,7 +111,7 @@ def _refused(table: location.TableUri, model: scorer.Scorer, reason: str) -> Tab
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("infer", InferParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         lake_uri = location.root(parameters.lake)
         version = registry.resolve(parameters.model or f"models:/{settings.model.name}@{registry.STAGING}")
@@ -108,14 +119,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         predicted = location.TableUri(f"{lake_uri}/{settings.name}_predictions")
         run.reads(table=table, model=registry.uri_of(version))
         run.ran_with(table__uri=table, model__uri=registry.uri_of(version))
-        inputs = reuse.inputs("infer", settings, lake=lake_uri, table=str(table), model=registry.uri_of(version))
-        run.depends_on(inputs, workflow=settings.name)
+        inputs = run.depends_on(settings, lake=lake_uri, table=str(table), model=registry.uri_of(version))
         run.logs_table(table, context="infer")
 
         made_of = {"step": "infer", "table": str(table), "model": registry.uri_of(version)}
         made_of |= {name: inputs[name] for name in ("table.identity", "model.identity")}
         write_rows = writer_for(table)  # first, as it may import code that is in the key
-        made_of["key"] = reuse.key_of("infer", {**inputs, **reuse.code()})  # other code has another
+        made_of["key"] = step_inputs.key_of(SPEC.name, {**inputs, **step_inputs.code()})  # other code has another
 
         def write(folder: str) -> None:
             model = loading.load(version).scorer

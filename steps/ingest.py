@@ -19,7 +19,8 @@ from steps.core.sources import contract, headers, reader, source
 from steps.core.spark import server
 from steps.core.spark.session import spark_session
 from steps.core.tables import commit, location
-from steps.core.workflow import reuse, step_run
+from steps.core.workflow import entry_point
+from steps.core.workflow.step_spec import StepSpec
 
 
 @parameters
@@ -27,6 +28,16 @@ class IngestParameters:
     config: str = "configs/iris.yaml"
     source: str = ""
     lake: str = ""
+
+
+SPEC = StepSpec(
+    name="ingest",
+    parameters=IngestParameters,
+    config_keys=("name", "source", "columns", "target"),
+    works_on=("lake", "content"),
+    outputs=("table",),
+    spark="always",
+)
 
 
 def check_columns(present: list[str], settings: config.Config, *, uri: str, table: location.TableUri) -> None:
@@ -71,7 +82,7 @@ def write_if_changed(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("ingest", IngestParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         given = source.resolve(settings.source, parameters.source)
         lake_root = location.root(parameters.lake)
@@ -81,8 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         before = source.change_token(given)
         layout = headers.layout(given)
         run.remark(reader.remarks(given, layout))
-        inputs = reuse.inputs("ingest", settings.with_source(given), lake=lake_root, content=source.fingerprint(given))
-        run.depends_on(inputs, workflow=settings.name)
+        run.depends_on(settings.with_source(given), lake=lake_root, content=source.fingerprint(given))
 
         size_bytes = source.size_bytes(given)
         with spark_session(lake_root, given.uri, data_bytes=size_bytes) as session:

@@ -26,8 +26,9 @@ from steps.core.parameters import parameters
 from steps.core.spark.session import spark_session
 from steps.core.storage import filesystem
 from steps.core.tables import location, snapshot
-from steps.core.workflow import retention, step_run
+from steps.core.workflow import entry_point, retention
 from steps.core.workflow.retention import Plan
+from steps.core.workflow.step_spec import StepSpec
 
 # Delta's own check goes by age alone; who needs a version has been asked already. Its record of a vacuum would be two
 # new versions of the table.
@@ -43,6 +44,9 @@ class VacuumParameters:
     lake: str = ""
     keep_days: Annotated[int, Field(ge=0, le=36_500)] = 30
     dry_run: bool = False
+
+
+SPEC = StepSpec(name="vacuum", parameters=VacuumParameters)
 
 
 def plans(lake_uri: str, name: str, *, limit: datetime) -> list[Plan]:
@@ -133,7 +137,7 @@ def _amount(plan: Plan, files: Sequence[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("vacuum", VacuumParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         limit = datetime.now(UTC) - timedelta(days=parameters.keep_days)
         found = plans(location.root(parameters.lake), settings.name, limit=limit)

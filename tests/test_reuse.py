@@ -25,20 +25,22 @@ from small import QUICK, sqlite, tracked
 
 from steps.core import config
 from steps.core.process import loaded_code
-from steps.core.workflow import differences, reuse
+from steps.core.workflow import differences, reuse, step_inputs, tags
+from steps.core.workflow.step_spec import read_spec
 
 STEPS = ["ingest", "train", "evaluate", "infer"]
+SPECS = {step: read_spec(step) for step in STEPS}
 MODEL = "iris_xgboost_classifier"
 IRIS: dict[str, Any] = yaml.safe_load((PROJECT / "configs" / "iris.yaml").read_text(encoding="utf-8"))
 GIVEN = {"lake": "/lake", "content": "c", "table": "", "model": ""}
 
 
 def inputs(step: str, settings: config.Config) -> dict[str, str]:
-    return reuse.inputs(step, settings, **GIVEN)
+    return step_inputs.inputs_of(SPECS[step], settings, **GIVEN)
 
 
 def key(step: str, settings: dict[str, Any]) -> str:
-    return reuse.key_of(step, inputs(step, config.Config.model_validate(settings)))
+    return step_inputs.key_of(step, inputs(step, config.Config.model_validate(settings)))
 
 
 class TestEnvironment:
@@ -46,22 +48,22 @@ class TestEnvironment:
     def conda(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         """conda.yaml of a project in the place of this one."""
         shutil.copy(PROJECT / "conda.yaml", tmp_path)
-        monkeypatch.setattr(reuse, "PROJECT", tmp_path)
-        reuse.environment.cache_clear()
+        monkeypatch.setattr(step_inputs, "PROJECT", tmp_path)
+        step_inputs.environment.cache_clear()
         yield tmp_path / "conda.yaml"
-        reuse.environment.cache_clear()
+        step_inputs.environment.cache_clear()
 
     @pytest.mark.parametrize("line", ["pydantic>=2.1,<3", "pydantic", "pydantic[email] >= 2; python_version > '3'"])
     def test_a_line_of_conda_yaml_that_pins_nothing_counts_by_what_is_installed(self, conda: Path, line: str) -> None:
         conda.write_text(re.sub(r"pydantic==[\d.]+", line, conda.read_text()))
-        reuse.environment.cache_clear()
-        assert reuse.environment()["environment.pydantic"].startswith(f"{version('pydantic')} (conda.yaml: ")
+        step_inputs.environment.cache_clear()
+        assert step_inputs.environment()["environment.pydantic"].startswith(f"{version('pydantic')} (conda.yaml: ")
 
     def test_a_pin_in_conda_yaml_changes_every_step(self, conda: Path) -> None:
         settings = config.Config.model_validate(IRIS)
         before = {step: inputs(step, settings) for step in STEPS}
         conda.write_text(re.sub(r"pydantic==[\d.]+", "pydantic==1.0", conda.read_text()))
-        reuse.environment.cache_clear()
+        step_inputs.environment.cache_clear()
         told = {text for step in STEPS for text in differences.between(before[step], inputs(step, settings))}
         assert len(told) == 1
         assert re.fullmatch(r"pydantic [\d.]+ -> [\d.]+ \(conda\.yaml: 1\.0\)", told.pop())
@@ -94,7 +96,7 @@ class TestConfig:
             holder = holder.setdefault(name, {})
         holder[path[-1]] = data.draw(self.EDITS[path])
         same = config.Config.model_validate(edited) == config.Config.model_validate(IRIS)
-        expected = set() if same else {step for step in STEPS if path[0] in reuse.READS[step].config}
+        expected = set() if same else {step for step in STEPS if path[0] in SPECS[step].config_keys}
         assert {step for step in STEPS if key(step, edited) != key(step, IRIS)} == expected
 
     def test_the_order_of_the_columns_counts_as_it_is_the_models(self) -> None:
@@ -107,13 +109,13 @@ class TestConfig:
         assert [key(step, written) for step in STEPS] == [key(step, IRIS) for step in STEPS]
 
     def test_two_steps_never_share_a_key(self) -> None:
-        assert len({reuse.key_of(step, {"a": "b"}) for step in STEPS}) == len(STEPS)
+        assert len({step_inputs.key_of(step, {"a": "b"}) for step in STEPS}) == len(STEPS)
 
     @pytest.mark.parametrize("missing", ["table", "lake"])
     def test_a_step_must_say_all_that_it_works_on(self, missing: str) -> None:
         given = {name: value for name, value in GIVEN.items() if name != missing}
         with pytest.raises(KeyError, match=missing):
-            reuse.inputs("infer", config.Config.model_validate(IRIS), **given)
+            step_inputs.inputs_of(SPECS["infer"], config.Config.model_validate(IRIS), **given)
 
 
 class TestDifferences:
@@ -181,8 +183,8 @@ class TestFind:
         return str(request.node.name)
 
     def record(self, workflow: str, *, artifact: str = "a report", **inputs: str) -> str:
-        tags = {reuse.KEY: reuse.key_of("train", inputs), reuse.WORKFLOW: f"{workflow}.train"}
-        with mlflow.start_run(experiment_id="0", tags=tags) as run:
+        of_run = {tags.KEY: step_inputs.key_of("train", inputs), tags.WORKFLOW: f"{workflow}.train"}
+        with mlflow.start_run(experiment_id="0", tags=of_run) as run:
             mlflow.log_text(artifact, "report.html")
             reuse.write_receipt(run, {"inputs": inputs, "read": {}, "wrote": {}})
         run_id: str = run.info.run_id
@@ -195,7 +197,7 @@ class TestFind:
         return Path(mlflow.artifacts.download_artifacts(f"{mlflow.get_run(run_id).info.artifact_uri}/{name}"))
 
     def test_nothing_in_a_store_without_runs_of_the_workflow(self, workflow: str) -> None:
-        assert self.find(workflow, name=workflow).because == "first run"
+        assert self.find(workflow, name=workflow).reason == "first run"
 
     def test_a_run_with_the_same_inputs_and_code(self, workflow: str, code: Path) -> None:
         run_id = self.record(workflow, name=workflow)
@@ -206,9 +208,9 @@ class TestFind:
     def test_no_run_with_other_code_until_it_is_changed_back(self, workflow: str, code: Path) -> None:
         self.record(workflow, name=workflow)
         code.write_text("2")
-        assert self.find(workflow, name=workflow).because == "steps/train.py changed"
+        assert self.find(workflow, name=workflow).reason == "steps/train.py changed"
         code.unlink()
-        assert self.find(workflow, name=workflow).because == "steps/train.py is gone"
+        assert self.find(workflow, name=workflow).reason == "steps/train.py is gone"
         code.write_text("1")
         assert self.find(workflow, name=workflow).run
 
@@ -229,20 +231,20 @@ class TestFind:
     ) -> None:
         monkeypatch.setattr(loaded_code, "digests", lambda: {"steps/train.py": loaded_code.UNKNOWN})
         self.record(workflow, name=workflow)
-        assert self.find(workflow, name=workflow).because == "steps/train.py was edited while it was used"
+        assert self.find(workflow, name=workflow).reason == "steps/train.py was edited while it was used"
 
     def test_no_deleted_run_and_that_is_told(self, workflow: str, code: Path) -> None:
         run_id = self.record(workflow, name=workflow)
         mlflow.delete_run(run_id)
-        assert self.find(workflow, name=workflow).because == f"its run {run_id[:8]} was deleted"
-        assert self.find(workflow, name="other").because == "its earlier runs were deleted"
+        assert self.find(workflow, name=workflow).reason == f"its run {run_id[:8]} was deleted"
+        assert self.find(workflow, name="other").reason == "its earlier runs were deleted"
         code.write_text("2")
-        assert self.find(workflow, name=workflow).because == "its earlier runs were deleted"
+        assert self.find(workflow, name=workflow).reason == "its earlier runs were deleted"
 
     def test_a_deleted_run_is_not_told_of_where_another_one_differs(self, workflow: str, code: Path) -> None:
         self.record(workflow, table="/iris@v1", name=workflow)
         mlflow.delete_run(self.record(workflow, table="/iris@v2", name=workflow))
-        assert self.find(workflow, table="/iris@v3", name=workflow).because == "table iris@v1 -> iris@v3"
+        assert self.find(workflow, table="/iris@v3", name=workflow).reason == "table iris@v1 -> iris@v3"
 
     @pytest.mark.parametrize(
         ("name", "content", "damage"),
@@ -264,7 +266,7 @@ class TestFind:
             path.unlink()
         else:
             path.write_text(content)
-        assert self.find(workflow, name=workflow).because == damage.format(run_id[:8])
+        assert self.find(workflow, name=workflow).reason == damage.format(run_id[:8])
 
     def test_a_damaged_run_does_not_hide_an_older_whole_one(self, workflow: str, code: Path) -> None:
         older = self.record(workflow, name=workflow)
@@ -277,8 +279,8 @@ class TestFind:
 class TestHindsight:
     """Why a step ran, once it has written down what it ran with."""
 
-    def decided(self, because: str, *earlier: dict[str, str], **inputs: str) -> reuse.Decision:
-        return reuse.Decision(because=because, inputs=inputs, earlier=earlier)
+    def decided(self, reason: str, *earlier: dict[str, str], **inputs: str) -> reuse.Decision:
+        return reuse.Decision(reason=reason, inputs=inputs, earlier=earlier)
 
     def test_it_is_what_was_decided_on_when_that_is_what_ran(self) -> None:
         decision = self.decided("table iris@v1 -> iris@v2", {"table": "/iris@v1", "code.a.py": "1"}, table="/iris@v2")
@@ -295,7 +297,7 @@ class TestHindsight:
         decision = self.decided("first run", **{"config.x": "3"})
         assert decision.in_hindsight({"config.x": "3", "code.a.py": "1"}) == "first run"
         assert decision.in_hindsight({"config.x": "5", "code.a.py": "1"}) == "first run, and meanwhile x 3 -> 5"
-        assert reuse.Decision(because="reuse=false").in_hindsight({"config.x": "5"}) == "reuse=false"
+        assert reuse.Decision(reason="reuse=false").in_hindsight({"config.x": "5"}) == "reuse=false"
 
 
 @pytest.fixture(scope="module")
@@ -705,5 +707,5 @@ print(json.dumps(sorted(read)))
     ended = there.run(sys.executable, "-c", program, step, *given)
     assert ended.exit_code == 0, ended.text
     read = set(json.loads(ended.out.splitlines()[-1]))
-    assert read - {"name"} <= set(reuse.READS[step].config)  # the name is also the tag by which a run is found
+    assert read - {"name"} <= set(SPECS[step].config_keys)  # the name is also the tag by which a run is found
     assert read

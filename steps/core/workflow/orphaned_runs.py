@@ -22,8 +22,8 @@ from mlflow.utils.mlflow_tags import (
 
 from steps.core.config import PROJECT
 from steps.core.process import processes
+from steps.core.workflow.tags import PROCESS
 
-PROCESS = "process"  # the tag; its value is that of processes.this_process()
 RUNNING, KILLED = (RunStatus.to_string(status) for status in (RunStatus.RUNNING, RunStatus.KILLED))
 
 

@@ -13,7 +13,7 @@ from steps.core.models import registry
 from steps.core.storage import filesystem
 from steps.core.tables import location, snapshot
 from steps.core.tracking import runs
-from steps.core.workflow import reuse, step_run
+from steps.core.workflow import tags
 
 AT_WORK = timedelta(days=1)  # a run that runs, and a file of no version, this young may be a step's that is at work
 
@@ -43,9 +43,9 @@ def references(limit: datetime) -> dict[str, str]:
     found: dict[str, str] = {}
     for run in [*runs.search(f"attributes.end_time >= {_milliseconds(limit)}"), *_at_work()]:
         needed = f"run {run.info.run_id[:8]} names it"
-        for prefix, identities in ((step_run.INPUT, reuse.INPUT_IDENTITY), (step_run.OUTPUT, reuse.OUTPUT_IDENTITY)):
-            for name, value in step_run.tagged(run, prefix).items():
-                identity = step_run.tagged(run, identities).get(name)
+        for prefix, identities in ((tags.INPUT, tags.INPUT_IDENTITY), (tags.OUTPUT, tags.OUTPUT_IDENTITY)):
+            for name, value in tags.with_prefix(run, prefix).items():
+                identity = tags.with_prefix(run, identities).get(name)
                 found |= dict.fromkeys([identity] if identity else [value, *value.split(", ")], needed)
     for version in registry.all_versions():
         if table := version.tags.get(registry.TABLE_IDENTITY) or version.tags.get("table_uri"):
@@ -113,7 +113,7 @@ def unregistered_models(experiment_id: str, *, limit: datetime) -> list[LoggedMo
         and model.source_run_id not in registered_from | at_work
         and (run := runs.find(model.source_run_id or ""))
         and runs.step_of(run) == "train"
-        and f"{step_run.INPUT}table" in run.data.tags
+        and f"{tags.INPUT}table" in run.data.tags
     ]
 
 
