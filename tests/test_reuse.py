@@ -1,6 +1,7 @@
 """What makes a step run again, and only that: its inputs, and whether the results of earlier runs still stand."""
 
 import copy
+import functools
 import hashlib
 import json
 import re
@@ -16,9 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow import MlflowClient
 from place import COLUMNS, PROJECT, Ended, Place, rows_of, without_java
 from sklearn.datasets import load_iris
 from small import QUICK, sqlite, tracked
@@ -69,36 +71,152 @@ class TestEnvironment:
         assert re.fullmatch(r"pydantic [\d.]+ -> [\d.]+ \(conda\.yaml: 1\.0\)", told.pop())
 
 
-class TestConfig:
-    EDITS: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
-        ("name",): st.from_regex("[a-z_]{1,9}", fullmatch=True),
-        ("source", "uri"): st.text(min_size=1, max_size=9),
-        ("source", "options", "sep"): st.sampled_from([";", "|", "\t"]),
-        ("columns", "petal_width", "max"): st.floats(1, 1e9),
-        ("columns", "species", "required"): st.booleans(),
-        ("key",): st.sampled_from([["petal_width"], ["sepal_width"]]),
-        ("split", "test"): st.floats(0.05, 0.5),
-        ("split", "seed"): st.integers(0, 2**31 - 1),
-        ("model", "rounds"): st.integers(1, 999),
-        ("model", "learning_rate"): st.floats(0.01, 1),
-        ("gate", "metric"): st.sampled_from(["accuracy", "log_loss", "f1_macro"]),
-        ("gate", "at_least"): st.floats(0, 1),
+class World:
+    """Everything that a step may read, as it is in one state: config, parameters, tables, models, packages, code.
+
+    A state says of each of PLACES which of its values it has. Tables, models and files are real ones.
+    """
+
+    PLACES: dict[str, list[Any]] = {
+        "config.name": ["iris", "flowers"],
+        "config.source.uri": ["a.csv", "b.csv"],
+        "config.source.options": [{}, {"sep": ";"}],
+        "config.columns.petal_width.max": [None, 3.0, 9.0],
+        "config.columns.species.required": [False, True],
+        "config.key": [[], ["petal_width"]],
+        "config.target": ["species", "origin"],
+        "config.split.test": [0.2, 0.3],
+        "config.split.seed": [7, 8],
+        "config.model.max_depth": [4, 6],
+        "config.model.seed": [7, 8],
+        "config.gate.metric": ["f1_macro", "log_loss"],
+        "config.gate.at_least": [None, 0.5],
+        "columns are reversed": [False, True],
+        "parameter max_depth": [None, 4, 6],
+        "parameter seed": [None, 8],
+        "table": ["lake/iris@v0", "lake/iris@v1", "other/iris@v0"],
+        "lake/iris was made anew": [False, True],
+        "model": ["models:/iris/1", "models:/iris/2"],
+        "content": ["one", "other"],
+        "lake": ["/lake", "/other"],
+        "pin of pydantic": [version("pydantic"), "1.0"],
+        "comment in conda.yaml": ["", "# a comment"],
+        **{f"steps/{step}.py": ["x = 1", "x = 2", None] for step in STEPS},
+        "steps/core/shared.py": ["x = 1", "x = 2"],
+        "steps/core/unused.py": ["x = 1", "x = 2", None],
     }
 
-    @given(path=st.sampled_from(list(EDITS)), data=st.data())
-    @QUICK
-    def test_a_value_changes_the_steps_that_read_it_and_no_other(
-        self, path: tuple[str, ...], data: st.DataObject
-    ) -> None:
-        edited = copy.deepcopy(IRIS)
-        holder = edited
-        for name in path[:-1]:
-            holder = holder.setdefault(name, {})
-        holder[path[-1]] = data.draw(self.EDITS[path])
-        same = config.Config.model_validate(edited) == config.Config.model_validate(IRIS)
-        expected = set() if same else {step for step in STEPS if path[0] in SPECS[step].config_keys}
-        assert {step for step in STEPS if key(step, edited) != key(step, IRIS)} == expected
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "steps" / "core").mkdir(parents=True)
+        for table in ("first", "anew", "other/iris"):
+            for number in range(2):
+                write_deltalake(str(folder / table), pa.table({"n": [number]}), mode="overwrite")
+        (folder / "lake").mkdir()
+        client = MlflowClient()
+        client.create_registered_model("iris")
+        for number in range(2):
+            client.create_model_version("iris", f"file:///nowhere/{number}")
 
+    def settings(self, state: dict[str, Any]) -> config.Config:
+        raw = {**copy.deepcopy(IRIS), "gate": {}}
+        raw["columns"]["origin"] = {"type": "string"}
+        for place, value in state.items():
+            if place.startswith("config."):
+                *holders, name = place.split(".")[1:]
+                functools.reduce(lambda holder, key: holder[key], holders, raw)[name] = value
+        if state["columns are reversed"]:
+            raw["columns"] = dict(reversed(raw["columns"].items()))
+        parameters = {name: state[f"parameter {name}"] for name in ("max_depth", "seed")}
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return config.Config.model_validate(raw).with_hyperparameters(**given)
+
+    def enter(self, state: dict[str, Any]) -> None:
+        """Make the tables, files and packages those of the state."""
+        link = self.folder / "lake" / "iris"
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.folder / ("anew" if state["lake/iris was made anew"] else "first"))
+        for file in (place for place in state if place.endswith(".py")):
+            (self.folder / file).unlink(missing_ok=True)
+            if state[file] is not None:
+                (self.folder / file).write_text(state[file])
+        pins = f"dependencies:\n- python=3.12\n- pip:\n  - pydantic=={state['pin of pydantic']}\n"
+        (self.folder / "conda.yaml").write_text(pins + state["comment in conda.yaml"], encoding="utf-8")
+        step_inputs.environment.cache_clear()
+
+    def keys(self, state: dict[str, Any]) -> dict[str, str]:
+        """The key of a run of each step, its code included."""
+        self.enter(state)
+        settings = self.settings(state)
+        works_on = {name: state[name] for name in ("model", "content", "lake")}
+        works_on["table"] = f"{self.folder}/{state['table']}"
+        keys = {}
+        for step in STEPS:
+            inputs = step_inputs.inputs_of(SPECS[step], settings, **works_on)
+            loaded = {f"{differences.CODE}{file}": "" for file in (f"steps/{step}.py", "steps/core/shared.py")}
+            keys[step] = step_inputs.key_of(step, {**inputs, **step_inputs.code_now(loaded)})
+        return keys
+
+    def steps_that_differ(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+        keys = [self.keys(before), self.keys(after)]
+        return [step for step in STEPS if keys[0][step] != keys[1][step]]
+
+    def steps_that_read_something_else(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+        return [step for step in STEPS if self.read(step, before) != self.read(step, after)]
+
+    def read(self, step: str, state: dict[str, Any]) -> list[Any]:
+        """What a step reads of a state, written down here by hand."""
+        settings = self.settings(state)
+        contract = [list(settings.columns.items()), settings.target]
+        split = [settings.key, settings.task, settings.split]
+        anew = state["lake/iris was made anew"] and state["table"].startswith("lake/")
+        table = [state["table"], anew]
+        own = {
+            "ingest": [settings.name, settings.source, *contract, state["lake"], state["content"]],
+            "train": [*contract, *split, settings.model, *table],
+            "evaluate": [*contract, *split, settings.gate, *table, state["model"]],
+            "infer": [settings.name, state["lake"], *table, state["model"]],
+        }
+        return [*own[step], state["pin of pydantic"], state[f"steps/{step}.py"], state["steps/core/shared.py"]]
+
+
+class TestRandomEdits:
+    STATES = st.fixed_dictionaries({place: st.sampled_from(values) for place, values in World.PLACES.items()})
+    EDITS = st.lists(
+        st.sampled_from(list(World.PLACES)).flatmap(
+            lambda place: st.tuples(st.just(place), st.sampled_from(World.PLACES[place]))
+        ),
+        max_size=4,
+    )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def world(cls, tmp_path_factory: pytest.TempPathFactory, store: None) -> Iterator[World]:
+        folder = tmp_path_factory.mktemp("world")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step_inputs, "PROJECT", folder)
+            patch.setattr(loaded_code, "PROJECT", str(folder))
+            yield World(folder)
+        step_inputs.environment.cache_clear()
+
+    @given(before=STATES, edits=EDITS)
+    @QUICK
+    def test_two_keys_are_equal_exactly_when_nothing_that_the_step_reads_differs(
+        self, world: World, before: dict[str, Any], edits: list[tuple[str, Any]]
+    ) -> None:
+        after = {**before, **dict(edits)}
+        assert world.steps_that_differ(before, after) == world.steps_that_read_something_else(before, after)
+
+    @pytest.mark.parametrize("place", World.PLACES)
+    def test_one_edit_changes_the_steps_that_read_it_and_no_other(self, world: World, place: str) -> None:
+        before = {name: values[0] for name, values in World.PLACES.items()}
+        after = {**before, place: World.PLACES[place][-1]}
+        differ = world.steps_that_differ(before, after)
+        assert differ == world.steps_that_read_something_else(before, after)
+        assert differ or place in ("comment in conda.yaml", "steps/core/unused.py")
+
+
+class TestConfig:
     def test_the_order_of_the_columns_counts_as_it_is_the_models(self) -> None:
         turned = {**IRIS, "columns": dict(reversed(IRIS["columns"].items()))}
         assert [step for step in STEPS if key(step, IRIS) != key(step, turned)] == ["ingest", "train", "evaluate"]
@@ -700,10 +818,8 @@ importlib.import_module(f"steps.{sys.argv[1]}").main(sys.argv[2:])
 print(json.dumps(sorted(read)))
 """
     there = Place(workflow.place.folder, {"PYTHONPATH": str(workflow.project), **workflow.place.extra})
-    version = max(int(each.version) for each in there.client.search_model_versions(f"name = '{MODEL}'"))
-    given = [f"--config={workflow.path}"]
-    given += [f"--table={workflow.place.lake('iris')}"] if step != "ingest" else []
-    given += [f"--model=models:/{MODEL}/{version}"] if step in ("evaluate", "infer") else []
+    handed_on = workflow.outputs()
+    given = [f"--config={workflow.path}", *(f"--{name}={handed_on[name]}" for name in SPECS[step].works_on_uris)]
     ended = there.run(sys.executable, "-c", program, step, *given)
     assert ended.exit_code == 0, ended.text
     read = set(json.loads(ended.out.splitlines()[-1]))

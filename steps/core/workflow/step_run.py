@@ -61,6 +61,20 @@ class StepRun:
         mlflow.set_tags({f"{tags.INPUT_IDENTITY}{name}": value for name, value in identities.items() if value})
         return inputs
 
+    def made_of(self) -> dict[str, str]:
+        """For the commit of a table: what its rows are made of. Equal for two runs whose rows are the same.
+
+        Called after depends_on(), when all code of the step is imported, as that is part of it.
+        """
+        inputs, read = self._receipt["inputs"], self._receipt["read"]
+        identities = {key: inputs[key] for name in read if (key := f"{name}.identity") in inputs}
+        key = step_inputs.key_of(self._spec.name, {**inputs, **step_inputs.code()})
+        return {"step": self._spec.name, **read, **identities, "key": key}
+
+    def made_by(self) -> dict[str, str]:
+        """For the commit of a table: the run that writes it."""
+        return {"run_id": self.run_id, "git_commit": self.git_commit}
+
     def is_not_reusable(self, reason: str) -> None:
         """Take depends_on() back."""
         del self._receipt["inputs"]
