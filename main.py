@@ -14,8 +14,9 @@ from steps.core.parameters import Hyperparameters, parameters
 from steps.core.sources import source
 from steps.core.tables import location
 from steps.core.workflow import entry_point, status
-from steps.core.workflow.driver import UNKNOWN, workflow
+from steps.core.workflow.driver import workflow
 from steps.core.workflow.step_spec import StepSpec
+from steps.core.workflow.summary import UNKNOWN
 
 
 @parameters

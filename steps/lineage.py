@@ -7,19 +7,23 @@ Fails   NothingKnown, TableNotFound, TableVersionGone, ModelNotFound
 """
 
 import json
+import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 
 import mlflow
 
 from steps.core import config
-from steps.core.errors import LakeUndefined
+from steps.core.errors import LakeUndefined, NothingKnown
+from steps.core.models import registry
 from steps.core.parameters import parameters
 from steps.core.tables import location, snapshot
-from steps.core.workflow import entry_point
-from steps.core.workflow.provenance import Provenance, ProvenanceIndex, is_pinned, resolve_uris
+from steps.core.tracking import runs
+from steps.core.workflow import entry_point, tags
+from steps.core.workflow.lineage_tree import downstream, page, upstream
+from steps.core.workflow.provenance import MODEL, SOURCE, ProvenanceIndex, is_pinned
 from steps.core.workflow.step_spec import StepSpec
 
 
@@ -33,100 +37,27 @@ class LineageParameters:
 SPEC = StepSpec(name="lineage", parameters=LineageParameters)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """A URI or a verdict in a tree of lineage."""
-
-    name: str
-    provenance: Provenance | None = None
-    other_inputs: tuple[str, ...] = ()  # what it is made of beside the nodes above it
-    is_shown_above: bool = False  # an earlier node has the rest
-    nodes: tuple["Node", ...] = ()
-
-
-def upstream(
-    uri: str,
-    index: ProvenanceIndex,
-    *,
-    used_at: datetime | None = None,
-    identity: str = "",
-    shown: set[tuple[str, str]],
-) -> Node:
-    """What `uri` was made of, as it was when used. Adds each URI and its run to `shown`, which ends a circle."""
-    provenance = index.provenance(uri, used_at=used_at, identity=identity)
-    key = (uri, provenance.run_id if provenance else "")
-    if key in shown:
-        return Node(name=uri, is_shown_above=True)
-    shown.add(key)
-    if provenance is None:
-        return Node(name=uri)
-    nodes = (
-        upstream(
-            input_uri,
-            index,
-            used_at=provenance.when,
-            identity=provenance.input_identities.get(name, ""),
-            shown=shown,
-        )
-        for name, input_uri in provenance.inputs.items()
-    )
-    return Node(name=uri, provenance=provenance, nodes=tuple(nodes))
+def resolve_uris(text: str) -> list[str]:
+    """The URIs that `text` stands for: pinned, of a source, or those that a run handed on. NothingKnown if none."""
+    if run_id := re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})", text):
+        run = runs.find(run_id[1])
+        if uris := {uri for uri in tags.outputs(run).values() if is_pinned(uri)} if run else None:
+            return sorted(uris)
+        raise NothingKnown(text, "it handed nothing on" if run else "there is no such run")
+    if text.startswith(MODEL):
+        return [registry.uri_of(registry.resolve(text))]
+    if source := _ingested_source(text):
+        return [source]
+    if location.scheme(text) not in ("", "file", "s3", "s3a"):
+        raise NothingKnown(text, "no run has ingested it")
+    table = location.table_uri(text)
+    return [str(table if table.version is not None else snapshot.pin(table))]
 
 
-def downstream(
-    name: str,
-    provenance: Provenance | None,
-    index: ProvenanceIndex,
-    *,
-    above: tuple[str, ...] = (),
-    shown: set[tuple[str, str]],
-) -> Node:
-    """What was made of `name`, each product once: a model's predictions stand under the model. `above` are the names
-    on the way to it."""
-    nodes = []
-    for product, product_provenance in index.products(name, provenance):
-        key = (product, product_provenance.run_id)
-        if key not in shown:
-            shown.add(key)
-            nodes.append(downstream(product, product_provenance, index, above=(*above, name), shown=shown))
-    inputs = provenance.inputs.values() if provenance and above else ()
-    others = tuple(uri for uri in inputs if uri not in above)
-    return Node(name=name, provenance=provenance, other_inputs=others, nodes=tuple(nodes))
-
-
-def lines(node: Node, indent: str = "") -> Iterator[str]:
-    """A tree as a terminal shows it."""
-    yield f"{indent}{node.name}{' (see above)' if node.is_shown_above else ''}"
-    indent += "  "
-    if node.provenance:
-        yield f"{indent}{_in_words(node.provenance)}"
-    elif is_pinned(node.name) and not node.is_shown_above:
-        yield f"{indent}how it was made is not known"
-    yield from (f"{indent}also of {uri}" for uri in node.other_inputs)
-    for child in node.nodes:
-        yield from lines(child, indent)
-
-
-def _page(origins: Sequence[Node], products: Sequence[Node]) -> Iterator[str]:
-    yield "What it was made of"
-    for origin in origins:
-        yield from lines(origin, "  ")
-    yield "What was made of it"
-    for product in products:
-        yield f"  {product.name}"
-        for child in product.nodes:
-            yield from lines(child, "    ")
-        if not product.nodes:
-            yield "    nothing"
-
-
-def _in_words(provenance: Provenance) -> str:
-    run = provenance.run_id and f"run {provenance.run_id[:8]}"
-    code = provenance.git_commit and f"commit {provenance.git_commit[:7]}"
-    when = f"{provenance.when:%Y-%m-%d %H:%M} UTC"
-    # the end of a fingerprint is what differs; lineage.json has all of it
-    fingerprint = provenance.fingerprint and f"fingerprint {re.sub('^.+(?=.{32}$)', '...', provenance.fingerprint)}"
-    return ", ".join(filter(None, [provenance.step, run, code, when, fingerprint, provenance.remark]))
+def _ingested_source(text: str) -> str:
+    """`text` as ingest logged it as a source, "" if it never did."""
+    paths = [] if location.scheme(text) else [location.absolute(text), os.path.abspath(text)]
+    return next((uri for uri in [text, *paths] if runs.tagged(f"{tags.INPUT}{SOURCE}", uri)), "")
 
 
 def _predictions(parameters: LineageParameters) -> str:
@@ -156,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 snapshot.open_table(location.table_uri(origin.name))  # raises what is wrong with it
         products = [downstream(origin.name, origin.provenance, index, shown=set()) for origin in origins]
 
-        text = "\n".join(_page(origins, products))
+        text = "\n".join(page(origins, products))
         mlflow.log_text(text + "\n", "lineage.txt")
         trees = {"made_of": [asdict(node) for node in origins], "made": [asdict(node) for node in products]}
         mlflow.log_text(json.dumps(trees, indent=2, default=datetime.isoformat), "lineage.json")

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from place import BIN, Place, rows_of
 from small import sqlite, tracked
 
+from steps.core.workflow.lineage_tree import downstream, lines, upstream
 from steps.core.workflow.provenance import ProvenanceIndex
-from steps.lineage import downstream, lines, upstream
 
 MODEL = "models:/iris_xgboost_classifier"
 

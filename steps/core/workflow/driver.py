@@ -6,8 +6,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -29,23 +29,7 @@ from steps.core.workflow.failures import WORKFLOW_RUN
 from steps.core.workflow.step_inputs import inputs_of
 from steps.core.workflow.step_run import StepRun
 from steps.core.workflow.step_spec import StepSpec, read_spec
-
-UNKNOWN = "?"  # stands for what a step would hand on, in a dry run
-REUSED, PLANNED = "reused", "would run"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launched:
-    """One step of this workflow, as it stands in workflow.json."""
-
-    step: str
-    run_id: str
-    status: str  # of the child run; REUSED where an earlier run's results are taken, PLANNED in a dry run
-    seconds: float
-    command: str  # runs the step alone
-    outputs: dict[str, str]  # name to URI
-    reasons: str  # for its verdict; the error's message where the step failed
-    because: str  # why it ran
+from steps.core.workflow.summary import PLANNED, REUSED, UNKNOWN, Launched, summary
 
 
 @contextlib.contextmanager
@@ -134,7 +118,7 @@ class Workflow:
         """Print the summary (step, what it made, seconds, why it ran) and log workflow.json."""
         if not self._launched:
             return
-        print("\n".join(["", *_summary(self._launched), *self._notes]), flush=True)
+        print("\n".join(["", *summary(self._launched), *self._notes]), flush=True)
         steps = [asdict(launched) for launched in self._launched]
         mlflow.log_dict({"run_id": self._run.run_id, "steps": steps, "notes": self._notes}, "workflow.json")
 
@@ -263,17 +247,3 @@ def _check_syntax() -> None:
         except (SyntaxError, ValueError) as err:
             reason = f"is not Python: {getattr(err, 'msg', err)}"
             raise ProjectBroken(str(path.relative_to(PROJECT)), reason, line=getattr(err, "lineno", None) or 0) from err
-
-
-def _summary(steps: Sequence[Launched]) -> list[str]:
-    """A table of text, a line for each step; seconds are aligned to the right."""
-    rows = [("step", "made", "seconds", "because")]
-    for launched in steps:
-        made = ", ".join(uri for uri in launched.outputs.values() if uri not in ("", UNKNOWN)) or launched.status
-        seconds = f"{launched.seconds:.1f}" if launched.seconds else ""
-        rows.append((launched.step, made, seconds, launched.because))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        f"{step:<{widths[0]}}  {made:<{widths[1]}}  {seconds:>{widths[2]}}  {because}".rstrip()
-        for step, made, seconds, because in rows
-    ]

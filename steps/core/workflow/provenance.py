@@ -15,7 +15,6 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
-from steps.core.errors import NothingKnown
 from steps.core.models import registry
 from steps.core.storage import filesystem
 from steps.core.tables import location, snapshot
@@ -219,29 +218,6 @@ class ProvenanceIndex:
 def is_pinned(uri: str) -> bool:
     """Whether `uri` names a version of a table or of a model, rather than a source."""
     return bool(re.fullmatch(r"models:/.+/\d+|(/|s3://).*@v\d+", uri, re.DOTALL))
-
-
-def resolve_uris(text: str) -> list[str]:
-    """The URIs that `text` stands for: pinned, of a source, or those that a run handed on. NothingKnown if none."""
-    if run_id := re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})", text):
-        run = runs.find(run_id[1])
-        if uris := {uri for uri in tags.outputs(run).values() if is_pinned(uri)} if run else None:
-            return sorted(uris)
-        raise NothingKnown(text, "it handed nothing on" if run else "there is no such run")
-    if text.startswith(MODEL):
-        return [registry.uri_of(registry.resolve(text))]
-    if source := _ingested_source(text):
-        return [source]
-    if location.scheme(text) not in ("", "file", "s3", "s3a"):
-        raise NothingKnown(text, "no run has ingested it")
-    table = location.table_uri(text)
-    return [str(table if table.version is not None else snapshot.pin(table))]
-
-
-def _ingested_source(text: str) -> str:
-    """`text` as ingest logged it as a source, "" if it never did."""
-    paths = [] if location.scheme(text) else [location.absolute(text), os.path.abspath(text)]
-    return next((uri for uri in [text, *paths] if runs.tagged(f"{tags.INPUT}{SOURCE}", uri)), "")
 
 
 def _is_made_of(uri: str, provenance: Provenance | None, product: Provenance) -> bool:
