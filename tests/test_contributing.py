@@ -97,7 +97,9 @@ class TestAStep:
             back.text
         )
         forward = place.mlflow_run("lineage", project=extended.project, uri="models:/iris_xgboost_classifier/1")
-        assert re.search(rf"iris_predictions@v0\n +infer, .*\n +{re.escape(summary)}\n +summarize, run", forward.out)
+        assert re.search(
+            rf"iris_predictions@v0\n +infer, (.*\n)+? +{re.escape(summary)}\n +summarize, run", forward.out
+        )
 
     def test_what_must_agree_across_files_agrees(self, extended: Extended) -> None:
         there = Place(extended.project)
