@@ -13,8 +13,10 @@ from steps.core.errors import NothingToInferWith
 from steps.core.parameters import Hyperparameters, parameters
 from steps.core.sources import kinds
 from steps.core.tables import location
-from steps.core.workflow import status, step_run
-from steps.core.workflow.driver import NOT_KNOWN, workflow
+from steps.core.workflow import entry_point, status
+from steps.core.workflow.driver import workflow
+from steps.core.workflow.step_spec import StepSpec
+from steps.core.workflow.summary import UNKNOWN
 
 
 @parameters
@@ -23,11 +25,14 @@ class MainParameters(Hyperparameters):
     source: str = ""
     lake: str = ""
     reuse: bool = True
-    dry_run: bool = False  # tell what is there and what would be done, and do nothing
+    dry_run: bool = False  # say what is there and what would be done, and do nothing
+
+
+SPEC = StepSpec(name="main", parameters=MainParameters)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("main", MainParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         settings = settings.with_hyperparameters(**parameters.hyperparameters())
         where = {"config": parameters.config, "lake": location.lake_root(parameters.lake)}
@@ -39,12 +44,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         with workflow(run, settings, where["lake"], reuse=parameters.reuse, dry_run=parameters.dry_run) as steps:
             table = steps.launch("ingest", **where, source=parameters.source).outputs["table"]
             model = steps.launch("train", **where, table=table, **parameters.hyperparameters()).outputs["model"]
-            judged = steps.launch("evaluate", **where, table=table, model=model)
-            champion = judged.outputs["champion"]
+            evaluated = steps.launch("evaluate", **where, table=table, model=model)
+            champion = evaluated.outputs["champion"]
             if not champion:
-                raise NothingToInferWith(model, judged.outputs["verdict"], judged.reasons)
-            if judged.outputs["verdict"] not in ("pass", NOT_KNOWN):
-                steps.note(f"The verdict on {model} is {judged.outputs['verdict']}: {judged.reasons}.")
+                raise NothingToInferWith(model, evaluated.outputs["verdict"], evaluated.reasons)
+            if evaluated.outputs["verdict"] not in ("pass", UNKNOWN):
+                steps.note(f"The verdict on {model} is {evaluated.outputs['verdict']}: {evaluated.reasons}.")
                 steps.note(f"The predictions are those of the champion {champion}.")
             steps.launch("infer", **where, table=table, model=champion)
 

@@ -24,7 +24,8 @@ from steps.core.errors import ModelDamaged, TableUnfit
 from steps.core.models import gate, loading, metrics, plots, registry, report, split
 from steps.core.parameters import parameters
 from steps.core.tables import location, snapshot
-from steps.core.workflow import reuse, step_run
+from steps.core.workflow import entry_point
+from steps.core.workflow.step_spec import StepSpec
 
 BASELINE = "baseline"
 
@@ -35,6 +36,15 @@ class EvaluateParameters:
     table: str = ""
     model: str = ""
     lake: str = ""
+
+
+SPEC = StepSpec(
+    name="evaluate",
+    parameters=EvaluateParameters,
+    config_keys=("columns", "key", "target", "task", "split", "gate"),
+    works_on=("table", "model"),
+    outputs=("verdict", "champion"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +179,7 @@ def _pass_the_gate(version: ModelVersion, verdict: gate.Verdict, run_id: str) ->
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("evaluate", EvaluateParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         version = registry.resolve(parameters.model or registry.newest_uri(settings.model.name))
         table = snapshot.open(
@@ -180,8 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.ran_with(
             table__uri=table, model__uri=model.uri, **{f"gate__{k}": v for k, v in settings.gate.model_dump().items()}
         )
-        inputs = reuse.inputs("evaluate", settings, table=table, model=model.uri)
-        run.depends_on(inputs, workflow=settings.name)
+        run.depends_on(settings, table=table, model=model.uri)
         run.logs_table(table, context="evaluate")
 
         rows = table.read(settings.training_columns).to_pandas()
@@ -204,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with registry.deciding(version.name):  # the champion that is judged against is the one that is replaced
             champion, lost = _load_champion(registry.champion(version.name))
             if lost:
-                run.warns(lost)
+                run.warn(lost)
             run.reads(champion=champion.uri if champion else "")
             evaluation = evaluate(parts, model, settings=settings, champion=champion, lost_champion=lost)
             _log(evaluation, truth=parts.test[settings.target].to_numpy(), model_uri=model.uri, facts=facts)

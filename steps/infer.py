@@ -22,7 +22,8 @@ from steps.core.models import loading, predictions, registry, scorer
 from steps.core.parameters import parameters
 from steps.core.tables import commit, location, snapshot
 from steps.core.tables.snapshot import Snapshot
-from steps.core.workflow import reuse, step_run
+from steps.core.workflow import entry_point
+from steps.core.workflow.step_spec import StepSpec
 
 STORED_TYPES = {"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()}
 
@@ -33,6 +34,16 @@ class InferParameters:
     table: str = ""
     model: str = ""
     lake: str = ""
+
+
+SPEC = StepSpec(
+    name="infer",
+    parameters=InferParameters,
+    config_keys=("name",),
+    works_on=("lake", "table", "model"),
+    outputs=("predictions",),
+    spark="large tables",
+)
 
 
 def check_features(table: Snapshot, schema: scorer.Schema) -> None:
@@ -100,7 +111,7 @@ def _refused(table: Snapshot, schema: scorer.Schema, reason: str) -> TableUnfit:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("infer", InferParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         lake_uri = location.lake_root(parameters.lake)
         version = registry.resolve(parameters.model or f"models:/{settings.model.name}@{registry.STAGING}")
@@ -108,14 +119,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         predicted = location.TableUri(f"{lake_uri}/{settings.name}_predictions")
         run.reads(table=table, model=registry.uri_of(version))
         run.ran_with(table__uri=table, model__uri=registry.uri_of(version))
-        inputs = reuse.inputs("infer", settings, lake=lake_uri, table=table, model=registry.uri_of(version))
-        run.depends_on(inputs, workflow=settings.name)
+        run.depends_on(settings, lake=lake_uri, table=table, model=registry.uri_of(version))
         run.logs_table(table, context="infer")
 
-        made_of = {"step": "infer", "table": str(table), "model": registry.uri_of(version)}
-        made_of |= {name: inputs[name] for name in ("table.identity", "model.identity")}
-        write_rows = writer_for(table)  # first, as it may import code that is in the key
-        made_of["key"] = reuse.key_of("infer", {**inputs, **reuse.code()})  # other code has another
+        write_rows = writer_for(table)  # before made_of(), as it may import code that is part of it
 
         def write(folder: str) -> None:
             model = loading.load(version)
@@ -128,8 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise _refused(table, model.schema, err.message) from err
             mlflow.log_metrics({f"unseen.{name}": rows for name, rows in unseen.items()})
 
-        made_by = {"run_id": run.run_id, "git_commit": run.git_commit}
-        committed = commit.once(predicted, made_of=made_of, made_by=made_by, write=write)
+        committed = commit.once(predicted, made_of=run.made_of(), made_by=run.made_by(), write=write)
         rows = committed.table.row_count
         mlflow.log_metrics({"rows": rows, "rows_written": rows if committed.written else 0})
         run.writes(predictions=committed.table)

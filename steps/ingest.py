@@ -15,7 +15,8 @@ from steps.core.parameters import parameters
 from steps.core.sources import contract, kinds, reader
 from steps.core.spark.session import spark_session
 from steps.core.tables import commit, location
-from steps.core.workflow import reuse, step_run
+from steps.core.workflow import entry_point
+from steps.core.workflow.step_spec import StepSpec
 
 
 @parameters
@@ -25,8 +26,18 @@ class IngestParameters:
     lake: str = ""
 
 
+SPEC = StepSpec(
+    name="ingest",
+    parameters=IngestParameters,
+    config_keys=("name", "source", "columns", "target"),
+    works_on=("lake", "content"),
+    outputs=("table",),
+    spark="always",
+)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("ingest", IngestParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         source = kinds.resolve(settings.source, parameters.source)
         lake_root = location.lake_root(parameters.lake)
@@ -36,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         source_reader = reader.SourceReader(source)
         run.remark(source.remarks())
-        settings = settings.with_source(source.settings)
-        inputs = reuse.inputs("ingest", settings, lake=lake_root, content=source.fingerprint())
-        run.depends_on(inputs, workflow=settings.name)
+        run.depends_on(settings.with_source(source.settings), lake=lake_root, content=source.fingerprint())
 
         with spark_session(lake_root, source.uri, data_bytes=source_reader.size_bytes) as spark:
             raw_rows = source_reader.read(spark, columns=settings.source_columns)
@@ -50,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 source_reader.check_unchanged()  # nothing is committed that was not checked
 
             made_of = {"step": "ingest", "fingerprint": result.fingerprint}
-            made_by = {"run_id": run.run_id, "git_commit": run.git_commit, "source": source.uri}
+            made_by = {**run.made_by(), "source": source.uri}
             pinned = commit.once(table, made_of=made_of, made_by=made_by, write=write).table
 
         if source_reader.source_has_changed():

@@ -17,7 +17,8 @@ from steps.core.errors import PromotionRefused
 from steps.core.models import registry, version_files
 from steps.core.parameters import parameters
 from steps.core.tables import location
-from steps.core.workflow import step_run
+from steps.core.workflow import entry_point
+from steps.core.workflow.step_spec import StepSpec
 
 PREVIOUS = "previous"
 
@@ -29,6 +30,9 @@ class PromoteParameters:
     version: str = registry.STAGING  # a number, an alias, or "previous"
     alias: registry.Alias = registry.PRODUCTION
     force: bool = False
+
+
+SPEC = StepSpec(name="promote", parameters=PromoteParameters, outputs=("model",))
 
 
 def choose(name: str, version: str, alias: str) -> ModelVersion:
@@ -63,7 +67,7 @@ def _accepted(version: ModelVersion, *, force: bool) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("promote", PromoteParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         name = parameters.name or config.load(parameters.config, home=location.home()).model.name
         how: Literal["previous", "promote"] = "previous" if parameters.version == PREVIOUS else "promote"
         with registry.deciding(name):

@@ -34,7 +34,8 @@ from steps.core.models.split import Parts, SplitSettings, labelled, more_rows, s
 from steps.core.parameters import Hyperparameters, parameters
 from steps.core.process import loaded_code
 from steps.core.tables import location, snapshot
-from steps.core.workflow import reuse, step_run
+from steps.core.workflow import entry_point
+from steps.core.workflow.step_spec import StepSpec
 
 METRIC = "mlogloss"  # XGBoost's multi-class log loss, nats per row
 REQUIREMENTS = ("mlflow", "xgboost", "pandas", "numpy")  # of the model where it is loaded
@@ -45,6 +46,16 @@ class TrainParameters(Hyperparameters):
     config: str = "configs/iris.yaml"
     table: str = ""
     lake: str = ""
+
+
+SPEC = StepSpec(
+    name="train",
+    parameters=TrainParameters,
+    config_keys=("columns", "key", "target", "task", "split", "model"),
+    works_on=("table",),
+    outputs=("model",),
+    spark="large tables",  # not for this step: infer needs it afterwards, and it starts while this one works
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +209,7 @@ def _register(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("train", TrainParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         settings = settings.with_hyperparameters(**parameters.hyperparameters())
         model = settings.model
@@ -207,8 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         run.reads(table=table)
         run.ran_with(table__uri=table, **{f"model__{key}": value for key, value in model.model_dump().items()})
-        inputs = reuse.inputs("train", settings, table=table)
-        run.depends_on(inputs, workflow=settings.name)
+        inputs = run.depends_on(settings, table=table)
         run.logs_table(table, context="train")
 
         rows = table.read(settings.training_columns).to_pandas()

@@ -17,7 +17,8 @@ from pydantic import Field
 from steps.core import config
 from steps.core.parameters import parameters
 from steps.core.tables import location, vacuum
-from steps.core.workflow import retention, step_run
+from steps.core.workflow import entry_point, retention
+from steps.core.workflow.step_spec import StepSpec
 
 
 @parameters
@@ -28,8 +29,11 @@ class VacuumParameters:
     dry_run: bool = False
 
 
+SPEC = StepSpec(name="vacuum", parameters=VacuumParameters)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    with step_run.start("vacuum", VacuumParameters, argv) as (parameters, run):
+    with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config.load(parameters.config, home=location.home())
         lake_root = location.lake_root(parameters.lake)
         limit = datetime.now(UTC) - timedelta(days=parameters.keep_days)

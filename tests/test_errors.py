@@ -15,7 +15,7 @@ EXAMPLES: list[UserError] = [
     errors.SettingInvalid("SPARK_DRIVER_MEMORY", "much", expected="a size such as 4g or 1500m"),
     errors.SparkUnavailable("it does not answer", next="start the server"),
     errors.PackageMissing("/usr/bin/python3", "No module named 'yaml'"),
-    errors.ProjectBroken("steps/train.py", 7, "'(' was never closed"),
+    errors.ProjectBroken("steps/train.py", "is not Python: '(' was never closed", line=7),
     errors.DiskUnusable("/lake/iris", "No space left on device"),
     errors.RunUnusable("MLFLOW_RUN_ID", "1a2b", "it was deleted", next="unset it"),
     errors.TrackingUnavailable("http://localhost:1", "it does not answer"),

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from place import BIN, Place, rows_of
 from small import sqlite, tracked
 
+from steps.core.workflow.lineage_tree import downstream, lines, upstream
 from steps.core.workflow.provenance import ProvenanceIndex
-from steps.lineage import lines, origin, yields
 
 MODEL = "models:/iris_xgboost_classifier"
 
@@ -102,11 +102,11 @@ class TestEntryPoint:
         trees = json.loads(read["lineage.json"].read_text())
         trained = next(run for run in made.runs() if run.info.run_name == "train")
         (model,) = trees["made_of"]
-        assert (model["name"], model["making"]["run_id"]) == (f"{MODEL}/2", trained.info.run_id)
+        assert (model["name"], model["provenance"]["run_id"]) == (f"{MODEL}/2", trained.info.run_id)
         assert [node["name"] for node in trees["made"][0]["nodes"]] == [made.lake("iris_predictions@v1")]
         (table,) = model["nodes"]
         commit = DeltaTable(made.lake("iris")).history()[-1]
-        assert table["making"]["fingerprint"] == json.loads(commit["userMetadata"])["fingerprint"]
+        assert table["provenance"]["fingerprint"] == json.loads(commit["userMetadata"])["fingerprint"]
 
     @pytest.mark.parametrize(
         ("given", "said"),
@@ -188,7 +188,7 @@ def lake_folder(tmp_path: Path, empty: Path) -> Iterator[Path]:
 
 
 def ran(step: str, *, reads: dict[str, str], wrote: dict[str, str], ended: int | None = None) -> str:
-    """A run of a step that finished at `ended`, in ms, or now, as steps/core/workflow/step_run.py leaves it."""
+    """A run of a step that finished at `ended`, in ms, or now, as steps/core/workflow/step_run.py records it."""
     tags = {f"input.{name}": uri for name, uri in reads.items()}
     tags |= {f"output.{name}": uri for name, uri in wrote.items()}
     client = MlflowClient()
@@ -214,16 +214,15 @@ def registered(name: str, *, table: str, run_id: str) -> str:
 
 
 def backward(uri: str) -> list[str]:
-    return told(lines(origin(uri, ProvenanceIndex([]), told=set())))
+    return without_time_and_commit(lines(upstream(uri, ProvenanceIndex([]), shown=set())))
 
 
 def forward(uri: str) -> list[str]:
     index = ProvenanceIndex([])
-    return told(lines(yields(uri, index.provenance(uri), index, above=(), told=set())))
+    return without_time_and_commit(lines(downstream(uri, index.provenance(uri), index, shown=set())))
 
 
-def told(found: Iterator[str]) -> list[str]:
-    """Lines without the time and the code's commit."""
+def without_time_and_commit(found: Iterator[str]) -> list[str]:
     return [re.sub(r", commit c0dec0d|, 2\d{3}-\d\d-\d\d \d\d:\d\d UTC", "", line) for line in found]
 
 
@@ -295,7 +294,7 @@ class TestRecords:
     def test_a_commit_of_another_hand_is_told_as_such(self, lake_folder: Path) -> None:
         lake_folder.mkdir()
         write_deltalake(str(lake_folder / "t"), pa.table({"n": [1]}))
-        assert backward(f"{lake_folder}/t@v0")[1:] == ["  WRITE by another hand"]
+        assert backward(f"{lake_folder}/t@v0")[1:] == ["  WRITE by another program"]
 
     def test_the_same_rows_of_another_source_say_which_source_wrote_them(self, lake_folder: Path) -> None:
         first = ran("ingest", reads={"source": "/a.csv"}, wrote={"table": f"{lake_folder}/t@v0"})

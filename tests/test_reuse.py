@@ -1,6 +1,7 @@
 """What makes a step run again, and only that: its inputs, and whether the results of earlier runs still stand."""
 
 import copy
+import functools
 import hashlib
 import json
 import re
@@ -16,29 +17,32 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow import MlflowClient
 from place import COLUMNS, PROJECT, Ended, Place, rows_of, without_java
 from sklearn.datasets import load_iris
 from small import QUICK, sqlite, tracked
 
 from steps.core import config
 from steps.core.process import loaded_code
-from steps.core.workflow import differences, reuse
+from steps.core.workflow import differences, reuse, step_inputs, tags
+from steps.core.workflow.step_spec import read_spec
 
 STEPS = ["ingest", "train", "evaluate", "infer"]
+SPECS = {step: read_spec(step) for step in STEPS}
 MODEL = "iris_xgboost_classifier"
 IRIS: dict[str, Any] = yaml.safe_load((PROJECT / "configs" / "iris.yaml").read_text(encoding="utf-8"))
 GIVEN = {"lake": "/lake", "content": "c", "table": "", "model": ""}
 
 
 def inputs(step: str, settings: config.Config) -> dict[str, str]:
-    return reuse.inputs(step, settings, **GIVEN)
+    return step_inputs.inputs_of(SPECS[step], settings, **GIVEN)
 
 
 def key(step: str, settings: dict[str, Any]) -> str:
-    return reuse.key_of(step, inputs(step, config.Config.model_validate(settings)))
+    return step_inputs.key_of(step, inputs(step, config.Config.model_validate(settings)))
 
 
 class TestEnvironment:
@@ -46,57 +50,173 @@ class TestEnvironment:
     def conda(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         """conda.yaml of a project in the place of this one."""
         shutil.copy(PROJECT / "conda.yaml", tmp_path)
-        monkeypatch.setattr(reuse, "PROJECT", tmp_path)
-        reuse.environment.cache_clear()
+        monkeypatch.setattr(step_inputs, "PROJECT", tmp_path)
+        step_inputs.environment.cache_clear()
         yield tmp_path / "conda.yaml"
-        reuse.environment.cache_clear()
+        step_inputs.environment.cache_clear()
 
     @pytest.mark.parametrize("line", ["pydantic>=2.1,<3", "pydantic", "pydantic[email] >= 2; python_version > '3'"])
     def test_a_line_of_conda_yaml_that_pins_nothing_counts_by_what_is_installed(self, conda: Path, line: str) -> None:
         conda.write_text(re.sub(r"pydantic==[\d.]+", line, conda.read_text()))
-        reuse.environment.cache_clear()
-        assert reuse.environment()["environment.pydantic"].startswith(f"{version('pydantic')} (conda.yaml: ")
+        step_inputs.environment.cache_clear()
+        assert step_inputs.environment()["environment.pydantic"].startswith(f"{version('pydantic')} (conda.yaml: ")
 
     def test_a_pin_in_conda_yaml_changes_every_step(self, conda: Path) -> None:
         settings = config.Config.model_validate(IRIS)
         before = {step: inputs(step, settings) for step in STEPS}
         conda.write_text(re.sub(r"pydantic==[\d.]+", "pydantic==1.0", conda.read_text()))
-        reuse.environment.cache_clear()
+        step_inputs.environment.cache_clear()
         told = {text for step in STEPS for text in differences.between(before[step], inputs(step, settings))}
         assert len(told) == 1
         assert re.fullmatch(r"pydantic [\d.]+ -> [\d.]+ \(conda\.yaml: 1\.0\)", told.pop())
 
 
-class TestConfig:
-    EDITS: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
-        ("name",): st.from_regex("[a-z_]{1,9}", fullmatch=True),
-        ("source", "uri"): st.text(min_size=1, max_size=9),
-        ("source", "options", "sep"): st.sampled_from([";", "|", "\t"]),
-        ("columns", "petal_width", "max"): st.floats(1, 1e9),
-        ("columns", "species", "required"): st.booleans(),
-        ("key",): st.sampled_from([["petal_width"], ["sepal_width"]]),
-        ("split", "test"): st.floats(0.05, 0.5),
-        ("split", "seed"): st.integers(0, 2**31 - 1),
-        ("model", "num_boost_round"): st.integers(1, 999),
-        ("model", "learning_rate"): st.floats(0.01, 1),
-        ("gate", "metric"): st.sampled_from(["accuracy", "log_loss", "f1_macro"]),
-        ("gate", "at_least"): st.floats(0, 1),
+class World:
+    """Everything that a step may read, as it is in one state: config, parameters, tables, models, packages, code.
+
+    A state says of each of PLACES which of its values it has. Tables, models and files are real ones.
+    """
+
+    PLACES: dict[str, list[Any]] = {
+        "config.name": ["iris", "flowers"],
+        "config.source.uri": ["a.csv", "b.csv"],
+        "config.source.options": [{}, {"sep": ";"}],
+        "config.columns.petal_width.max": [None, 3.0, 9.0],
+        "config.columns.species.required": [False, True],
+        "config.key": [[], ["petal_width"]],
+        "config.target": ["species", "origin"],
+        "config.split.test": [0.2, 0.3],
+        "config.split.seed": [7, 8],
+        "config.model.max_depth": [4, 6],
+        "config.model.seed": [7, 8],
+        "config.gate.metric": ["f1_macro", "log_loss"],
+        "config.gate.at_least": [None, 0.5],
+        "columns are reversed": [False, True],
+        "parameter max_depth": [None, 4, 6],
+        "parameter seed": [None, 8],
+        "table": ["lake/iris@v0", "lake/iris@v1", "other/iris@v0"],
+        "lake/iris was made anew": [False, True],
+        "model": ["models:/iris/1", "models:/iris/2"],
+        "content": ["one", "other"],
+        "lake": ["/lake", "/other"],
+        "pin of pydantic": [version("pydantic"), "1.0"],
+        "comment in conda.yaml": ["", "# a comment"],
+        **{f"steps/{step}.py": ["x = 1", "x = 2", None] for step in STEPS},
+        "steps/core/shared.py": ["x = 1", "x = 2"],
+        "steps/core/unused.py": ["x = 1", "x = 2", None],
     }
 
-    @given(path=st.sampled_from(list(EDITS)), data=st.data())
-    @QUICK
-    def test_a_value_changes_the_steps_that_read_it_and_no_other(
-        self, path: tuple[str, ...], data: st.DataObject
-    ) -> None:
-        edited = copy.deepcopy(IRIS)
-        holder = edited
-        for name in path[:-1]:
-            holder = holder.setdefault(name, {})
-        holder[path[-1]] = data.draw(self.EDITS[path])
-        same = config.Config.model_validate(edited) == config.Config.model_validate(IRIS)
-        expected = set() if same else {step for step in STEPS if path[0] in reuse.READS[step].config}
-        assert {step for step in STEPS if key(step, edited) != key(step, IRIS)} == expected
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "steps" / "core").mkdir(parents=True)
+        for table in ("first", "anew", "other/iris"):
+            for number in range(2):
+                write_deltalake(str(folder / table), pa.table({"n": [number]}), mode="overwrite")
+        (folder / "lake").mkdir()
+        client = MlflowClient()
+        client.create_registered_model("iris")
+        for number in range(2):
+            client.create_model_version("iris", f"file:///nowhere/{number}")
 
+    def settings(self, state: dict[str, Any]) -> config.Config:
+        raw = {**copy.deepcopy(IRIS), "gate": {}}
+        raw["columns"]["origin"] = {"type": "string"}
+        for place, value in state.items():
+            if place.startswith("config."):
+                *holders, name = place.split(".")[1:]
+                functools.reduce(lambda holder, key: holder[key], holders, raw)[name] = value
+        if state["columns are reversed"]:
+            raw["columns"] = dict(reversed(raw["columns"].items()))
+        parameters = {name: state[f"parameter {name}"] for name in ("max_depth", "seed")}
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return config.Config.model_validate(raw).with_hyperparameters(**given)
+
+    def enter(self, state: dict[str, Any]) -> None:
+        """Make the tables, files and packages those of the state."""
+        link = self.folder / "lake" / "iris"
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.folder / ("anew" if state["lake/iris was made anew"] else "first"))
+        for file in (place for place in state if place.endswith(".py")):
+            (self.folder / file).unlink(missing_ok=True)
+            if state[file] is not None:
+                (self.folder / file).write_text(state[file])
+        pins = f"dependencies:\n- python=3.12\n- pip:\n  - pydantic=={state['pin of pydantic']}\n"
+        (self.folder / "conda.yaml").write_text(pins + state["comment in conda.yaml"], encoding="utf-8")
+        step_inputs.environment.cache_clear()
+
+    def keys(self, state: dict[str, Any]) -> dict[str, str]:
+        """The key of a run of each step, its code included."""
+        self.enter(state)
+        settings = self.settings(state)
+        works_on = {name: state[name] for name in ("model", "content", "lake")}
+        works_on["table"] = f"{self.folder}/{state['table']}"
+        keys = {}
+        for step in STEPS:
+            inputs = step_inputs.inputs_of(SPECS[step], settings, **works_on)
+            loaded = {f"{differences.CODE}{file}": "" for file in (f"steps/{step}.py", "steps/core/shared.py")}
+            keys[step] = step_inputs.key_of(step, {**inputs, **step_inputs.code_now(loaded)})
+        return keys
+
+    def steps_that_differ(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+        keys = [self.keys(before), self.keys(after)]
+        return [step for step in STEPS if keys[0][step] != keys[1][step]]
+
+    def steps_that_read_something_else(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+        return [step for step in STEPS if self.read(step, before) != self.read(step, after)]
+
+    def read(self, step: str, state: dict[str, Any]) -> list[Any]:
+        """What a step reads of a state, written down here by hand."""
+        settings = self.settings(state)
+        contract = [list(settings.columns.items()), settings.target]
+        split = [settings.key, settings.task, settings.split]
+        anew = state["lake/iris was made anew"] and state["table"].startswith("lake/")
+        table = [state["table"], anew]
+        own = {
+            "ingest": [settings.name, settings.source, *contract, state["lake"], state["content"]],
+            "train": [*contract, *split, settings.model, *table],
+            "evaluate": [*contract, *split, settings.gate, *table, state["model"]],
+            "infer": [settings.name, state["lake"], *table, state["model"]],
+        }
+        return [*own[step], state["pin of pydantic"], state[f"steps/{step}.py"], state["steps/core/shared.py"]]
+
+
+class TestRandomEdits:
+    STATES = st.fixed_dictionaries({place: st.sampled_from(values) for place, values in World.PLACES.items()})
+    EDITS = st.lists(
+        st.sampled_from(list(World.PLACES)).flatmap(
+            lambda place: st.tuples(st.just(place), st.sampled_from(World.PLACES[place]))
+        ),
+        max_size=4,
+    )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def world(cls, tmp_path_factory: pytest.TempPathFactory, store: None) -> Iterator[World]:
+        folder = tmp_path_factory.mktemp("world")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step_inputs, "PROJECT", folder)
+            patch.setattr(loaded_code, "PROJECT", str(folder))
+            yield World(folder)
+        step_inputs.environment.cache_clear()
+
+    @given(before=STATES, edits=EDITS)
+    @QUICK
+    def test_two_keys_are_equal_exactly_when_nothing_that_the_step_reads_differs(
+        self, world: World, before: dict[str, Any], edits: list[tuple[str, Any]]
+    ) -> None:
+        after = {**before, **dict(edits)}
+        assert world.steps_that_differ(before, after) == world.steps_that_read_something_else(before, after)
+
+    @pytest.mark.parametrize("place", World.PLACES)
+    def test_one_edit_changes_the_steps_that_read_it_and_no_other(self, world: World, place: str) -> None:
+        before = {name: values[0] for name, values in World.PLACES.items()}
+        after = {**before, place: World.PLACES[place][-1]}
+        differ = world.steps_that_differ(before, after)
+        assert differ == world.steps_that_read_something_else(before, after)
+        assert differ or place in ("comment in conda.yaml", "steps/core/unused.py")
+
+
+class TestConfig:
     def test_the_order_of_the_columns_counts_as_it_is_the_models(self) -> None:
         turned = {**IRIS, "columns": dict(reversed(IRIS["columns"].items()))}
         assert [step for step in STEPS if key(step, IRIS) != key(step, turned)] == ["ingest", "train", "evaluate"]
@@ -107,13 +227,13 @@ class TestConfig:
         assert [key(step, written) for step in STEPS] == [key(step, IRIS) for step in STEPS]
 
     def test_two_steps_never_share_a_key(self) -> None:
-        assert len({reuse.key_of(step, {"a": "b"}) for step in STEPS}) == len(STEPS)
+        assert len({step_inputs.key_of(step, {"a": "b"}) for step in STEPS}) == len(STEPS)
 
     @pytest.mark.parametrize("missing", ["table", "lake"])
     def test_a_step_must_say_all_that_it_works_on(self, missing: str) -> None:
         given = {name: value for name, value in GIVEN.items() if name != missing}
         with pytest.raises(KeyError, match=missing):
-            reuse.inputs("infer", config.Config.model_validate(IRIS), **given)
+            step_inputs.inputs_of(SPECS["infer"], config.Config.model_validate(IRIS), **given)
 
 
 class TestDifferences:
@@ -181,10 +301,10 @@ class TestFind:
         return str(request.node.name)
 
     def record(self, workflow: str, *, artifact: str = "a report", **inputs: str) -> str:
-        tags = {reuse.KEY: reuse.key_of("train", inputs), reuse.WORKFLOW: f"{workflow}.train"}
-        with mlflow.start_run(experiment_id="0", tags=tags) as run:
+        of_run = {tags.KEY: step_inputs.key_of("train", inputs), tags.WORKFLOW: f"{workflow}.train"}
+        with mlflow.start_run(experiment_id="0", tags=of_run) as run:
             mlflow.log_text(artifact, "report.html")
-            reuse.write_receipt(run, {"inputs": inputs, "read": {}, "wrote": {}})
+            reuse.write_receipt(run, {"inputs": inputs, "read": {}, "wrote": {}}, tables={})
         run_id: str = run.info.run_id
         return run_id
 
@@ -195,7 +315,7 @@ class TestFind:
         return Path(mlflow.artifacts.download_artifacts(f"{mlflow.get_run(run_id).info.artifact_uri}/{name}"))
 
     def test_nothing_in_a_store_without_runs_of_the_workflow(self, workflow: str) -> None:
-        assert self.find(workflow, name=workflow).because == "first run"
+        assert self.find(workflow, name=workflow).reason == "first run"
 
     def test_a_run_with_the_same_inputs_and_code(self, workflow: str, code: Path) -> None:
         run_id = self.record(workflow, name=workflow)
@@ -206,9 +326,9 @@ class TestFind:
     def test_no_run_with_other_code_until_it_is_changed_back(self, workflow: str, code: Path) -> None:
         self.record(workflow, name=workflow)
         code.write_text("2")
-        assert self.find(workflow, name=workflow).because == "steps/train.py changed"
+        assert self.find(workflow, name=workflow).reason == "steps/train.py changed"
         code.unlink()
-        assert self.find(workflow, name=workflow).because == "steps/train.py is gone"
+        assert self.find(workflow, name=workflow).reason == "steps/train.py is gone"
         code.write_text("1")
         assert self.find(workflow, name=workflow).run
 
@@ -243,20 +363,20 @@ class TestFind:
     ) -> None:
         monkeypatch.setattr(loaded_code, "digests", lambda: digests)
         self.record(workflow, name=workflow)
-        assert self.find(workflow, name=workflow).because == because
+        assert self.find(workflow, name=workflow).reason == because
 
     def test_no_deleted_run_and_that_is_told(self, workflow: str, code: Path) -> None:
         run_id = self.record(workflow, name=workflow)
         mlflow.delete_run(run_id)
-        assert self.find(workflow, name=workflow).because == f"its run {run_id[:8]} was deleted"
-        assert self.find(workflow, name="other").because == "its earlier runs were deleted"
+        assert self.find(workflow, name=workflow).reason == f"its run {run_id[:8]} was deleted"
+        assert self.find(workflow, name="other").reason == "its earlier runs were deleted"
         code.write_text("2")
-        assert self.find(workflow, name=workflow).because == "its earlier runs were deleted"
+        assert self.find(workflow, name=workflow).reason == "its earlier runs were deleted"
 
     def test_a_deleted_run_is_not_told_of_where_another_one_differs(self, workflow: str, code: Path) -> None:
         self.record(workflow, table="/iris@v1", name=workflow)
         mlflow.delete_run(self.record(workflow, table="/iris@v2", name=workflow))
-        assert self.find(workflow, table="/iris@v3", name=workflow).because == "table iris@v1 -> iris@v3"
+        assert self.find(workflow, table="/iris@v3", name=workflow).reason == "table iris@v1 -> iris@v3"
 
     @pytest.mark.parametrize(
         ("name", "content", "damage"),
@@ -278,7 +398,7 @@ class TestFind:
             path.unlink()
         else:
             path.write_text(content)
-        assert self.find(workflow, name=workflow).because == damage.format(run_id[:8])
+        assert self.find(workflow, name=workflow).reason == damage.format(run_id[:8])
 
     def test_a_damaged_run_does_not_hide_an_older_whole_one(self, workflow: str, code: Path) -> None:
         older = self.record(workflow, name=workflow)
@@ -291,8 +411,8 @@ class TestFind:
 class TestHindsight:
     """Why a step ran, once it has written down what it ran with."""
 
-    def decided(self, because: str, *earlier: dict[str, str], **inputs: str) -> reuse.Decision:
-        return reuse.Decision(because=because, inputs=inputs, earlier=earlier)
+    def decided(self, reason: str, *earlier: dict[str, str], **inputs: str) -> reuse.Decision:
+        return reuse.Decision(reason=reason, inputs=inputs, earlier=earlier)
 
     def test_it_is_what_was_decided_on_when_that_is_what_ran(self) -> None:
         decision = self.decided("table iris@v1 -> iris@v2", {"table": "/iris@v1", "code.a.py": "1"}, table="/iris@v2")
@@ -309,7 +429,7 @@ class TestHindsight:
         decision = self.decided("first run", **{"config.x": "3"})
         assert decision.in_hindsight({"config.x": "3", "code.a.py": "1"}) == "first run"
         assert decision.in_hindsight({"config.x": "5", "code.a.py": "1"}) == "first run, and meanwhile x 3 -> 5"
-        assert reuse.Decision(because="reuse=false").in_hindsight({"config.x": "5"}) == "reuse=false"
+        assert reuse.Decision(reason="reuse=false").in_hindsight({"config.x": "5"}) == "reuse=false"
 
 
 @pytest.fixture(scope="module")
@@ -713,12 +833,10 @@ importlib.import_module(f"steps.{sys.argv[1]}").main(sys.argv[2:])
 print(json.dumps(sorted(read)))
 """
     there = Place(workflow.place.folder, {"PYTHONPATH": str(workflow.project), **workflow.place.extra})
-    version = max(int(each.version) for each in there.client.search_model_versions(f"name = '{MODEL}'"))
-    given = [f"--config={workflow.path}"]
-    given += [f"--table={workflow.place.lake('iris')}"] if step != "ingest" else []
-    given += [f"--model=models:/{MODEL}/{version}"] if step in ("evaluate", "infer") else []
+    handed_on = workflow.outputs()
+    given = [f"--config={workflow.path}", *(f"--{name}={handed_on[name]}" for name in SPECS[step].works_on_uris)]
     ended = there.run(sys.executable, "-c", program, step, *given)
     assert ended.exit_code == 0, ended.text
     read = set(json.loads(ended.out.splitlines()[-1]))
-    assert read - {"name"} <= set(reuse.READS[step].config)  # the name is also the tag by which a run is found
+    assert read - {"name"} <= set(SPECS[step].config_keys)  # the name is also the tag by which a run is found
     assert read

@@ -23,7 +23,7 @@ from small import FLOWERS, flowers, sqlite, tracked
 
 from steps import evaluate, infer, promote, train
 from steps.core.models import registry
-from steps.core.workflow import reuse
+from steps.core.workflow import reuse, step_inputs
 
 NAME = "flowers_model"
 CHAMPION, CANDIDATE = "1", "2"
@@ -155,7 +155,7 @@ def test_an_evaluation_is_not_taken_again_once_its_champion_is_lost(champion: Pa
         "wrote": {"champion": uri},
         "read": {"model": f"models:/{NAME}/{CANDIDATE}"},
     }
-    receipt |= {"identities": {uri: reuse.identity(uri)}, "models": {uri: registry.files(uri)}}
+    receipt |= {"identities": {uri: step_inputs.identity(uri)}, "models": {uri: registry.files(uri)}}
     run = MlflowClient().create_run("0")
     assert reuse.staleness_reason(run, receipt) == ""
     damage(champion, how, "artifacts/booster.ubj")

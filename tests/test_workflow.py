@@ -17,6 +17,8 @@ from mlflow.entities.model_registry import ModelVersion
 from place import Finished, datasets_of, rows_of
 from sklearn.datasets import load_iris
 
+from steps.core.workflow.step_spec import read_spec
+
 pytestmark = pytest.mark.spark
 
 MODEL = "iris_xgboost_classifier"
@@ -103,6 +105,13 @@ def test_steps_hand_on_uris_in_their_tags(finished: Finished, runs: dict[str, Ru
     each = {"ingest": {"table": table}, "train": {"model": f"models:/{MODEL}/1"}, "evaluate": judged}
     each["infer"] = {"predictions": predictions}
     assert handed_on == {**each, "main": {key: value for made in each.values() for key, value in made.items()}}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_steps_tags_have_the_names_that_it_declares(runs: dict[str, Run], step: str) -> None:
+    spec, names = read_spec(step), runs[step].data.tags
+    assert {name.removeprefix("output.") for name in names if name.startswith("output.")} == set(spec.outputs)
+    assert {f"input.{name}" for name in spec.works_on_uris} <= set(names)
 
 
 def test_what_a_step_read_is_in_its_tags_too(finished: Finished, runs: dict[str, Run]) -> None:

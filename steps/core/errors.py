@@ -93,11 +93,11 @@ class PackageMissing(UserError):
 
 
 class ProjectBroken(UserError):
-    def __init__(self, path: str, line: int, reason: str) -> None:
+    def __init__(self, path: str, reason: str, *, line: int = 0) -> None:
         super().__init__(
-            f"{path}, line {line}, is not Python: {reason}",
-            expected="files of the project that can be imported; nothing was run",
-            next="correct that line and run it again",
+            f"{path}, line {line}, {reason}" if line else f"{path} {reason}",
+            expected="steps that can be imported, each with its SPEC (docs/contributing.md); nothing was run",
+            next="correct that file and run it again",
         )
 
 

@@ -1,4 +1,4 @@
-"""Runs of the past, also deleted ones, by what they read and wrote. Reads the tracking store, never writes."""
+"""Find runs, also deleted ones, by their tags. Reads the tracking store, never writes."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from steps.core.tracking import mlflow_names
 
-PAGE = 1000  # how many runs MLflow hands out at once
+PAGE_SIZE = 1000  # the most runs that MLflow returns at once
 TAG_CHARACTERS = 5000  # MLflow's limit for the value of a tag
 
 
@@ -26,16 +26,18 @@ class Page[T](Protocol):
 
 
 def search(condition: str) -> list[Run]:
-    """The runs of all experiments that fit a condition in MLflow's filter language, the newest first."""
+    """The runs of all experiments that meet a condition in MLflow's filter language, the newest first."""
     client, experiments = MlflowClient(), _experiments(mlflow.get_tracking_uri())
-    return all_pages(lambda token: client.search_runs(experiments, condition, ViewType.ALL, PAGE, page_token=token))
+    return all_pages(
+        lambda token: client.search_runs(experiments, condition, ViewType.ALL, PAGE_SIZE, page_token=token)
+    )
 
 
 def newest(experiment_id: str, tags: Mapping[str, str], *, count: int, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-    """The runs of an experiment with these tags, the newest first, so many at the most; `view` is one of ViewType."""
-    wanted = " and ".join(f"tags.`{name}` {equals(value)}" for name, value in tags.items())
+    """At most `count` runs of an experiment with these tags, the newest first; `view` is one of ViewType."""
+    condition = " and ".join(f"tags.`{name}` {equals(value)}" for name, value in tags.items())
     newest_first = ["attributes.start_time DESC"]
-    return list(MlflowClient().search_runs([experiment_id], wanted, view, count, newest_first))
+    return list(MlflowClient().search_runs([experiment_id], condition, view, count, newest_first))
 
 
 def tagged(tag: str, value: str) -> list[Run]:
@@ -44,14 +46,14 @@ def tagged(tag: str, value: str) -> list[Run]:
 
 
 def equals(value: str) -> str:
-    """The end of a condition that `value` fits, and little else: MLflow's filters know no escape."""
+    """The end of a condition that `value` meets, and few others do: MLflow's filters have no escape character."""
     if re.search(r"['\\]", value):
         return f"LIKE '{re.sub('[^A-Za-z0-9/]', '_', value)}'"
     return f"= '{value}'"
 
 
 def find(run_id: str) -> Run | None:
-    """A run, also a deleted one, as long as the store keeps it."""
+    """A run, also a deleted one, None when the store does not have it."""
     if not run_id:
         return None
     try:
@@ -63,7 +65,7 @@ def find(run_id: str) -> Run | None:
 
 
 def all_pages[T](search: Callable[[str | None], Page[T]]) -> list[T]:
-    """The items of all pages; `search` takes the token of the next page, None for the first.
+    """The items of all pages; `search` takes the token of a page, None for the first.
 
     Not mlflow.search_runs(), which stops at 100,000 runs.
     """
@@ -95,5 +97,5 @@ def forget_experiments() -> None:
 def _experiments(store: str) -> list[str]:
     """The ids of all experiments; asked for once, because half of a search's time would go into it."""
     client = MlflowClient(store)
-    found = all_pages(lambda token: client.search_experiments(ViewType.ALL, page_token=token))
-    return [experiment.experiment_id for experiment in found]
+    experiments = all_pages(lambda token: client.search_experiments(ViewType.ALL, page_token=token))
+    return [experiment.experiment_id for experiment in experiments]

@@ -1,16 +1,16 @@
-"""What differs between the inputs of two runs (steps.core.workflow.reuse), in the words of who changed it."""
+"""What differs between the inputs of two runs (steps.core.workflow.step_inputs), in the words of who changed it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from steps.core.process import loaded_code
 
 CODE = "code."  # before a file's path in the project, in the inputs of a run
-TOLD = 3  # differences that are told; the rest is counted
+SHOWN = 3  # how many differences are listed; the rest is counted
 
 
 def in_words(differences: Sequence[str]) -> str:
-    more = f" and {len(differences) - TOLD} more" if len(differences) > TOLD else ""
-    return ", ".join(differences[:TOLD]) + more
+    more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+    return ", ".join(differences[:SHOWN]) + more
 
 
 def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
@@ -18,21 +18,21 @@ def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     if {value for name, value in before.items() if name.startswith(CODE)} == {loaded_code.UNKNOWN}:
         yield "the earlier run was not started by `mlflow run`, so its code is not known"
         before, now = _without_code(before), _without_code(now)
-    names = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
-    for name in names:
+    changed = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    for name in changed:
         kind, _, rest = name.partition(".")
         old, new = before.get(name), now.get(name)
         if kind == "code":
             yield f"{rest} {_code_change(old, new)}"
         elif rest == "identity":
-            if kind not in names:
+            if kind not in changed:
                 yield f"{_short(now.get(kind, ''))} was made anew"
         elif kind in ("config", "environment"):
             yield f"{rest} {old or 'none'} -> {new or 'none'}"
         elif name == "content":
             yield "the source's content changed"
         else:
-            yield f"{name} {_change(old or 'none', new or 'none')}"
+            yield f"{name} {_uri_change(old or 'none', new or 'none')}"
 
 
 def _without_code(inputs: Mapping[str, str]) -> dict[str, str]:
@@ -47,7 +47,7 @@ def _code_change(old: str | None, new: str | None) -> str:
     return {None: "is no longer used", loaded_code.ABSENT: "is gone"}.get(new, "changed")
 
 
-def _change(old: str, new: str) -> str:
+def _uri_change(old: str, new: str) -> str:
     """Both by their names or, where those are the same, by their URIs."""
     names = (_short(old), _short(new))
     return " -> ".join(names if names[0] != names[1] else (old, new))

@@ -1,4 +1,4 @@
-"""Launch entry points as child runs of the driver's run, or take again what earlier runs made, and tell why."""
+"""Launch entry points as child runs of the driver's run, or reuse what earlier runs made, and say why."""
 
 import contextlib
 import logging
@@ -6,9 +6,10 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import mlflow
@@ -22,31 +23,16 @@ from steps.core.sources import kinds
 from steps.core.tables import location, snapshot
 from steps.core.tracking import mlflow_names, runs
 from steps.core.workflow import reuse as earlier_runs
-from steps.core.workflow import step_run
-
-NOT_KNOWN = "?"  # stands for what a step would hand on, where nothing is run
-HANDS_ON = {"ingest": ["table"], "train": ["model"], "evaluate": ["verdict", "champion"], "infer": ["predictions"]}
-REUSED, PLANNED = "reused", "would run"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launched:
-    """One step: what it handed on (name to URI) and why, why it ran, and the command that runs it alone."""
-
-    step: str
-    run_id: str
-    status: str  # of the child run; REUSED where an earlier run's results are taken, PLANNED in a dry run
-    seconds: float
-    command: str
-    outputs: dict[str, str]
-    reasons: str
-    because: str
+from steps.core.workflow import tags
+from steps.core.workflow.failures import WORKFLOW_RUN
+from steps.core.workflow.step_inputs import inputs_of
+from steps.core.workflow.step_run import StepRun
+from steps.core.workflow.step_spec import StepSpec, read_spec
+from steps.core.workflow.summary import PLANNED, REUSED, UNKNOWN, Launched, summary
 
 
 @contextlib.contextmanager
-def workflow(
-    run: step_run.StepRun, settings: Config, lake_uri: str, *, reuse: bool, dry_run: bool
-) -> Iterator["Workflow"]:
+def workflow(run: StepRun, settings: Config, lake_uri: str, *, reuse: bool, dry_run: bool) -> Iterator["Workflow"]:
     """A Workflow whose children use this Python; at the end, good or bad, its summary is printed and logged.
 
     `settings` has all parameters applied, and its source is resolved. Spark starts with the first step that needs it.
@@ -54,23 +40,23 @@ def workflow(
     # mlflow.run takes `python` from PATH; without a storage_dir it leaves a folder behind (mlflow/mlflow#8437).
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     _check_syntax()
-    os.environ[step_run.WORKFLOW_RUN] = run.run_id
+    os.environ[WORKFLOW_RUN] = run.run_id
     logging.getLogger("mlflow.projects").setLevel(logging.WARNING)
     try:
         with scratch.scratch_folder("workflow-") as storage, contextlib.ExitStack() as resources:
-            running = Workflow(run, settings, lake_uri, str(storage), resources, reuse=reuse, dry_run=dry_run)
+            steps = Workflow(run, settings, lake_uri, str(storage), resources, reuse=reuse, dry_run=dry_run)
             try:
-                yield running
+                yield steps
             except NothingToInferWith as err:
                 if not dry_run:
                     raise
-                running.note(str(err))
+                steps.note(str(err))
             finally:
-                running.report()
+                steps.report()
             if not dry_run:
-                run.writes(**running.outputs())
+                run.writes(**steps.outputs())
     finally:
-        del os.environ[step_run.WORKFLOW_RUN]
+        del os.environ[WORKFLOW_RUN]
 
 
 class Workflow:
@@ -78,7 +64,7 @@ class Workflow:
 
     def __init__(
         self,
-        run: step_run.StepRun,
+        run: StepRun,
         settings: Config,
         lake_uri: str,
         storage: str,
@@ -96,7 +82,7 @@ class Workflow:
         self._dry_run = dry_run
         self._has_spark = False
         self._launched: list[Launched] = []
-        self._reused: list[str] = []  # links to their runs
+        self._links_to_reused_runs: list[str] = []
         self._notes: list[str] = []
 
     def launch(self, name: str, **parameters: object) -> Launched:
@@ -105,119 +91,116 @@ class Workflow:
         Parameters that are None or "" are left to its defaults. StepFailed carries the message that the step left on
         its run.
         """
-        given = {key: str(value) for key, value in parameters.items() if value not in (None, "")}
-        decision = self._decide(name, given)
+        spec = read_spec(name)
+        arguments = {key: str(value) for key, value in parameters.items() if value not in (None, "")}
+        decision = self._decide(spec, arguments)
         if decision.run:
-            launched = self._take(name, decision.run, given)
+            launched = self._reused(spec, decision.run, arguments)
         elif self._dry_run:
-            launched = self._plan(name, given, decision.because)
+            launched = self._planned(spec, arguments, decision.reason)
         else:
-            launched = self._execute(name, given, decision)
+            launched = self._executed(spec, arguments, decision)
         self._launched.append(launched)
         if launched.status not in ("FINISHED", REUSED, PLANNED):
             raise StepFailed(name, launched.reasons, launched.command)
         return launched
 
     def note(self, text: str) -> None:
-        """A line under the summary."""
+        """Add a line under the summary."""
         self._notes.append(text)
 
     def outputs(self) -> dict[str, str]:
-        """What all steps handed on."""
-        return {name: uri for each in self._launched for name, uri in each.outputs.items()}
+        """The results of all steps: name to URI."""
+        return {name: uri for launched in self._launched for name, uri in launched.outputs.items()}
 
     def report(self) -> None:
         """Print the summary (step, what it made, seconds, why it ran) and log workflow.json."""
         if not self._launched:
             return
-        rows = [("step", "made", "seconds", "because")]
-        for each in self._launched:
-            made = ", ".join(uri for uri in each.outputs.values() if uri not in ("", NOT_KNOWN))
-            rows.append((each.step, made or each.status, f"{each.seconds:.1f}" if each.seconds else "", each.because))
-        print("\n".join(["", *_aligned(rows), *self._notes]), flush=True)
-        record = {"run_id": self._run.run_id, "steps": [asdict(each) for each in self._launched], "notes": self._notes}
-        mlflow.log_dict(record, "workflow.json")
+        print("\n".join(["", *summary(self._launched), *self._notes]), flush=True)
+        steps = [asdict(launched) for launched in self._launched]
+        mlflow.log_dict({"run_id": self._run.run_id, "steps": steps, "notes": self._notes}, "workflow.json")
 
-    def _decide(self, name: str, given: Mapping[str, str]) -> earlier_runs.Decision:
+    def _decide(self, spec: StepSpec[Any], arguments: Mapping[str, str]) -> earlier_runs.Decision:
         """An earlier run that has done this already, or why there is none."""
-        if NOT_KNOWN in given.values():
-            planned = [each.step for each in self._launched if each.status == PLANNED]
-            return earlier_runs.Decision(because=f"follows {planned[-1]}")
+        if UNKNOWN in arguments.values():
+            planned = [launched.step for launched in self._launched if launched.status == PLANNED]
+            return earlier_runs.Decision(reason=f"follows {planned[-1]}")
         if not self._reuse:
-            return earlier_runs.Decision(because="reuse=false")
-        content = kinds.source_of(self._settings.source).fingerprint() if name == "ingest" else ""
-        inputs = earlier_runs.inputs(name, self._settings, **{"content": content, **given})
+            return earlier_runs.Decision(reason="reuse=false")
+        content = kinds.source_of(self._settings.source).fingerprint() if "content" in spec.works_on else ""
+        inputs = inputs_of(spec, self._settings, **{"content": content, **arguments})
         return earlier_runs.find_reusable(
-            name, inputs, workflow=self._settings.name, experiment_id=self._run.experiment_id
+            spec.name, inputs, workflow=self._settings.name, experiment_id=self._run.experiment_id
         )
 
-    def _take(self, name: str, earlier: Run, given: Mapping[str, str]) -> Launched:
+    def _reused(self, spec: StepSpec[Any], earlier: Run, arguments: Mapping[str, str]) -> Launched:
         run_id = earlier.info.run_id
-        link = f"[{name}](#/experiments/{earlier.info.experiment_id}/runs/{run_id})"
         if not self._dry_run:
-            self._reused.append(f"{link}: reused")
-            mlflow.set_tags({f"reused.{name}": run_id, mlflow_names.RUN_NOTE: "  \n".join(self._reused)})
+            link = f"[{spec.name}](#/experiments/{earlier.info.experiment_id}/runs/{run_id})"
+            self._links_to_reused_runs.append(f"{link}: reused")
+            note = "  \n".join(self._links_to_reused_runs)
+            mlflow.set_tags({f"reused.{spec.name}": run_id, mlflow_names.RUN_NOTE: note})
         return Launched(
-            step=name,
+            step=spec.name,
             run_id=run_id,
             status=REUSED,
             seconds=0.0,
-            command=self._command(name, given),
-            outputs=step_run.outputs(earlier),
-            reasons=earlier.data.tags.get(step_run.REASONS, ""),
+            command=self._command(spec.name, arguments),
+            outputs=tags.outputs(earlier),
+            reasons=earlier.data.tags.get(tags.REASONS, ""),
             because=f"reused, run {run_id[:8]}",
         )
 
-    def _plan(self, name: str, given: Mapping[str, str], because: str) -> Launched:
+    def _planned(self, spec: StepSpec[Any], arguments: Mapping[str, str], reason: str) -> Launched:
         return Launched(
-            step=name,
+            step=spec.name,
             run_id="",
             status=PLANNED,
             seconds=0.0,
-            command=self._command(name, given),
-            outputs=dict.fromkeys(HANDS_ON[name], NOT_KNOWN),
+            command=self._command(spec.name, arguments),
+            outputs=dict.fromkeys(spec.outputs, UNKNOWN),
             reasons="",
-            because=because,
+            because=reason,
         )
 
-    def _execute(self, name: str, given: Mapping[str, str], decision: earlier_runs.Decision) -> Launched:
-        if _needs_spark(name, given) and not self._has_spark:
+    def _executed(self, spec: StepSpec[Any], arguments: Mapping[str, str], decision: earlier_runs.Decision) -> Launched:
+        if not self._has_spark and _needs_spark(spec, arguments):
             self._start_spark()
-        console.message(f"{name} ... ({decision.because})")
+        console.message(f"{spec.name} ... ({decision.reason})")
         began = time.monotonic()
-        failure = ""
+        failure = self._run_to_its_end(spec.name, arguments)
+        seconds = round(time.monotonic() - began, 1)
+        child = self._newest_child(spec.name)
+        return Launched(
+            step=spec.name,
+            run_id=child.info.run_id,
+            status=child.info.status,
+            seconds=seconds,
+            command=self._command(spec.name, arguments),
+            outputs=tags.outputs(child),
+            reasons=child.data.tags.get(tags.ERROR if failure else tags.REASONS, failure),
+            because=_reason_in_hindsight(decision, child),
+        )
+
+    def _run_to_its_end(self, name: str, arguments: Mapping[str, str]) -> str:
+        """Run an entry point; why it failed, as far as MLflow knows, "" where it did not."""
         try:
             mlflow.run(
                 str(PROJECT),
                 entry_point=name,
-                parameters=dict(given),
+                parameters=dict(arguments),
                 experiment_id=self._run.experiment_id,
                 run_name=name,
                 env_manager="local",
                 storage_dir=self._storage,
             )
         except ExecutionException as err:
-            failure = f"it ended without a message: {err}"
+            return f"it ended without a message: {err}"
         except interruption.Interrupted:
             processes.end_children(of_mlflow=True)  # before Spark, which the step may be using
             raise
-        seconds = round(time.monotonic() - began, 1)
-        child = self._newest_child(name)
-        return Launched(
-            step=name,
-            run_id=child.info.run_id,
-            status=child.info.status,
-            seconds=seconds,
-            command=self._command(name, given),
-            outputs=step_run.outputs(child),
-            reasons=child.data.tags.get(step_run.ERROR if failure else step_run.REASONS, failure),
-            because=self._because(decision, child),
-        )
-
-    def _because(self, decision: earlier_runs.Decision, child: Run) -> str:
-        """Why the step ran, by what it wrote down itself; where it did not get to that, by what was decided on."""
-        receipt, _ = earlier_runs.receipt_of(child)
-        return decision.in_hindsight(receipt["inputs"]) if "inputs" in receipt else decision.because
+        return ""
 
     def _start_spark(self) -> None:
         # PySpark takes half a second, which a workflow that runs no step does not pay
@@ -229,25 +212,30 @@ class Workflow:
 
     def _newest_child(self, name: str) -> Run:
         """The child's run: mlflow.run tells its id only when the child succeeds."""
-        tags = {mlflow_names.PARENT_RUN_ID: self._run.run_id, mlflow_names.ENTRY_POINT: name}
-        return runs.newest(self._run.experiment_id, tags, count=1)[0]
+        child_tags = {mlflow_names.PARENT_RUN_ID: self._run.run_id, mlflow_names.ENTRY_POINT: name}
+        return runs.newest(self._run.experiment_id, child_tags, count=1)[0]
 
-    def _command(self, name: str, given: Mapping[str, str]) -> str:
+    def _command(self, name: str, arguments: Mapping[str, str]) -> str:
         source = self._run.source_name
         if not source or urlparse(source).scheme == "file" or os.path.exists(source.partition("#")[0]):
             is_here = location.is_embedded() and location.home() == PROJECT
             project = ["." if is_here else str(PROJECT)]
         else:
             project = [source, *(["-v", self._run.git_commit] if self._run.git_commit else [])]
-        parameters = [word for key, value in given.items() for word in ("-P", f"{key}={value}")]
+        parameters = [word for key, value in arguments.items() for word in ("-P", f"{key}={value}")]
         return shlex.join(["mlflow", "run", *project, "-e", name, *parameters, "--env-manager", "local"])
 
 
-def _needs_spark(name: str, given: Mapping[str, str]) -> bool:
-    """Whether a step needs Spark, or starts it for infer, which will, unless the gate refuses the version."""
-    if name in ("train", "infer"):
-        return not snapshot.open(location.parse_table(given["table"])).fits_in_memory
-    return name == "ingest"
+def _needs_spark(spec: StepSpec[Any], arguments: Mapping[str, str]) -> bool:
+    if spec.spark == "large tables":
+        return not snapshot.open(location.parse_table(arguments["table"])).fits_in_memory
+    return spec.spark == "always"
+
+
+def _reason_in_hindsight(decision: earlier_runs.Decision, child: Run) -> str:
+    """Why the step ran, by what it wrote down itself; where it did not get to that, by what was decided on."""
+    receipt, _ = earlier_runs.read_receipt(child)
+    return decision.in_hindsight(receipt["inputs"]) if "inputs" in receipt else decision.reason
 
 
 def _check_syntax() -> None:
@@ -256,14 +244,5 @@ def _check_syntax() -> None:
         try:
             compile(path.read_bytes(), path, "exec")
         except (SyntaxError, ValueError) as err:
-            name, line = str(path.relative_to(PROJECT)), getattr(err, "lineno", None) or 0
-            raise ProjectBroken(name, line, getattr(err, "msg", str(err))) from err
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The cells of each row one under another; numbers, in the third column, to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, made, seconds, because in rows:
-        lines.append(f"{name:<{widths[0]}}  {made:<{widths[1]}}  {seconds:>{widths[2]}}  {because}".rstrip())
-    return lines
+            reason = f"is not Python: {getattr(err, 'msg', err)}"
+            raise ProjectBroken(str(path.relative_to(PROJECT)), reason, line=getattr(err, "lineno", None) or 0) from err

@@ -1,8 +1,8 @@
-"""Runs that nobody works on any more: their process was killed before it could say how they ended. Marks them KILLED.
+"""Mark the runs of dead processes KILLED: they were killed before they could do it themselves.
 
-A run says which process works on it by a tag. Before its process could set that tag (interpreter and imports take
-seconds) a run is known by whoever made it: the driver by its own run's tag, the command `mlflow run` by being there.
-A guess that was wrong heals itself, as the process sets its run RUNNING when it gets to it.
+The tag `process` of a run names the process that works on it. Until that process has set the tag (its imports take
+seconds), the run counts as alive while whoever created it is: the driver, by the tag of the driver's run, or a command
+`mlflow run`. A wrong guess corrects itself, as the process sets its run to RUNNING when it starts.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from mlflow.exceptions import MlflowException
 from steps.core.config import PROJECT
 from steps.core.process import processes
 from steps.core.tracking import mlflow_names
+from steps.core.workflow.tags import PROCESS
 
-PROCESS = "process"  # the tag; its value is that of processes.this_process()
 RUNNING, KILLED = (RunStatus.to_string(status) for status in (RunStatus.RUNNING, RunStatus.KILLED))
 
 
 def mark_orphaned_runs(own: Run) -> None:
-    """Set those of this machine and of the experiment of `own` to KILLED."""
+    """Set the runs of this machine's dead processes to KILLED, in the experiment of `own`, the run of this process."""
     for run in MlflowClient().search_runs([own.info.experiment_id], f"attributes.status = '{RUNNING}'"):
         if run.info.run_id != own.info.run_id:
             mark_if_orphaned(run, own)
@@ -32,13 +32,13 @@ def mark_orphaned_runs(own: Run) -> None:
 def mark_if_orphaned(run: Run, own: Run) -> None:
     """Set a run to KILLED where this machine can tell that nobody works on it; `own` is the run of this process."""
     client = MlflowClient()
-    with contextlib.suppress(MlflowException):  # a server may keep other users' runs from us
+    with contextlib.suppress(MlflowException):  # a server may forbid access to other users' runs
         if _is_orphaned(run, own, client):
             client.set_terminated(run.info.run_id, KILLED)
 
 
 def mark_killed(run_id: str, tags: Mapping[str, str]) -> None:
-    """Set a run of this process and what it started to KILLED; run_id "" stands for none.
+    """Set a run of this process, with these tags, and its running children to KILLED; nothing for run_id "".
 
     What fails here (a store that is gone) is left to the next start.
     """
@@ -78,9 +78,9 @@ def _has_ended(process: str) -> bool:
 
 
 def _is_being_started(*, since: float) -> bool:
-    """Whether a command `mlflow run` that may have made a run `since` seconds after 1970 is there."""
-    for each in psutil.process_iter(["cmdline", "create_time"]):
-        words = [os.path.basename(word) for word in each.info["cmdline"] or []]
-        if "mlflow" in words and "run" in words and each.info["create_time"] <= since:
+    """Whether a command `mlflow run` is alive that may have created a run at `since`, in seconds after 1970."""
+    for process in psutil.process_iter(["cmdline", "create_time"]):
+        words = [os.path.basename(word) for word in process.info["cmdline"] or []]
+        if "mlflow" in words and "run" in words and process.info["create_time"] <= since:
             return True
     return False

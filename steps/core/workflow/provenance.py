@@ -1,6 +1,6 @@
 """How a table's version or a model was made, and what was made of it. Reads runs, Delta's log and the registry.
 
-Delta's log and the registry know for good which run made something, and of what; the run says more while it is kept.
+Delta's log and the registry keep for good which run made something, and of what; the run says more while it is kept.
 """
 
 import os
@@ -8,46 +8,53 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from steps.core.errors import NothingKnown
 from steps.core.models import registry
 from steps.core.storage import filesystem
 from steps.core.tables import location, snapshot
 from steps.core.tables.log import Commit
+from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import mlflow_names, runs
-from steps.core.workflow import reuse, step_run
+from steps.core.workflow import tags
+from steps.core.workflow.step_spec import DRIVER, read_specs
 
-OF = ("model", "table", "source")  # the names of inputs that something is made of; a champion is only compared with
 MODEL = "models:/"
-RESULTS = ("model", "table", "predictions")  # the names of outputs that are URIs
+SOURCE = "source"  # the input of ingest, which is no pinned URI
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """`of` is what was read, name to URI; `remark` says what is no longer there to see.
+    """How something was made: by which step and run, when, and of which inputs (name to URI).
 
-    `identity` tells what was made, and `identities` what was read, from what has the same URI at another time; "" and
-    no entry where that was not written down.
+    An identity tells a thing from another that had its URI at another time. `identity` is that of what was made,
+    `input_identities` (by the same names as `inputs`) those of what was read; "" or no entry where it was not recorded.
     """
 
     step: str
     run_id: str
     git_commit: str
     when: datetime
-    of: Mapping[str, str]
+    inputs: Mapping[str, str]
     identity: str = ""
-    identities: Mapping[str, str] = field(default_factory=dict)
+    input_identities: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
-    remark: str = ""
-    until: datetime | None = None  # when another took its name
+    remark: str = ""  # what is no longer there to see
+    superseded: datetime | None = None  # when something else took its URI
 
     def identity_of(self, uri: str) -> str:
-        """The identity of what was read at `uri`, "" where it was not written down."""
-        return next((self.identities.get(name, "") for name, read in self.of.items() if read == uri), "")
+        """The identity of what was read at `uri`, "" where it was not recorded."""
+        return next((self.input_identities.get(name, "") for name, read in self.inputs.items() if read == uri), "")
+
+    def matches(self, *, used_at: datetime | None, identity: str) -> bool:
+        """Whether this made what was used at that time and had that identity; None and "" are not known."""
+        if identity and self.identity:
+            return self.identity == identity
+        return used_at is None or self.when <= used_at
 
 
 class ProvenanceIndex:
@@ -55,102 +62,160 @@ class ProvenanceIndex:
 
     def __init__(self, folders: Iterable[str]) -> None:
         self._folders = set(folders)
-        self._logs: dict[str, dict[int, Commit]] = {}
-        self._versions: dict[str, snapshot.Snapshot | None] = {}
+        self._commits: dict[str, dict[int, Commit]] = {}
+        self._versions: dict[str, Snapshot | None] = {}  # by URI; None for one whose log entry is gone
 
-    def provenance(self, uri: str, *, before: datetime | None = None, identity: str = "") -> Provenance | None:
+    def provenance(self, uri: str, *, used_at: datetime | None = None, identity: str = "") -> Provenance | None:
         """How `uri` was made; None for a source, and for what nothing is known of.
 
-        `identity` is that of what was used, `before` is when it was used: where the first is not known, what was made
-        later under the same name is not what was used.
+        `identity` is that of what was used, `used_at` is when: where the first is not known, what was made later under
+        the same name is not what was used.
         """
         if not is_pinned(uri):
             return None
-        written = self._of_version(uri) if _is_model(uri) else self._of_commit(location.parse_table(uri))
-        if written and _fits(written, before=before, identity=identity):
-            return written
-        gone = "another has its name now" if written else "it is no longer there"
-        for output, run in ((name, run) for name in RESULTS for run in runs.tagged(f"{step_run.OUTPUT}{name}", uri)):
-            made = _of_run(run, output=output, remark=gone, until=written.when if written else None)
-            if _reads(run) and uri not in _reads(run).values() and _fits(made, before=before, identity=identity):
-                return made
+        current = self._from_registry(uri) if _is_model(uri) else self._from_commit(location.parse_table(uri))
+        if current and current.matches(used_at=used_at, identity=identity):
+            return current
+        remark = "another has its name now" if current else "it is no longer there"
+        for output in self._output_names:
+            for run in runs.tagged(f"{tags.OUTPUT}{output}", uri):
+                earlier = self._from_run(run, output, remark=remark, superseded=current.when if current else None)
+                read = tags.inputs(run).values()
+                if read and uri not in read and earlier.matches(used_at=used_at, identity=identity):
+                    return earlier
         return None
 
-    def products(self, uri: str, making: Provenance | None) -> list[tuple[str, Provenance]]:
-        """What was made of `uri`, which was made so: by URI, or as a verdict; models first, then by time."""
-        if making and not is_pinned(uri):  # a verdict
+    def products(self, uri: str, provenance: Provenance | None) -> list[tuple[str, Provenance]]:
+        """What was made of `uri`, itself made as `provenance` says: URIs and verdicts; models first, then by time."""
+        if provenance and not is_pinned(uri):  # a verdict
             return []
-        since, until = (making.when, making.until) if making else (None, None)
-        found: dict[tuple[str, str], Provenance] = {}
-        for name, made in (*self._in_tables(uri), *self._in_registry(uri), *self._in_runs(uri, since)):
-            read = made.identity_of(uri)
-            if making and making.identity and read:
-                is_of_this = read == making.identity
-            else:
-                is_of_this = (since is None or since <= made.when) and (until is None or made.when <= until)
-            if is_of_this:
-                found.setdefault((name, made.run_id), made)
-        products = [(name, made) for (name, _), made in found.items()]
-        return sorted(products, key=lambda product: (not _is_model(product[0]), product[1].when))
+        since = provenance.when if provenance else None
+        products: dict[tuple[str, str], Provenance] = {}
+        for name, product in (*self._in_tables(uri), *self._in_registry(uri), *self._in_runs(uri, since)):
+            if _is_made_of(uri, provenance, product):
+                products.setdefault((name, product.run_id), product)
+        named = [(name, product) for (name, _), product in products.items()]
+        return sorted(named, key=lambda pair: (not _is_model(pair[0]), pair[1].when))
+
+    @cached_property
+    def _input_names(self) -> list[str]:
+        """The names of inputs that something is made of; a champion, for example, is only compared with."""
+        return list(dict.fromkeys([SOURCE, *(name for spec in read_specs() for name in spec.works_on_uris)]))
+
+    @cached_property
+    def _output_names(self) -> list[str]:
+        names = dict.fromkeys(name for spec in read_specs() for name in spec.outputs)
+        return [name for name in names if name != registry.VERDICT]
 
     def _in_tables(self, uri: str) -> Iterator[tuple[str, Provenance]]:
         for path in [path for folder in sorted(self._folders) for path in filesystem.tables(folder)]:
-            for version, commit in self._log(path).items():
-                if uri in _of(commit.metadata).values() and (made := self._of_commit(location.TableUri(path, version))):
-                    yield f"{path}@v{version}", made
+            for version, commit in self._commits_of(path).items():
+                if uri in self._inputs(commit.metadata).values():
+                    table = location.TableUri(path, version)
+                    if provenance := self._from_commit(table):
+                        yield str(table), provenance
 
     def _in_registry(self, uri: str) -> Iterator[tuple[str, Provenance]]:
         if _is_model(uri) or not is_pinned(uri):
             return
         for version in registry.all_versions(f"tags.table_uri {runs.equals(uri)}"):
             if version.tags["table_uri"] == uri:
-                yield registry.uri_of(version), _of_registered(version)
+                yield registry.uri_of(version), self._from_version(version)
 
     def _in_runs(self, uri: str, since: datetime | None) -> Iterator[tuple[str, Provenance]]:
-        name = ("model" if _is_model(uri) else "table") if is_pinned(uri) else "source"
-        for run in runs.tagged(f"{step_run.INPUT}{name}", uri):
-            if runs.step_of(run) == step_run.DRIVER or (since and runs.ended(run) < since):
+        for run in (run for name in self._input_names for run in runs.tagged(f"{tags.INPUT}{name}", uri)):
+            if runs.step_of(run) == DRIVER or (since and runs.ended(run) < since):
                 continue
-            made = step_run.outputs(run)
-            for output, result in made.items():
-                if is_pinned(result) and result not in _reads(run).values():
-                    of_run = _of_run(run, output=output)
-                    yield result, self.provenance(result, before=of_run.when, identity=of_run.identity) or of_run
-            if verdict := made.get(registry.VERDICT):
-                yield f"verdict: {verdict}", _of_run(run)
+            outputs = tags.outputs(run)
+            for output, result in outputs.items():
+                if is_pinned(result) and result not in tags.inputs(run).values():
+                    of_run = self._from_run(run, output)
+                    yield result, self.provenance(result, used_at=of_run.when, identity=of_run.identity) or of_run
+            if verdict := outputs.get(registry.VERDICT):
+                yield f"verdict: {verdict}", self._from_run(run)
 
-    def _of_version(self, uri: str) -> Provenance | None:
+    def _from_registry(self, uri: str) -> Provenance | None:
         version = registry.find_uri(uri)
-        return _of_registered(version) if version else None
+        return self._from_version(version) if version else None
 
-    def _of_commit(self, table: location.TableUri) -> Provenance | None:
-        self._folders.add(os.path.dirname(table.path))
-        commit = self._log(table.path).get(table.version or 0)
-        if commit is None:
-            return None
-        said = commit.metadata
-        run = runs.find(said.get("run_id", ""))
-        if str(table) not in self._versions:
-            self._versions[str(table)] = snapshot.find(table)
-        version = self._versions[str(table)]
-        remarks = [] if version and version.is_readable else ["its files were vacuumed"]
+    def _from_version(self, version: ModelVersion) -> Provenance:
+        run_id = version.tags.get("run_id") or version.run_id or ""
+        run = runs.find(run_id)
+        table = version.tags.get("table_uri")
         return Provenance(
-            step=said.get("step", f"{commit.operation} by another hand"),
-            run_id=said.get("run_id", ""),
-            git_commit=said.get("git_commit") or _git_commit(run),
-            when=commit.when,
-            of=_of(said) or _of(_reads(run)),
-            identity=version.identity if version else "",
-            identities=_identities({name: said.get(f"{name}.identity") for name in OF} if _of(said) else {}, run),
-            fingerprint=said.get("fingerprint", ""),
-            remark=", ".join([*remarks, *_fate(run, said.get("run_id", ""))]),
+            step=runs.step_of(run) if run else "train",
+            run_id=run_id,
+            git_commit=version.tags.get("git_commit") or _git_commit(run),
+            when=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+            inputs={"table": table} if table else self._inputs_of_run(run),
+            identity=str(version.source),
+            input_identities=self._input_identities({"table": version.tags.get(registry.TABLE_IDENTITY)}, run),
+            remark=", ".join(_fate(run, run_id)),
         )
 
-    def _log(self, path: str) -> dict[int, Commit]:
-        if path not in self._logs:
+    def _from_commit(self, table: location.TableUri) -> Provenance | None:
+        self._folders.add(os.path.dirname(table.path))
+        commit = self._commits_of(table.path).get(table.version or 0)
+        if commit is None:
+            return None
+        metadata = commit.metadata
+        run_id = metadata.get("run_id", "")
+        run = runs.find(run_id)
+        inputs = self._inputs(metadata)
+        recorded = {name: metadata.get(f"{name}.identity") for name in inputs}
+        version = self._version(table)
+        vacuumed = [] if version and version.is_readable else ["its files were vacuumed"]
+        return Provenance(
+            step=metadata.get("step", f"{commit.operation} by another program"),
+            run_id=run_id,
+            git_commit=metadata.get("git_commit") or _git_commit(run),
+            when=commit.when,
+            inputs=inputs or self._inputs_of_run(run),
+            identity=version.identity if version else "",
+            input_identities=self._input_identities(recorded, run),
+            fingerprint=metadata.get("fingerprint", ""),
+            remark=", ".join([*vacuumed, *_fate(run, run_id)]),
+        )
+
+    def _from_run(
+        self, run: Run, output: str = "", *, remark: str = "", superseded: datetime | None = None
+    ) -> Provenance:
+        return Provenance(
+            step=runs.step_of(run),
+            run_id=run.info.run_id,
+            git_commit=_git_commit(run),
+            when=runs.ended(run),
+            inputs=self._inputs_of_run(run),
+            identity=run.data.tags.get(f"{tags.OUTPUT_IDENTITY}{output}", ""),
+            input_identities=self._input_identities({}, run),
+            remark=", ".join(filter(None, [remark, *_fate(run, run.info.run_id)])),
+            superseded=superseded,
+        )
+
+    def _inputs_of_run(self, run: Run | None) -> dict[str, str]:
+        return self._inputs(tags.inputs(run)) if run else {}
+
+    def _inputs(self, recorded: Mapping[str, Any]) -> dict[str, str]:
+        """Those values of tags or of a commit's metadata that name what something is made of; models first."""
+        inputs = {name: str(recorded[name]) for name in self._input_names if recorded.get(name)}
+        return dict(sorted(inputs.items(), key=lambda item: (not _is_model(item[1]), item[0])))
+
+    def _input_identities(self, recorded: Mapping[str, str | None], run: Run | None) -> dict[str, str]:
+        """The identities of what was read: as `recorded` beside the result, else as the run's tags have them."""
+        of_run = tags.with_prefix(run, tags.INPUT_IDENTITY) if run else {}
+        identities = {name: recorded.get(name) or of_run.get(name, "") for name in self._input_names}
+        return {name: identity for name, identity in identities.items() if identity}
+
+    def _commits_of(self, path: str) -> dict[int, Commit]:
+        if path not in self._commits:
             newest = snapshot.find(location.TableUri(path))
-            self._logs[path] = newest.commits if newest else {}
-        return self._logs[path]
+            self._commits[path] = newest.commits if newest else {}
+        return self._commits[path]
+
+    def _version(self, table: location.TableUri) -> Snapshot | None:
+        if str(table) not in self._versions:
+            self._versions[str(table)] = snapshot.find(table)
+        return self._versions[str(table)]
 
 
 def is_pinned(uri: str) -> bool:
@@ -158,83 +223,18 @@ def is_pinned(uri: str) -> bool:
     return bool(re.fullmatch(r"models:/.+/\d+|(/|s3://).*@v\d+", uri, re.DOTALL))
 
 
-def resolve_uris(text: str) -> list[str]:
-    """The URIs that `text` means: pinned, of a source, or those that a run handed on."""
-    if run_id := re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})", text):
-        run = runs.find(run_id[1])
-        if made := {uri for uri in step_run.outputs(run).values() if is_pinned(uri)} if run else None:
-            return sorted(made)
-        raise NothingKnown(text, "it handed nothing on" if run else "there is no such run")
-    if text.startswith(MODEL):
-        return [registry.uri_of(registry.resolve(text))]
-    if source := _source(text):
-        return [source]
-    if location.scheme(text) not in ("", "file", "s3", "s3a"):
-        raise NothingKnown(text, "no run has ingested it")
-    table = location.parse_table(text)
-    return [str(table if table.version is not None else snapshot.open(table))]
-
-
-def _source(text: str) -> str:
-    """`text` as ingest logged it as a source, "" if it never did."""
-    here = [] if location.scheme(text) else [location.absolute(text), os.path.abspath(text)]
-    return next((each for each in [text, *here] if runs.tagged(f"{step_run.INPUT}source", each)), "")
+def _is_made_of(uri: str, provenance: Provenance | None, product: Provenance) -> bool:
+    """Whether a product that names `uri` read this one: by its identity, or by time where that is not recorded."""
+    read = product.identity_of(uri)
+    if provenance is None:
+        return True
+    if provenance.identity and read:
+        return read == provenance.identity
+    return provenance.when <= product.when and (provenance.superseded is None or product.when <= provenance.superseded)
 
 
 def _is_model(uri: str) -> bool:
     return uri.startswith(MODEL)
-
-
-def _of_registered(version: ModelVersion) -> Provenance:
-    run_id = version.tags.get("run_id") or version.run_id or ""
-    run = runs.find(run_id)
-    table = version.tags.get("table_uri")
-    return Provenance(
-        step=runs.step_of(run) if run else "train",
-        run_id=run_id,
-        git_commit=version.tags.get("git_commit") or _git_commit(run),
-        when=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-        of={"table": table} if table else _of(_reads(run)),
-        identity=str(version.source),
-        identities=_identities({"table": version.tags.get(registry.TABLE_IDENTITY)}, run),
-        remark=", ".join(_fate(run, run_id)),
-    )
-
-
-def _of_run(run: Run, *, output: str = "", remark: str = "", until: datetime | None = None) -> Provenance:
-    return Provenance(
-        step=runs.step_of(run),
-        run_id=run.info.run_id,
-        git_commit=_git_commit(run),
-        when=runs.ended(run),
-        of=_of(_reads(run)),
-        identity=run.data.tags.get(f"{reuse.OUTPUT_IDENTITY}{output}", ""),
-        identities=_identities({}, run),
-        remark=", ".join(filter(None, [remark, *_fate(run, run.info.run_id)])),
-        until=until,
-    )
-
-
-def _reads(run: Run | None) -> dict[str, str]:
-    return step_run.inputs(run) if run else {}
-
-
-def _of(named: Mapping[str, Any]) -> dict[str, str]:
-    return {name: named[name] for name in OF if named.get(name)}
-
-
-def _identities(written: Mapping[str, str | None], run: Run | None) -> dict[str, str]:
-    """The identities of what was read: as `written` beside the result, else as the run's tags have them."""
-    tags = run.data.tags if run else {}
-    found = {name: written.get(name) or tags.get(f"{reuse.INPUT_IDENTITY}{name}", "") for name in OF}
-    return {name: identity for name, identity in found.items() if identity}
-
-
-def _fits(made: Provenance, *, before: datetime | None, identity: str) -> bool:
-    """Whether `made` tells of what was used at `before` and had `identity`, "" where that is not known."""
-    if identity and made.identity:
-        return made.identity == identity
-    return before is None or made.when <= before
 
 
 def _git_commit(run: Run | None) -> str:

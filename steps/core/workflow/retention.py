@@ -18,7 +18,7 @@ from steps.core.tables import snapshot
 from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs
-from steps.core.workflow import deletion_notices, reuse, step_run
+from steps.core.workflow import deletion_notices, tags
 
 AT_WORK = timedelta(days=1)  # a run that runs, and a file of no version, this young may be of a step that is at work
 
@@ -136,9 +136,9 @@ def references(limit: datetime) -> dict[str, str]:
     needed: dict[str, str] = {}
     for run in [*runs.search(f"attributes.end_time >= {_milliseconds(limit)}"), *_runs_at_work()]:
         reason = f"run {run.info.run_id[:8]} names it"
-        for prefix, identities in ((step_run.INPUT, reuse.INPUT_IDENTITY), (step_run.OUTPUT, reuse.OUTPUT_IDENTITY)):
-            for name, uri in step_run.tagged(run, prefix).items():
-                identity = step_run.tagged(run, identities).get(name)
+        for prefix, identities in ((tags.INPUT, tags.INPUT_IDENTITY), (tags.OUTPUT, tags.OUTPUT_IDENTITY)):
+            for name, uri in tags.with_prefix(run, prefix).items():
+                identity = tags.with_prefix(run, identities).get(name)
                 needed |= dict.fromkeys([identity] if identity else [uri, *uri.split(", ")], reason)
     for version in registry.all_versions():
         if table := version.tags.get(registry.TABLE_IDENTITY) or version.tags.get("table_uri"):
@@ -210,7 +210,7 @@ def unregistered_models(experiment_id: str, *, limit: datetime) -> list[LoggedMo
         and model.source_run_id not in registered_from | at_work
         and (run := runs.find(model.source_run_id or ""))
         and runs.step_of(run) == "train"
-        and f"{step_run.INPUT}table" in run.data.tags
+        and f"{tags.INPUT}table" in run.data.tags
     ]
 
 
