@@ -1,12 +1,18 @@
 """A folder where a user stands: the commands given there, as processes of their own, and what they left behind."""
 
+import atexit
+import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +89,36 @@ class Place:
         return self.run(BIN / "mlflow", "run", project, *where, "-e", entry_point, *given, "--env-manager", "local")
 
     def step(self, name: str, /, **parameters: object) -> Ended:
-        """The command of an entry point, without MLflow's own around it."""
-        given = [f"--{key}={value}" for key, value in parameters.items()]
-        there = Place(self.folder, {"PYTHONPATH": str(PROJECT), **self.extra})
-        return there.run(sys.executable, "-m", f"steps.{name}", *given)
+        """The command of an entry point, `python -m steps.<name>`, without MLflow's own around it."""
+        return Place(self.folder, {"PYTHONPATH": str(PROJECT), **self.extra}, self.umask)._forked(
+            f"steps.{name}", [f"steps/{name}.py", *_options(parameters)]
+        )
 
     def workflow(self, **parameters: object) -> Ended:
-        """The command of the entry point `main`, without MLflow's own around it."""
-        return self.run(sys.executable, PROJECT / "main.py", *[f"--{key}={value}" for key, value in parameters.items()])
+        """The command of the entry point `main`, `python main.py`, without MLflow's own around it."""
+        return self._forked("", [str(PROJECT / "main.py"), *_options(parameters)])
+
+    def _forked(self, module: str, arguments: list[str]) -> Ended:
+        """As run(), by a process that need not import the packages first (warm.py)."""
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as connection:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            for path in (out, err):
+                path.touch()
+            request = {"module": module, "arguments": arguments, "folder": str(self.folder), "umask": self.umask}
+            request |= {"out": str(out), "err": str(err), "environment": self.environment}
+            connection.settimeout(300)
+            connection.connect(_warm_process())
+            connection.sendall(f"{json.dumps(request)}\n".encode())
+            with connection.makefile() as answers:
+                pid = int(answers.readline())
+                try:
+                    exit_code = int(answers.readline())
+                except TimeoutError:
+                    os.kill(pid, signal.SIGKILL)
+                    raise
+            texts = [path.read_text(encoding="utf-8") for path in (out, err)]
+        return Ended(exit_code=exit_code, out=texts[0], err=texts[1], seconds=time.monotonic() - began)
 
     def config(self, **changes: Any) -> Path:
         """A config file here: configs/iris.yaml with `changes`, which are merged key by key, but for the columns."""
@@ -137,6 +165,31 @@ class Finished:
     place: Place
     ended: Ended
     git_status: tuple[str, str]
+
+
+def _options(parameters: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in parameters.items()]
+
+
+@cache
+def _warm_process() -> str:
+    """The socket of a warm.py that ends with this process, which holds its standard input."""
+    path = Path(tempfile.mkdtemp(prefix="warm-"), "socket")
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("warm.py"), path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=Place(path.parent).environment,
+    )
+
+    def end() -> None:
+        process.communicate()
+        shutil.rmtree(path.parent)
+
+    atexit.register(end)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return str(path)
 
 
 def until(condition: Callable[[], object], *, seconds: float = 5) -> bool:
