@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from place import PROJECT
+from place import PROJECT, new_database
 from small import QUICK, sqlite, tracked
 
 from steps import promote
@@ -24,7 +24,7 @@ from steps.core.models.registry import Move
 
 @pytest.fixture(scope="module", autouse=True)
 def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with tracked(sqlite(tmp_path_factory.mktemp("registry"))):
+    with tracked(new_database(tmp_path_factory.mktemp("registry"))):
         yield
 
 

@@ -1,4 +1,4 @@
-"""A process that has imported the packages that the project needs, and forks itself for each command that is asked for.
+"""A Python that has imported the packages that the project needs, and forks itself for each command that is asked for.
 
 A step's start is mostly these imports. The project's own modules are imported after the fork, and folder, environment,
 umask and arguments are those of the request: what runs is the command, as a process of its own.
@@ -43,10 +43,13 @@ def main() -> None:
         return
     _become(request)
     # Here and not in a function: what runs is `__main__`, and ends as an interpreter ends.
-    if request["module"]:
-        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(request["arguments"][0], run_name="__main__")
+    match request["words"]:
+        case ["-m", module, *_]:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        case ["-c", program, *_]:
+            exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+        case [script, *_]:
+            runpy.run_path(script, run_name="__main__")
 
 
 def _next_request(path: str) -> dict[str, Any] | None:
@@ -97,12 +100,11 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     if request["umask"] >= 0:
         os.umask(request["umask"])
-    # In place of this file's folder; PYTHONPATH is behind it.
-    script = request["arguments"][0]
-    first = request["folder"] if request["module"] else os.path.dirname(script)
+    words = request["words"]
+    is_script = not words[0].startswith("-")
+    sys.argv = words if is_script else [words[0], *words[2:]]
     behind = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:1] = [first, *behind]
-    sys.argv = request["arguments"]
+    sys.path[:1] = [os.path.dirname(words[0]) if is_script else "", *behind]  # in place of this file's folder
 
 
 if __name__ == "__main__":
