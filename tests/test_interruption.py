@@ -31,7 +31,7 @@ PROGRAMS = {
     "jvm": "org.apache.spark.deploy.SparkSubmit",
 }
 LARGE_COPIES = 8_000
-SEED, KILLS, LATEST_SECONDS = 4, 6, 20  # of the kills at random
+SEED, KILLS, LATEST_SECONDS = 4, 4, 20  # of the kills at random
 OF_THIS_RUN = {"run_id", "scored_at", "model_uri", "table_uri"}  # columns of predictions that differ between workflows
 
 
