@@ -212,7 +212,7 @@ class TestSeveralAtOnce:
     def test_no_move_is_lost_of_processes_that_spell_the_database_otherwise(self, tmp_path: Path) -> None:
         """Each move in the history goes on from the one before, and the alias names what the last one says."""
         (tmp_path / "link").symlink_to(tmp_path)
-        spellings = [f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}//link/mlflow.db", "sqlite:///mlflow.db"]
+        spellings = [new_database(tmp_path), f"sqlite:///{tmp_path}//link/mlflow.db", "sqlite:///mlflow.db"]
         with tracked(spellings[0]):
             register("iris", 2)
             movers = []
