@@ -4,16 +4,48 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from place import PROJECT, Finished, Place
+from place import PROJECT, Finished, Place, new_database
 from services import Stack
+from xdist.scheduler import LoadScopeScheduling
 
 from steps.core.spark import server
 
+WORKERS = 2  # of the whole suite; the tests of one file follow one another in one of them
+STACK = "the stack"
+TOGETHER = {name: STACK for name in ("test_stack", "test_stack_security")}  # files that share what is made once
+LONGEST = (  # files that are begun first, so that no worker is left alone with one of them
+    *("test_stack_faults", "test_stack", "test_stack_security", "test_ingest_entry_point", "test_soak", "test_reuse"),
+    *("test_interruption", "test_compose", "test_single_steps", "test_vacuum", "test_spark", "test_spark_scoring"),
+    *("test_serving", "test_lineage", "test_several_at_once", "test_bad_input", "test_git_url", "test_reader"),
+)
 OF_A_CLUSTER = """<configuration>
 <property><name>fs.defaultFS</name><value>hdfs://nowhere.invalid:8020</value></property>
 </configuration>"""
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    def _split_scope(self, nodeid: str) -> str:
+        name = Path(nodeid.partition("::")[0]).stem
+        return TOGETHER.get(name, name)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """None beside this process when one file is asked for."""
+    return 0 if len(config.args) == 1 and ".py" in config.args[0] else WORKERS
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    config.option.loadscopereorder = False  # the order of pytest_collection_modifyitems
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -53,12 +85,14 @@ def served_at_store(stack: Stack) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, served: dict[str, str]) -> Place:
     """A fresh folder for the tests of one module, where Spark is served."""
-    return Place(tmp_path_factory.mktemp("stand"), served)
+    folder = tmp_path_factory.mktemp("stand")
+    new_database(folder)
+    return Place(folder, served)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """PostgreSQL, an object store with its buckets, and an MLflow server on both, new for the tests of one module."""
+    """PostgreSQL, an object store with its buckets, and an MLflow server on both: for tests that stop none of them."""
     made = Stack(tmp_path_factory.mktemp("stack"))
     yield made
     made.stop()

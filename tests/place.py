@@ -1,12 +1,20 @@
 """A folder where a user stands: the commands given there, as processes of their own, and what they left behind."""
 
+import atexit
+import contextlib
+import json
 import os
 import shutil
+import signal
+import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +24,12 @@ from deltalake import DeltaTable, QueryBuilder
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from steps.core.tracking import database
+
 PROJECT = Path(__file__).resolve().parents[1]
 CASES = Path(__file__).with_name("cases")
 BIN = Path(sys.executable).parent
+LIMIT_SECONDS = 300  # for one command
 STANDING = "TEST_STANDS_IN"  # environment variable that marks every process started from a place
 PREFIXES = ("MLFLOW_", "AWS_", "SPARK_", "PYSPARK_", "WORKFLOW_", "GIT_", "LAKE_URI", "PYTHONPATH", STANDING)
 
@@ -59,20 +70,45 @@ class Place:
         return {**clean, STANDING: str(self.folder), **self.extra}
 
     def run(self, *command: str | Path) -> Ended:
+        """A process of its own; a command of this Python is forked by one that need not import the packages first."""
         began = time.monotonic()
+        words = [str(word) for word in command]
+        is_python = words[0] == sys.executable and words[1] in ("-m", "-c", *(w for w in words if w.endswith(".py")))
+        exit_code, out, err = (self._forked if is_python else self._started)(words)
+        return Ended(exit_code=exit_code, out=out, err=err, seconds=time.monotonic() - began)
+
+    def _started(self, words: list[str]) -> tuple[int, str, str]:
         ended = subprocess.run(
-            [str(word) for word in command],
+            words,
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             umask=self.umask,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=LIMIT_SECONDS,
             check=False,
         )
-        seconds = time.monotonic() - began
-        return Ended(exit_code=ended.returncode, out=ended.stdout, err=ended.stderr, seconds=seconds)
+        return ended.returncode, ended.stdout, ended.stderr
+
+    def _forked(self, words: list[str]) -> tuple[int, str, str]:
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as connection:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            for path in (out, err):
+                path.touch()
+            request = {"words": words[1:], "folder": str(self.folder), "umask": self.umask}
+            request |= {"out": str(out), "err": str(err), "environment": self.environment}
+            connection.settimeout(LIMIT_SECONDS)
+            connection.connect(_warm_python())
+            connection.sendall(f"{json.dumps(request)}\n".encode())
+            with connection.makefile() as answers:
+                pid = int(answers.readline())
+                try:
+                    exit_code = int(answers.readline())
+                except TimeoutError:
+                    os.kill(pid, signal.SIGKILL)
+                    raise
+            return exit_code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
 
     def mlflow_run(
         self, entry_point: str, /, *, project: str | Path = PROJECT, at: str = "", **parameters: object
@@ -83,14 +119,13 @@ class Place:
         return self.run(BIN / "mlflow", "run", project, *where, "-e", entry_point, *given, "--env-manager", "local")
 
     def step(self, name: str, /, **parameters: object) -> Ended:
-        """The command of an entry point, without MLflow's own around it."""
-        given = [f"--{key}={value}" for key, value in parameters.items()]
-        there = Place(self.folder, {"PYTHONPATH": str(PROJECT), **self.extra})
-        return there.run(sys.executable, "-m", "steps", name, *given)
+        """The command of an entry point, `python -m steps <name>`, without MLflow's own around it."""
+        there = Place(self.folder, {"PYTHONPATH": str(PROJECT), **self.extra}, self.umask)
+        return there.run(sys.executable, "-m", "steps", name, *_options(parameters))
 
     def workflow(self, **parameters: object) -> Ended:
-        """The command of the entry point `main`, without MLflow's own around it."""
-        return self.run(sys.executable, PROJECT / "main.py", *[f"--{key}={value}" for key, value in parameters.items()])
+        """The command of the entry point `main`, `python main.py`, without MLflow's own around it."""
+        return self.run(sys.executable, PROJECT / "main.py", *_options(parameters))
 
     def config(self, **changes: Any) -> Path:
         """A config file here: configs/iris.yaml with `changes`, which are merged key by key, but for the columns."""
@@ -137,6 +172,47 @@ class Finished:
     place: Place
     ended: Ended
     git_status: tuple[str, str]
+
+
+def _options(parameters: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in parameters.items()]
+
+
+@cache
+def _warm_python() -> str:
+    """The socket of a warm.py that ends with this process, which holds its standard input."""
+    path = Path(tempfile.mkdtemp(prefix="warm-"), "socket")
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("warm.py"), path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=Place(path.parent).environment,
+    )
+
+    def end() -> None:
+        process.communicate()
+        shutil.rmtree(path.parent)
+
+    atexit.register(end)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return str(path)
+
+
+def new_database(folder: Path) -> str:
+    """MLflow's database in `folder`, empty: its migrations are run once for all tests. Its URI."""
+    path = folder / "mlflow.db"
+    path.write_bytes(_empty_database())
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("update experiments set artifact_location = ?", (f"{folder}/mlruns/0",))
+    return f"sqlite:///{path}"
+
+
+@cache
+def _empty_database() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        database.ensure_usable(f"sqlite:///{folder}/mlflow.db")
+        return Path(folder, "mlflow.db").read_bytes()
 
 
 def until(condition: Callable[[], object], *, seconds: float = 5) -> bool:

@@ -194,6 +194,7 @@ class MlflowServer(Service):
             **Place(folder, store.settings).environment,
             "MLFLOW_BACKEND_STORE_URI": postgres.uri(database),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": SECRET,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, as compose.yaml says
         }
         command: list[object] = [BIN / "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", 1]
         command += ["--serve-artifacts", "--artifacts-destination", "s3://mlflow"]

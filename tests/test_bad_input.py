@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from mlflow.entities import Run
-from place import COLUMNS, PROJECT, Ended, Finished, Place, rows_of, without_java
+from place import COLUMNS, PROJECT, Ended, Finished, Place, new_database, rows_of, without_java
 
 pytestmark = pytest.mark.spark
 
@@ -165,6 +165,7 @@ def test_a_server_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
 
 
 def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(tmp_path: Path) -> None:
+    new_database(tmp_path)
     place = Place(tmp_path)
     place.client.delete_experiment("0")
     one_message(place.step("train"), "RunUnusable", "was deleted", "mlflow experiments restore -x 0")
@@ -188,6 +189,7 @@ def test_a_java_of_another_version_is_refused_by_main_and_by_ingest(tmp_path: Pa
     java = home / "bin" / "java"
     java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
     java.chmod(0o755)
+    new_database(tmp_path)
     place = Place(tmp_path, {"JAVA_HOME": str(home)})
     for ended in (place.workflow(), place.step("ingest")):
         one_message(ended, f"JavaUnusable: Java JAVA_HOME={home} is version 11")

@@ -169,7 +169,7 @@ class TestVersions:
 
 
 class TestStart:
-    @pytest.mark.parametrize("name", set(services()) - ONE_SHOTS)
+    @pytest.mark.parametrize("name", sorted(set(services()) - ONE_SHOTS))
     def test_a_service_says_when_it_is_healthy_and_starts_again(self, name: str) -> None:
         assert services()[name]["healthcheck"]["test"]
         assert services()[name]["restart"] == "unless-stopped"

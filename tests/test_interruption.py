@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from deltalake import DeltaTable
-from place import BIN, PROJECT, Finished, Place, rows_of, until
+from place import BIN, PROJECT, Finished, Place, new_database, rows_of, until
 from sklearn.datasets import load_iris
 from small import tracked
 
@@ -32,7 +32,7 @@ PROGRAMS = {
     "jvm": "org.apache.spark.deploy.SparkSubmit",
 }
 LARGE_COPIES = 8_000
-SEED, KILLS, LATEST_SECONDS = 4, 6, 20  # of the kills at random
+SEED, KILLS, LATEST_SECONDS = 4, 4, 20  # of the kills at random
 OF_THIS_RUN = {"run_id", "scored_at", "model_uri", "table_uri"}  # columns of predictions that differ between workflows
 
 
@@ -91,13 +91,12 @@ def started(place: Place, **parameters: object) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Where all of them run, one after the other; its database is made, as `make run` does."""
+    """Where all of them run, one after the other; its database is there, as after `make run`."""
     base = tmp_path_factory.mktemp("interrupted")
     for name in ("stand", "tmp"):
         (base / name).mkdir()
-    place = Place(base / "stand", {"TMPDIR": str(base / "tmp"), "PYTHONPATH": str(PROJECT)})
-    assert place.run(BIN / "python", "-m", "steps.core.tracking.store").exit_code == 0
-    return place
+    new_database(base / "stand")
+    return Place(base / "stand", {"TMPDIR": str(base / "tmp"), "PYTHONPATH": str(PROJECT)})
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from mlflow import MlflowClient
-from place import BIN, Place, rows_of
-from small import sqlite, tracked
+from place import BIN, Place, new_database, rows_of
+from small import tracked
 
 from steps.core.workflow.lineage_tree import downstream, lines, upstream
 from steps.core.workflow.provenance import ProvenanceIndex
@@ -171,19 +171,9 @@ def named(place: Place, text: str, known: dict[str, str] | None = None) -> str:
     return re.sub(r"2\d{3}-\d\d-\d\d \d\d:\d\d UTC", "TIME", text)
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tracking store without a run."""
-    folder = tmp_path_factory.mktemp("empty")
-    with tracked(sqlite(folder)):
-        MlflowClient().search_experiments()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def lake_folder(tmp_path: Path, empty: Path) -> Iterator[Path]:
-    shutil.copy(empty, tmp_path)
-    with tracked(sqlite(tmp_path)):
+def lake_folder(tmp_path: Path) -> Iterator[Path]:
+    with tracked(new_database(tmp_path)):
         yield tmp_path / "lake"
 
 

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from small import sqlite, tracked
+from place import new_database
+from small import tracked
 
 from steps.core.config import PROJECT
 from steps.core.process import processes
@@ -39,7 +40,7 @@ class Experiment:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    with tracked(sqlite(tmp_path_factory.mktemp("store"))):
+    with tracked(new_database(tmp_path_factory.mktemp("store"))):
         yield MlflowClient()
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from mlflow import MlflowClient
-from small import sqlite, tracked
+from place import new_database
+from small import tracked
 
 from steps.core.errors import ModelNotFound, PromotionRefused
 from steps.core.models import registry
@@ -14,7 +15,7 @@ from steps.promote import choose
 
 @pytest.fixture(scope="module", autouse=True)
 def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with tracked(sqlite(tmp_path_factory.mktemp("promote"))):
+    with tracked(new_database(tmp_path_factory.mktemp("promote"))):
         yield
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from place import PROJECT
+from place import PROJECT, new_database
 from small import QUICK, sqlite, tracked
 
 from steps import promote
@@ -24,7 +24,7 @@ from steps.core.models.registry import Move
 
 @pytest.fixture(scope="module", autouse=True)
 def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with tracked(sqlite(tmp_path_factory.mktemp("registry"))):
+    with tracked(new_database(tmp_path_factory.mktemp("registry"))):
         yield
 
 
@@ -212,7 +212,7 @@ class TestSeveralAtOnce:
     def test_no_move_is_lost_of_processes_that_spell_the_database_otherwise(self, tmp_path: Path) -> None:
         """Each move in the history goes on from the one before, and the alias names what the last one says."""
         (tmp_path / "link").symlink_to(tmp_path)
-        spellings = [f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}//link/mlflow.db", "sqlite:///mlflow.db"]
+        spellings = [new_database(tmp_path), f"sqlite:///{tmp_path}//link/mlflow.db", "sqlite:///mlflow.db"]
         with tracked(spellings[0]):
             register("iris", 2)
             movers = []

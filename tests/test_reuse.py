@@ -21,9 +21,9 @@ from deltalake import DeltaTable, write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
-from place import COLUMNS, PROJECT, Ended, Place, rows_of, without_java
+from place import COLUMNS, PROJECT, Ended, Place, new_database, rows_of, without_java
 from sklearn.datasets import load_iris
-from small import QUICK, sqlite, tracked
+from small import QUICK, tracked
 
 from steps.core import config
 from steps.core.process import loaded_code
@@ -277,7 +277,7 @@ class TestDifferences:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """This process's MLflow has a store of its own."""
-    with tracked(sqlite(tmp_path_factory.mktemp("store"))):
+    with tracked(new_database(tmp_path_factory.mktemp("store"))):
         yield
 
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from mlflow.models.utils import load_serving_example
 from mlflow.pyfunc import PyFuncModel, load_model
-from place import Place
+from place import Place, new_database
 from services import Service, free_port
-from small import FLOWERS, QUICK, fit, flowers, flowers_config, sqlite, tracked
+from small import FLOWERS, QUICK, fit, flowers, flowers_config, tracked
 
 from steps import train
 from steps.core.models import split
@@ -97,7 +97,7 @@ class ScoringServer(Service):
 
 def logged(model: Scorer, folder: Path, *, target_type: str, example: pd.DataFrame) -> Path:
     """`model` as the step `train` registers it, downloaded to `folder`."""
-    with tracked(sqlite(folder)):
+    with tracked(new_database(folder)):
         experiment_id = mlflow.create_experiment("e", artifact_location=str(folder / "artifacts"))
         with mlflow.start_run(experiment_id=experiment_id):
             version = train._register(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import write_deltalake
 from mlflow.entities import Run
-from place import Ended, Finished, Place, datasets_of, rows_of, version_of
+from place import Ended, Finished, Place, datasets_of, new_database, rows_of, version_of
 
 pytestmark = pytest.mark.spark
 
@@ -133,6 +133,7 @@ def gated(place: Place) -> Place:
     """A folder of its own beside the module's, on the same Spark."""
     folder = place.folder / "gated"
     folder.mkdir()
+    new_database(folder)
     return Place(folder, place.extra)
 
 
@@ -177,6 +178,7 @@ def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place
 def test_a_lost_champion_stops_no_workflow(place: Place) -> None:
     folder = place.folder / "lost"
     folder.mkdir()
+    new_database(folder)
     lost = Place(folder, place.extra)
     assert lost.workflow().exit_code == 0
     model_id = str(lost.client.get_model_version(MODEL, "1").source).rpartition("/")[2]

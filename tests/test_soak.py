@@ -24,7 +24,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from deltalake import DeltaTable
-from place import COLUMNS, PROJECT, Ended, Place, rows_of, until
+from place import COLUMNS, PROJECT, Ended, Place, new_database, rows_of, until
 from sklearn.datasets import load_iris
 
 pytestmark = pytest.mark.spark
@@ -87,6 +87,7 @@ class Soak:
 
     def new_place(self, name: str) -> Place:
         (self.base / name).mkdir()
+        new_database(self.base / name)
         return Place(self.base / name, self.served)
 
     def command(self, place: Place) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
 import pytest
-from place import PROJECT, Place, until
+from place import PROJECT, Place, new_database, until
 from pyspark.sql.connect.proto import AnalyzePlanRequest, SparkConnectServiceStub
 
 from steps.core.errors import SettingInvalid, SparkUnavailable
@@ -95,6 +95,7 @@ def started(place: Place, *command: str | Path) -> Iterator[Started]:
 def place_in(folder: Path, **extra: str) -> Place:
     """A place whose scratch files stay in `folder`: a process that is killed leaves them."""
     (folder / "tmp").mkdir()
+    new_database(folder)
     return Place(folder, {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(PROJECT), **extra})
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyspark
 import pytest
 from deltalake import DeltaTable
-from place import PROJECT, Ended, Place, rows_of, until
+from place import PROJECT, Ended, Place, new_database, rows_of, until
 from services import free_port
 from small import flowers
 
@@ -45,6 +45,7 @@ infer.main()
 def trained(tmp_path_factory: pytest.TempPathFactory, served: dict[str, str]) -> Place:
     """Where a table with every type was ingested, and a model of it has passed the gate."""
     place = Place(tmp_path_factory.mktemp("workers"), served)
+    new_database(place.folder)
     rows = flowers(300)
     rows["day"] = pd.date_range("1990-01-01", periods=len(rows)).date
     rows["at"] = [f"2024-02-29T23:59:{second % 60:02}.123456Z" for second in range(len(rows))]

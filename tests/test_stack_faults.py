@@ -33,6 +33,14 @@ class NobodyBehindIt(http.server.BaseHTTPRequestHandler):
         """Nothing."""
 
 
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One of their own, whose services may be stopped."""
+    made = Stack(tmp_path_factory.mktemp("stack"))
+    yield made
+    made.stop()
+
+
 @pytest.fixture
 def mended(stack: Stack) -> Iterator[Stack]:
     """The stack for a test that stops something of it."""

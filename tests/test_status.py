@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from place import Finished, Place, version_of, without_java
+from place import Ended, Finished, Place, new_database, version_of, without_java
 
 pytestmark = pytest.mark.spark
 
@@ -32,10 +32,15 @@ def plan(text: str) -> dict[str, str]:
     return dict(re.findall(r"^(ingest|train|evaluate|infer) +would run +(.+)$", text, re.MULTILINE))
 
 
-def test_it_tells_tables_versions_verdicts_aliases_and_predictions(quiet: Place) -> None:
+@pytest.fixture(scope="module")
+def status(quiet: Place) -> Ended:
     ended = quiet.mlflow_run("status")
     assert ended.exit_code == 0, ended.text
-    told = sections(ended.out)
+    return ended
+
+
+def test_it_tells_tables_versions_verdicts_aliases_and_predictions(quiet: Place, status: Ended) -> None:
+    told = sections(status.out)
     assert list(told) == ["table", "predictions", "model", "aliases"]
     line = rf"{re.escape(quiet.lake('iris'))}@v0  150 rows  \d{{4}}-\d\d-\d\d \d\d:\d\d UTC  run [0-9a-f]{{8}}"
     assert [bool(re.fullmatch(line, each)) for each in told["table"]] == [True]
@@ -45,15 +50,14 @@ def test_it_tells_tables_versions_verdicts_aliases_and_predictions(quiet: Place)
     assert re.fullmatch(r"  [\d-]+ [\d:]+ UTC  none -> 1  by \S+ \(gate\)", told["aliases"][1])
 
 
-def test_it_says_that_nothing_would_run_when_nothing_changed(quiet: Place) -> None:
-    ended = quiet.mlflow_run("status")
-    assert plan(ended.out) == {}
-    assert ended.out.count("reused, run ") == 4
+def test_it_says_that_nothing_would_run_when_nothing_changed(status: Ended) -> None:
+    assert plan(status.out) == {}
+    assert status.out.count("reused, run ") == 4
 
 
 def test_it_says_what_would_run_and_why_and_is_the_dry_run_of_main(quiet: Place) -> None:
     expected = {"train": "model.seed 7 -> 8", "evaluate": "follows train", "infer": "follows evaluate"}
-    said = [quiet.mlflow_run("status", seed=8), quiet.mlflow_run("main", seed=8, dry_run="true")]
+    said = [quiet.mlflow_run("status", seed=8), quiet.workflow(seed=8, dry_run="true")]
     assert [plan(each.out) for each in said] == [expected, expected]
     assert said[0].out == said[1].out
 
@@ -71,6 +75,7 @@ def test_it_starts_nothing_and_writes_nothing(quiet: Place) -> None:
 
 
 def test_where_nothing_is_it_says_so(tmp_path: Path) -> None:
+    new_database(tmp_path)
     ended = Place(tmp_path).mlflow_run("status")
     assert ended.exit_code == 0, ended.text
     lake = tmp_path / "lake"

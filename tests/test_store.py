@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from place import PROJECT
+from place import PROJECT, new_database
 from small import sqlite
 
 from steps.core.errors import LockNotReleased, TrackingUnavailable
@@ -45,8 +45,7 @@ def locked(path: Path, *, by: str = "begin exclusive") -> Iterator[subprocess.Po
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with a run in it."""
     folder = tmp_path_factory.mktemp("whole")
-    tracking_database.ensure_usable(sqlite(folder))
-    MlflowClient(sqlite(folder)).create_run("0")
+    MlflowClient(new_database(folder)).create_run("0")
     return folder / "mlflow.db"
 
 

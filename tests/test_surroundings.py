@@ -14,7 +14,7 @@ import pytest
 from deltalake import write_deltalake
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from place import PROJECT, Ended, Place
+from place import PROJECT, Ended, Place, new_database
 from small import sqlite
 
 from steps.core.storage import disk
@@ -25,16 +25,9 @@ MAKE_CHECK = (sys.executable, "-m", "steps.core.tracking.store")
 
 
 @pytest.fixture
-def place(tmp_path: Path, whole: Path) -> Place:
-    shutil.copy(whole, tmp_path / "mlflow.db")
+def place(tmp_path: Path) -> Place:
+    new_database(tmp_path)
     return Place(tmp_path, {"PYTHONPATH": str(PROJECT)})
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    tracking_database.ensure_usable(sqlite(folder))
-    return folder / "mlflow.db"
 
 
 def one_message(ended: Ended, *said: str) -> None:
@@ -139,9 +132,9 @@ def test_a_database_that_cannot_grow_is_told(place: Place) -> None:
     assert "its disk" in ended.stderr
 
 
-def test_a_lock_on_the_database_during_a_run_is_told_as_such(whole: Path, tmp_path: Path) -> None:
+def test_a_lock_on_the_database_during_a_run_is_told_as_such(tmp_path: Path) -> None:
+    new_database(tmp_path)
     path = tmp_path / "mlflow.db"
-    shutil.copy(whole, path)
     with (
         contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other,
         contextlib.closing(sqlite3.connect(path, timeout=0)) as database,

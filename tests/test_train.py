@@ -16,7 +16,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import validate_schema
 from mlflow.models.utils import _enforce_schema
 from mlflow.types.schema import DataType, Map
-from small import TABLE, fit, flower_parts, flowers, flowers_config, flowers_model, model_of, sqlite, tracked
+from place import new_database
+from small import TABLE, fit, flower_parts, flowers, flowers_config, flowers_model, model_of, tracked
 
 from steps import train
 from steps.core import config
@@ -238,7 +239,7 @@ class TestSignature:
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[loading.LoadedModel]:
     folder = tmp_path_factory.mktemp("train")
-    with tracked(sqlite(folder)):
+    with tracked(new_database(folder)):
         experiment_id = mlflow.create_experiment("e", artifact_location=str(folder / "artifacts"))
         model = flowers_model()
         with mlflow.start_run(experiment_id=experiment_id):

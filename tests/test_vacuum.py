@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from mlflow import MlflowClient
-from place import COLUMNS, FEATURES, Place, rows_of, version_of
+from place import COLUMNS, FEATURES, Place, new_database, rows_of, version_of
 from sklearn.datasets import load_iris
-from small import sqlite, tracked
+from small import tracked
 
 from steps.core.tables import location, snapshot
 from steps.core.tables.location import TableUri
@@ -222,7 +222,7 @@ class TestRetention:
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def _store(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-        with tracked(sqlite(tmp_path_factory.mktemp("store"))):
+        with tracked(new_database(tmp_path_factory.mktemp("store"))):
             yield
 
     def test_a_version_stays_until_its_commit_is_as_old_as_the_limit(self, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from deltalake import write_deltalake
 from mlflow import MlflowClient
+from place import new_database
 from small import FLOWERS, flowers, sqlite, tracked
 
 from steps import evaluate, infer, promote, train
@@ -40,7 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, metric in (("flowers", "f1_macro"), ("strict", "accuracy")):
         gate = {"metric": metric, "at_least": 2 if name == "strict" else None}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**FLOWERS, "gate": gate}))
-    with tracked(sqlite(folder)):
+    with tracked(new_database(folder)):
         for rounds in (20, 30):
             train.main(["--config=flowers.yaml", f"--num_boost_round={rounds}"])
         evaluate.main(["--config=flowers.yaml", f"--model=models:/{NAME}/{CHAMPION}"])

@@ -1,0 +1,111 @@
+"""A Python that has imported the packages that the project needs, and forks itself for each command that is asked for.
+
+A step's start is mostly these imports. The project's own modules are imported after the fork, and folder, environment,
+umask and arguments are those of the request: what runs is the command, as a process of its own.
+
+`python warm.py <socket>` listens there until its standard input closes.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import warnings
+from typing import Any
+
+PACKAGES = (
+    *("alembic.command", "boto3", "deltalake", "jinja2", "matplotlib.pyplot", "numpy", "pandas", "psutil", "pydantic"),
+    *("mlflow", "mlflow.data.delta_dataset_source", "mlflow.data.meta_dataset", "mlflow.projects", "mlflow.pyfunc"),
+    *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store", "pyarrow.parquet"),
+    *(
+        "pyspark.sql.connect.session",
+        "requests",
+        "sklearn.datasets",
+        "sklearn.metrics",
+        "sqlalchemy",
+        "xgboost",
+        "yaml",
+    ),
+)
+
+
+def main() -> None:
+    for package in PACKAGES:
+        importlib.import_module(package)
+    gc.freeze()
+    request = _next_request(sys.argv[1])
+    if request is None:
+        return
+    _become(request)
+    # Here and not in a function: what runs is `__main__`, and ends as an interpreter ends.
+    match request["words"]:
+        case ["-m", module, *_]:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        case ["-c", program, *_]:
+            exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+        case [script, *_]:
+            runpy.run_path(script, run_name="__main__")
+
+
+def _next_request(path: str) -> dict[str, Any] | None:
+    """Returns once in each command's process with its request, and with None where nobody asks any more."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            readable, _, _ = select.select([listener, sys.stdin], [], [])
+            if sys.stdin in readable:
+                return None
+            connection, _ = listener.accept()
+            with connection:
+                if _fork() == 0:
+                    listener.close()
+                    return _keep(connection)
+
+
+def _keep(connection: socket.socket) -> dict[str, Any]:
+    """Fork the command, which returns from here; its keeper answers with its number and its exit code, and ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request: dict[str, Any] = json.loads(connection.makefile().readline())
+    if (pid := _fork()) == 0:
+        return request
+    connection.sendall(f"{pid}\n".encode())
+    _, status = os.waitpid(pid, 0)
+    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _fork() -> int:
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of threads, which the libraries mend
+        return os.fork()
+
+
+def _become(request: dict[str, Any]) -> None:
+    for stream, name, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, request["out"], os.O_WRONLY),
+        (2, request["err"], os.O_WRONLY),
+    ):
+        os.dup2(os.open(name, flags), stream)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    if request["umask"] >= 0:
+        os.umask(request["umask"])
+    words = request["words"]
+    is_script = not words[0].startswith("-")
+    sys.argv = words if is_script else [words[0], *words[2:]]
+    behind = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:1] = [os.path.dirname(words[0]) if is_script else "", *behind]  # in place of this file's folder
+
+
+if __name__ == "__main__":
+    main()
