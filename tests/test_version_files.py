@@ -258,3 +258,19 @@ def test_a_booster_that_is_as_it_was_logged_and_cannot_be_loaded_here_is_not_los
     registry.tag(version, {registry.BOOSTER_SHA256: logged})
     assert f"ModelUnreadable: models:/{NAME}/{CHAMPION} cannot be read here: " in message
     assert registry.aliases(NAME) == {"staging": CHAMPION}
+
+
+def test_a_step_that_is_called_from_python_is_not_reused_as_its_code_is_not_known(home: Path) -> None:
+    """As from a notebook: no launcher has watched what the process loaded."""
+    run = next(run for run in MlflowClient().search_runs(["0"]) if run.info.run_name == "train")
+    receipt, damage = reuse.receipt_of(run)
+    assert damage == ""
+    code = {name: digest for name, digest in receipt["inputs"].items() if name.startswith("code.")}
+    assert "code.steps/train.py" in code
+    assert set(code.values()) == {"unknown"}
+    inputs = {name: value for name, value in receipt["inputs"].items() if name not in code}
+    decision = reuse.find_reusable("train", inputs, workflow="flowers", experiment_id="0")
+    assert (decision.run, decision.because) == (
+        None,
+        "the earlier run was not started by `mlflow run`, so its code is not known",
+    )
