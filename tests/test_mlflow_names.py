@@ -41,5 +41,5 @@ def test_every_name_is_mlflows() -> None:
 )
 def test_artifacts_on_this_machine_are_found_where_mlflow_finds_them(location: str) -> None:
     is_local = is_local_uri(location, is_tracking_or_registry_uri=False)
-    folder = artifacts._here(location)
+    folder = artifacts._local_folder(location)
     assert (None if folder is None else str(folder)) == (local_file_uri_to_path(location) if is_local else None)

@@ -42,7 +42,7 @@ def of_model(model_id: str) -> Files | None:
 def read(run: Run, name: str) -> bytes | None:
     """The content of an artifact right below a run's, None when it is not there."""
     location = str(run.info.artifact_uri)
-    if root := _here(location):
+    if root := _local_folder(location):
         return (root / name).read_bytes() if (root / name).is_file() else None
     if name not in {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}:
         return None
@@ -64,10 +64,10 @@ def damage(logged: Mapping[str, Any], now: Mapping[str, Any], *, of: str) -> str
 
 
 def _files(location: str, list_folder: Callable[[str | None], list[FileInfo]]) -> Files:
-    found: Files = {}
-    if root := _here(location):
+    files: Files = {}
+    if root := _local_folder(location):
         for path in sorted(path for path in root.rglob("*") if path.is_file()):
-            found[path.relative_to(root).as_posix()] = _looked_at(path)
+            files[path.relative_to(root).as_posix()] = _size_and_digest(path)
     else:
         folders: list[str | None] = [None]
         while folders:
@@ -75,11 +75,11 @@ def _files(location: str, list_folder: Callable[[str | None], list[FileInfo]]) -
                 if file.is_dir:
                     folders.append(file.path)
                 else:
-                    found[file.path] = {"size_bytes": file.file_size, "sha256": None}
-    return {name: file for name, file in found.items() if not set(NOT_LOGGED) & set(name.split("/"))}
+                    files[file.path] = {"size_bytes": file.file_size, "sha256": None}
+    return {name: file for name, file in files.items() if not set(NOT_LOGGED) & set(name.split("/"))}
 
 
-def _here(location: str) -> Path | None:
+def _local_folder(location: str) -> Path | None:
     """The folder of artifacts that lie on this machine."""
     uri = urlparse(location)
     if uri.scheme not in ("", "file"):
@@ -87,7 +87,7 @@ def _here(location: str) -> Path | None:
     return Path(url2pathname(uri.path if uri.scheme else location))
 
 
-def _looked_at(path: Path) -> dict[str, Any]:
+def _size_and_digest(path: Path) -> dict[str, Any]:
     with path.open("rb") as opened:
         return {
             "size_bytes": os.fstat(opened.fileno()).st_size,

@@ -90,5 +90,5 @@ def ended(run: Run) -> datetime:
 def _experiments(store: str) -> list[str]:
     """The ids of all experiments; asked for once, because half of a search's time would go into it."""
     client = MlflowClient(store)
-    found = all_pages(lambda token: client.search_experiments(ViewType.ALL, page_token=token))
-    return [experiment.experiment_id for experiment in found]
+    experiments = all_pages(lambda token: client.search_experiments(ViewType.ALL, page_token=token))
+    return [experiment.experiment_id for experiment in experiments]
