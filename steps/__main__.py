@@ -29,7 +29,7 @@ def run() -> None:
     except (ModuleNotFoundError, SyntaxError) as err:
         if not _is_from_another_python(err):
             raise
-        from steps.core.errors import PackageMissing  # not earlier: a run depends on each file that its process loads
+        from steps.core.errors import PackageMissing  # not earlier: a run depends on every file that its process loads
 
         sys.exit(str(PackageMissing(sys.executable, str(err))))
 

@@ -141,10 +141,12 @@ for _ in range(30):
                 pass
 
     @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
-    def test_another_user_of_the_folder_waits_too_and_goes_on(self) -> None:
+    @pytest.mark.parametrize("mode", [0o777, 0o1777], ids=["a shared folder", "a folder like /tmp"])
+    def test_another_user_of_the_folder_waits_too_and_goes_on(self, mode: int) -> None:
         """The first has a umask that keeps others out of its files."""
         with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # where other users get to
-            os.chmod(folder, 0o777)
+            os.chmod(folder, mode)
+            os.chown(folder, 65533, 65533)  # neither of the two users owns it
             program = f"""
 import os
 from steps.core.process import locks, scratch

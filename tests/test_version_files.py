@@ -302,3 +302,19 @@ def test_a_schema_that_is_not_as_train_writes_it_is_told(champion: Path, capsys:
     edit_schema(champion, features=[7])
     message = refused(["infer", "--config=flowers.yaml"], capsys)
     assert f"models:/{NAME}/{CHAMPION} cannot be read here: its schema.json is not as train writes it: " in message
+
+
+def test_a_step_that_is_called_from_python_is_not_reused_as_its_code_is_not_known(home: Path) -> None:
+    """As from a notebook: no launcher has watched what the process loaded."""
+    run = next(run for run in MlflowClient().search_runs(["0"]) if run.info.run_name == "train")
+    receipt, damage = reuse.read_receipt(run)
+    assert damage == ""
+    code = {name: digest for name, digest in receipt["inputs"].items() if name.startswith("code.")}
+    assert "code.steps/train.py" in code
+    assert set(code.values()) == {"unknown"}
+    inputs = {name: value for name, value in receipt["inputs"].items() if name not in code}
+    decision = reuse.find_reusable("train", inputs, workflow="flowers", experiment_id="0")
+    assert (decision.run, decision.reason) == (
+        None,
+        "the earlier run was not started by `mlflow run`, so its code is not known",
+    )

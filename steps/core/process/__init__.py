@@ -1,4 +1,4 @@
-"""This process and its machine: signals, locks, scratch folders, waiting, messages, the code that was loaded.
+"""This process and its machine: its start, signals, locks, scratch folders, waits, messages, the code that it loaded.
 
 May import errors alone.
 """

@@ -46,13 +46,13 @@ def digests() -> dict[str, str]:
     if not _is_watching:
         return {file: UNKNOWN for file, _ in sorted(_loaded_modules())}
     modules = {file: hashlib.sha256(source).hexdigest() for file, source in list(_sources.items())}
-    others = {file: then if then == digest(file) else UNKNOWN for file, then in list(_opened.items())}
+    others = {file: opened if opened == digest(file) else UNKNOWN for file, opened in list(_opened.items())}
     return dict(sorted({**others, **modules}.items()))
 
 
 def digest(file: str) -> str:
-    """SHA-256 of what a process that reads or imports `file` of the project would read now, else ABSENT."""
-    package = f"{file.removesuffix('.py')}/__init__.py"  # goes before a module of its name
+    """SHA-256 of what a process that imports or opens `file` of the project would read now, else ABSENT."""
+    package = f"{file.removesuffix('.py')}/__init__.py"  # is imported before a module of the same name
     paths = [os.path.join(PROJECT, name) for name in ([package, file] if file.endswith(".py") else [file])]
     path = next((path for path in paths if os.path.isfile(path)), "")
     if not path:
@@ -94,7 +94,7 @@ class _Finder:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None:  # whoever asked may do without it; once it is there he would not
+        if spec is None:  # the importer may do without the module, but will take it once it exists
             for folder in path or ():
                 _note_opened(os.path.join(folder, f"{fullname.rpartition('.')[2]}.py"))
         elif spec.origin and (file := _in_project(spec.origin)):
@@ -109,7 +109,7 @@ def _on_event(event: str, args: tuple[Any, ...]) -> None:
     if event == "open":
         path, _, flags = args
         if isinstance(path, str) and not flags & (os.O_WRONLY | os.O_RDWR):
-            with contextlib.suppress(OSError):  # whoever opens it learns that himself
+            with contextlib.suppress(OSError):  # the caller gets the same error
                 _note_opened(path)
 
 
@@ -118,16 +118,16 @@ def _note_opened(path: str) -> None:
     file = _in_project(path)
     if file.partition("/")[0] not in _code_folders:
         return
-    if "__pycache__" in file:  # read by another loader than ours
+    if "__pycache__" in file:  # read by another loader than _Loader
         try:
             file = _in_project(source_from_cache(path))
         except ValueError:  # pytest's
             return
     if file not in _sources and file not in _opened:
-        _opened[file] = UNKNOWN  # reading it for its digest comes here again
+        _opened[file] = UNKNOWN  # reading the file for its digest calls this function again
         _opened[file] = digest(file)
         if _opened[file] == ABSENT and "." not in os.path.basename(file):
-            del _opened[file]  # Git's own, looked for by MLflow
+            del _opened[file]  # a file of Git's, for which MLflow looks
 
 
 def _in_project(path: str) -> str:

@@ -1,4 +1,4 @@
-"""MLflow's side: the store and whether it answers, runs, and the artifacts of runs and models.
+"""MLflow's side: the store (a database or a server), runs, and the artifacts of runs and models.
 
 May import storage and process.
 """
