@@ -98,6 +98,12 @@ def test_tables_are_the_folders_with_a_log(root: str) -> None:
     assert filesystem.tables(f"{root}/nothing") == []
 
 
+def test_a_table_whose_log_shows_no_file_is_still_one(tmp_path: Path) -> None:
+    """As a log that may not be read: a vacuum stops at it, rather than not know what it was made of."""
+    (tmp_path / "t" / "_delta_log").mkdir(parents=True)
+    assert filesystem.tables(str(tmp_path)) == [f"{tmp_path}/t"]
+
+
 def test_a_folder_is_removed_with_what_is_in_it_and_nothing_beside_it(root: str) -> None:
     filesystem.remove_folder(root)
     assert filesystem.files(root) == {}

@@ -23,6 +23,9 @@ class Files(Protocol):
     def below(self, folder: str) -> Iterator[tuple[str, Stored]]:
         """All files in a folder, at any depth, by their paths."""
 
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder, be it one that may not be read."""
+
     def subfolders(self, folder: str) -> list[str]:
         """The names of the folders right below a folder."""
 

@@ -84,7 +84,7 @@ def damaged(folder: str, expected: Mapping[str, int]) -> dict[str, int | None]:
 
 def is_delta(folder: str) -> bool:
     """Whether a folder has the log of a Delta table."""
-    return any(True for _ in _place(folder).below(f"{folder}/_delta_log"))
+    return _place(folder).is_folder(f"{folder}/_delta_log")
 
 
 def tables(folder: str) -> list[str]:

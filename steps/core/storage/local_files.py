@@ -22,6 +22,10 @@ def below(folder: str) -> Iterator[tuple[str, Stored]]:
     return ((str(file), _stored(file)) for file in Path(folder).rglob("*") if file.is_file())
 
 
+def is_folder(path: str) -> bool:
+    return os.path.isdir(path)
+
+
 def subfolders(folder: str) -> list[str]:
     return [path.name for path in Path(folder).glob("*") if path.is_dir()]
 

@@ -23,6 +23,10 @@ def below(folder: str) -> Iterator[tuple[str, Stored]]:
     return _objects(f"{folder}/")
 
 
+def is_folder(path: str) -> bool:
+    return any(True for _ in below(path))
+
+
 def subfolders(folder: str) -> list[str]:
     bucket, key = s3.locate(folder)
     prefix = f"{key}/" if key else ""
