@@ -15,12 +15,15 @@ from xdist.scheduler import LoadScopeScheduling
 from steps.core.spark import server
 
 WORKERS = 2  # of the whole suite; the tests of one file follow one another in one of them
-STACK = "the stack"
-TOGETHER = {name: STACK for name in ("test_stack", "test_stack_security")}  # files that share what is made once
+TOGETHER = {  # files that share what is made once
+    **dict.fromkeys(("test_stack", "test_stack_security"), "the stack"),
+    **dict.fromkeys(("test_workflow", "test_status", "test_bad_input"), "a finished workflow"),
+}
 LONGEST = (  # files that are begun first, so that no worker is left alone with one of them
     *("test_stack_faults", "test_stack", "test_stack_security", "test_ingest_entry_point", "test_soak", "test_reuse"),
     *("test_interruption", "test_compose", "test_single_steps", "test_vacuum", "test_spark", "test_spark_scoring"),
-    *("test_serving", "test_lineage", "test_several_at_once", "test_bad_input", "test_git_url", "test_reader"),
+    *("test_serving", "test_lineage", "test_several_at_once", "test_workflow", "test_status", "test_bad_input"),
+    *("test_git_url", "test_reader"),
 )
 OF_A_CLUSTER = """<configuration>
 <property><name>fs.defaultFS</name><value>hdfs://nowhere.invalid:8020</value></property>

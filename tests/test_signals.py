@@ -277,11 +277,15 @@ def test_children_are_killed_by_the_folder_that_they_work_in(tmp_path: Path) -> 
     program = f"""
 import pathlib, subprocess
 from steps.core.process import interruption, processes
-there = subprocess.Popen(["bash", "-c", "sleep 60 & wait"], cwd={str(tmp_path)!r})
+command = ["bash", "-c", "sleep 60 & echo; wait"]
+there = subprocess.Popen(command, cwd={str(tmp_path)!r}, stdout=subprocess.PIPE)
+there.stdout.readline()  # it has a child
 elsewhere = subprocess.Popen(["sleep", "60"])
 processes.kill_children(working_in=pathlib.Path({str(tmp_path)!r}))
-print(there.wait(), elsewhere.poll())
-elsewhere.kill()
+there.stdout.read()  # until that child is gone, too
+is_alive = elsewhere.poll() is None
+elsewhere.kill()  # before the test, which ends this process, hears of it
+print(there.wait(), is_alive)
 """
     with started(sys.executable, "-c", program) as process:
-        assert line_of(process) == f"{-signal.SIGKILL} None"
+        assert line_of(process) == f"{-signal.SIGKILL} True"
