@@ -172,6 +172,14 @@ def test_a_bug_is_not_taken_for_a_disk() -> None:
         assert store.database_failure(error, store.DEFAULT_URI) is None
 
 
+def test_errors_that_follow_from_each_other_are_looked_at_once_each() -> None:
+    """As where a library raises an error from one that was raised while it was handled."""
+    error, other = ValueError("one"), KeyError("other")
+    error.__cause__, other.__cause__ = other, error
+    assert store.database_failure(error, store.DEFAULT_URI) is None
+    assert filesystem.disk_failure(error) is None
+
+
 @pytest.mark.parametrize("command", [("-m", "steps.promote"), ("main.py",)])
 def test_a_python_without_the_projects_packages_is_named_with_the_way_out(
     command: tuple[str, ...], place: Place

@@ -50,7 +50,8 @@ def recorded(settings: Mapping[str, Any]) -> SplitSettings:
     """The settings that a model keeps, as JSON has them; those that an earlier version had not are at their defaults,
     and those that a later one added decide no row's part (FORMAT_VERSION in scorer.py)."""
     known = {field.name: settings[field.name] for field in fields(SplitSettings) if field.name in settings}
-    return SplitSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+    lists: dict[str, Any] = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    return SplitSettings(**{**known, **lists})
 
 
 def labelled(rows: pd.DataFrame, config: Config) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
-from steps.core.errors import DiskUnusable
+from steps.core.errors import DiskUnusable, causes
 from steps.core.storage import s3
 
 DISK_ERRNOS = {
@@ -45,13 +45,12 @@ class Stored:
 
 def disk_failure(error: BaseException | None) -> DiskUnusable | None:
     """What `error` says of a disk, in the words of the system, of Delta's own code, or of Java's."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
-            return DiskUnusable(str(error.filename or "a file"), os.strerror(error.errno))
-        if isinstance(error, Exception) and (reason := DISK_REASONS.search(str(error))):
-            line = next(line for line in str(error).splitlines() if reason.group() in line)
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in DISK_ERRNOS:
+            return DiskUnusable(str(cause.filename or "a file"), os.strerror(cause.errno))
+        if isinstance(cause, Exception) and (reason := DISK_REASONS.search(str(cause))):
+            line = next(line for line in str(cause).splitlines() if reason.group() in line)
             return DiskUnusable("a file cannot be read or written", " ".join(line.split())[:TEXT_CHARACTERS])
-        error = error.__cause__ or error.__context__
     return None
 
 

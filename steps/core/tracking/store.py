@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 import psutil
 from sqlalchemy.engine import make_url
 
-from steps.core.errors import RunUnusable, TrackingUnavailable, UserError
+from steps.core.errors import RunUnusable, TrackingUnavailable, UserError, causes
 from steps.core.process import console, locks, processes, waiting
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # MLflow's own
@@ -196,10 +196,9 @@ def _is_experiment_active(path: Path) -> bool:
 
 def database_failure(error: BaseException | None, uri: str) -> TrackingUnavailable | None:
     """What SQLite said of the database at `uri`, where `error` follows from that."""
-    while error is not None:
-        if isinstance(error, sqlite3.Error) and _code(error) in REASONS:
-            return _unusable(error, identity(uri))
-        error = error.__cause__ or error.__context__
+    for cause in causes(error):
+        if isinstance(cause, sqlite3.Error) and _code(cause) in REASONS:
+            return _unusable(cause, identity(uri))
     return None
 
 
