@@ -3,17 +3,17 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 import pytest
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.dummy import DummyClassifier
 from small import QUICK
 
-from steps.core.config import Metric
-from steps.core.models import metrics
+from steps.core import metrics
+from steps.core.metrics import METRICS
 
 Label = str | int | bool
 KINDS: list[tuple[Label, ...]] = [("a", "b", "c"), (3, 7, 10), (False, True), ("yes", "no"), (0, 1)]
@@ -175,42 +175,44 @@ def test_never_trying_the_rare_class_does_not_raise_macro_precision() -> None:
     assert precision == pytest.approx([0.98 / 2, (1 + 2 / 3) / 2])
 
 
-class TestByChance:
-    @pytest.mark.parametrize("metric", get_args(Metric))
-    def test_what_knows_the_labels_is_hardly_ever_reached_by_chance(self, metric: Metric) -> None:
+class TestPermutationPValue:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_what_knows_the_labels_is_hardly_ever_reached_by_chance(self, metric: str) -> None:
         truth, probabilities = example(1, ("a", "b", "c"))
-        assert metrics.by_chance(metric, truth, probabilities, ("a", "b", "c")) == 0.01
+        assert metrics.permutation_p_value(metric, truth, probabilities, ("a", "b", "c")) == 0.01
 
-    @pytest.mark.parametrize("metric", get_args(Metric))
-    def test_what_answers_the_same_to_every_row_is_always_reached(self, metric: Metric) -> None:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_what_answers_the_same_to_every_row_is_always_reached(self, metric: str) -> None:
         truth, _ = example(1, ("a", "b", "c"))
         constant = np.tile([0.5, 0.3, 0.2], (len(truth), 1))
-        assert metrics.by_chance(metric, truth, constant, ("a", "b", "c")) == 1.0
+        assert metrics.permutation_p_value(metric, truth, constant, ("a", "b", "c")) == 1.0
 
-    @pytest.mark.parametrize("metric", get_args(Metric))
-    def test_of_coins_that_are_flipped_one_in_twenty_looks_as_if_it_knew(self, metric: Metric) -> None:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_of_coins_that_are_flipped_one_in_twenty_looks_as_if_it_knew(self, metric: str) -> None:
         """At the level that the gate takes, by any metric: a test of that level is wrong so often, and no oftener."""
         random, classes = np.random.default_rng(5), ("heads", "tails")
         lucky = 0
         for _ in range(200):
             truth = random.choice(np.array(classes, dtype=object), 40)
             heads = random.random(40)
-            lucky += metrics.by_chance(metric, truth, np.stack([heads, 1 - heads], axis=1), classes) <= 0.05
+            lucky += metrics.permutation_p_value(metric, truth, np.stack([heads, 1 - heads], axis=1), classes) <= 0.05
         assert lucky <= 20  # 10 are expected; 21 or more come up once in a thousand times
 
     def test_a_metric_that_is_not_defined_proves_nothing(self) -> None:
-        assert metrics.by_chance("roc_auc", np.array(["a", "a"], dtype=object), np.eye(2), ("a", "b")) == 1.0
+        assert metrics.permutation_p_value("roc_auc", np.array(["a", "a"], dtype=object), np.eye(2), ("a", "b")) == 1.0
 
     def test_a_perfect_score_on_too_few_rows_may_be_chance(self) -> None:
         """Three rows of two classes in any order: one in three is right."""
         truth = np.array(["a", "b", "b"], dtype=object)
-        assert metrics.by_chance("accuracy", truth, np.eye(2)[[0, 1, 1]], ("a", "b")) == pytest.approx(1 / 3, abs=0.15)
+        assert metrics.permutation_p_value("accuracy", truth, np.eye(2)[[0, 1, 1]], ("a", "b")) == pytest.approx(
+            1 / 3, abs=0.15
+        )
 
-    @pytest.mark.parametrize("metric", get_args(Metric))
-    def test_it_is_the_same_each_time(self, metric: Metric) -> None:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_it_is_the_same_each_time(self, metric: str) -> None:
         truth, _ = example(1, ("a", "b"))
         guess = np.random.default_rng(2).random((len(truth), 2))
-        assert len({metrics.by_chance(metric, truth, guess, ("a", "b")) for _ in range(3)}) == 1
+        assert len({metrics.permutation_p_value(metric, truth, guess, ("a", "b")) for _ in range(3)}) == 1
 
 
 @QUICK
@@ -226,6 +228,15 @@ def test_no_score_is_ever_nan_or_infinite(seed: int, rows: int, kinds: int) -> N
 def test_the_baseline_knows_the_shares_of_the_classes_in_training() -> None:
     shares = metrics.baseline(np.array(["b", "a", "b", "b"], dtype=object), ("a", "b", "c"), rows=3)
     assert shares.tolist() == [[0.25, 0.75, 0.0]] * 3
+
+
+@pytest.mark.parametrize("classes", KINDS)
+def test_the_baseline_is_the_one_of_scikit_learn(classes: tuple[Label, ...]) -> None:
+    train, _ = example(1, classes)
+    reference = DummyClassifier(strategy="prior").fit(np.zeros((len(train), 1)), train)
+    expected = dict(zip(reference.classes_.tolist(), reference.predict_proba(np.zeros((1, 1)))[0], strict=True))
+    baseline = metrics.baseline(train, classes, rows=2)
+    np.testing.assert_allclose(baseline, [[expected[label] for label in classes]] * 2)
 
 
 @pytest.mark.parametrize("classes", KINDS)

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from small import sqlite, tracked
 
 from steps.core.errors import ModelNotFound, PromotionRefused
-from steps.core.models import registry
+from steps.core.models import aliases, registry
 from steps.promote import choose
 
 
@@ -30,7 +30,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def move(name: str, *versions: int, alias: str = "production", how: str = "promote") -> None:
     for version in versions:
-        registry.move_alias(registry.resolve(f"models:/{name}/{version}"), alias, how=how)  # type: ignore[arg-type]
+        aliases.move_alias(registry.resolve(f"models:/{name}/{version}"), alias, how=how)  # type: ignore[arg-type]
 
 
 def chosen(name: str, version: str, alias: str = "production") -> int:

@@ -90,7 +90,7 @@ def test_verdict_reasons_facts_and_scores_can_be_read() -> None:
         {"verdict": Verdict(outcome="undecided", reasons=[NASTY])},
         {"facts": {NASTY: NASTY}},
         {"scores": {NASTY: {NASTY: 0.5}}},
-        {"per_class": {NASTY: {NASTY: 0.5}}},
+        {"per_class": {NASTY: {"f1": 0.5, "rows": 3.0}}},
     ],
     ids=lambda changes: next(iter(changes)),
 )

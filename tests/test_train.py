@@ -18,12 +18,12 @@ from mlflow.models.utils import _enforce_schema
 from mlflow.types.schema import DataType, Map
 from small import TABLE, fit, flower_parts, flowers, flowers_config, flowers_model, model_of, sqlite, tracked
 
-from steps import train
 from steps.core import config
 from steps.core.errors import TableUnfit
-from steps.core.models import loading, registry, scorer, split
+from steps.core.models import loading, registration, registry, scorer, split
+from steps.core.models.registration import signature_of
 from steps.core.models.split import Parts
-from steps.train import Fit, fit_booster, learn_schema, signature_of
+from steps.core.models.training import Fit, fit_booster, learn_schema
 
 EMPTY = flowers().head(0)
 
@@ -207,14 +207,16 @@ class TestLearnSchema:
 
 class TestSignature:
     def test_columns_go_in_by_name_and_no_value_is_cast_before_the_model_sees_it(self) -> None:
-        inputs = signature_of(flowers_model().schema, "string").inputs
+        inputs = signature_of(flowers_model().schema).inputs
         assert inputs.input_names() == ["petal_length", "petals", "wild", "color"]
         frame = pd.DataFrame({"petal_length": [None, "x"], "petals": [1, 2], "wild": [None, True], "color": [7, None]})
         pd.testing.assert_frame_equal(_enforce_schema(frame, inputs), frame)
 
-    @pytest.mark.parametrize("kind", ["string", "long", "boolean"])
-    def test_predictions_come_out_in_the_targets_type(self, kind: str) -> None:
-        outputs = signature_of(flowers_model().schema, kind).outputs
+    @pytest.mark.parametrize(
+        ("classes", "kind"), [(("a", "b"), "string"), ((3, 7), "long"), ((False, True), "boolean")], ids=str
+    )
+    def test_predictions_come_out_in_the_targets_type(self, classes: tuple[str | int | bool, ...], kind: str) -> None:
+        outputs = signature_of(dataclasses.replace(flowers_model().schema, classes=classes)).outputs
         types = [column.type for column in outputs.inputs]
         assert types == [DataType[kind], DataType.double, Map(DataType.double)]
         assert outputs.input_names() == ["prediction", "probability", "probabilities"]
@@ -231,7 +233,7 @@ class TestSignature:
         columns = {**flowers_config().model_dump()["columns"], "species": {"type": kind}}
         model = fit(flowers_config(columns=columns), Parts(**relabelled))
         predicted = model.predict(None, flowers(rows))
-        validate_schema(predicted, signature_of(model.schema, kind).outputs)
+        validate_schema(predicted, signature_of(model.schema).outputs)
         assert set(predicted["prediction"].tolist()) == (set(classes) if rows else set())
 
 
@@ -242,12 +244,12 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[loading.Loa
         experiment_id = mlflow.create_experiment("e", artifact_location=str(folder / "artifacts"))
         model = flowers_model()
         with mlflow.start_run(experiment_id=experiment_id):
-            version = train._register(
-                bytes(model.booster.save_raw("ubj")),
+            version = registration.register(
+                model.booster,
                 model.schema,
-                signature=signature_of(model.schema, "string"),
                 example=flowers(3)[["petal_length", "petals", "wild", "color"]],
                 name="flowers_model",
+                tags={},
             )
         yield loading.load(version)
 
@@ -294,13 +296,7 @@ class TestRegistered:
         example = train_part[[feature.name for feature in model.schema.features]].head(3)
         assert example["petals"].dtype == np.int64
         with mlflow.start_run():
-            train._register(
-                bytes(model.booster.save_raw("ubj")),
-                model.schema,
-                signature=signature_of(model.schema, "string"),
-                example=example,
-                name="flowers_model",
-            )
+            registration.register(model.booster, model.schema, example=example, name="flowers_model", tags={})
 
     def test_nothing_in_it_is_pickled(self, files: Path) -> None:
         """R06: it loads where pickles are refused, and under another Python."""

@@ -9,6 +9,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from steps.core.errors import ConfigInvalid, ConfigNotFound, did_you_mean
+from steps.core.metrics import METRICS
 
 PROJECT = Path(__file__).resolve().parents[2]
 PREDICTION_COLUMNS = ("prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at")
@@ -31,6 +32,12 @@ def matches(pattern: str, rule: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"{name!r} given; the metrics are {', '.join(METRICS)}{did_you_mean(name, METRICS)}")
+    return name
+
+
 # What Delta and Spark take without quoting.
 Name = Annotated[
     str,
@@ -49,7 +56,7 @@ MaxDepth = Annotated[int, Field(ge=1, le=64)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Metric = Literal["accuracy", "f1_macro", "precision_macro", "recall_macro", "log_loss", "roc_auc"]
+MetricName = Annotated[str, AfterValidator(_known_metric)]
 
 ALLOWED_TYPES: dict[str, tuple[type, ...]] = {
     "double": (int, float),
@@ -128,7 +135,7 @@ class Gate(Strict):
 
     `min_gain_over_baseline: 0` asks for better, not for as good, and for more than chance; below 0 a tie is enough."""
 
-    metric: Metric = "f1_macro"
+    metric: MetricName = "f1_macro"
     at_least: float | None = None  # for log_loss: at most
     min_gain_over_baseline: float = 0.0
     max_drop_below_champion: Annotated[float, Field(ge=0)] = 0.0
