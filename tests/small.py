@@ -61,9 +61,9 @@ def flower_parts(settings: config.Config | None = None) -> split.Parts:
 
 
 def model_of(booster: xgboost.Booster, schema: scorer.Schema) -> scorer.Scorer:
-    made = scorer.Scorer()
-    made.booster, made.schema = booster, schema
-    return made
+    model = scorer.Scorer()
+    model.booster, model.schema = booster, schema
+    return model
 
 
 def fit(settings: config.Config, parts: split.Parts) -> scorer.Scorer:

@@ -40,18 +40,18 @@ def test_the_scores_of_a_model_are_those_of_its_predictions() -> None:
 
 
 def test_a_good_model_without_a_champion_passes() -> None:
-    made = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=None)
-    assert made.verdict.outcome == "pass"
-    assert set(made.scores) == {"models:/flowers_model/1", "baseline"}
-    assert made.probabilities is not None
-    assert made.probabilities.shape == (len(flower_parts().test), 3)
+    result = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=None)
+    assert result.verdict.outcome == "pass"
+    assert set(result.scores) == {"models:/flowers_model/1", "baseline"}
+    assert result.probabilities is not None
+    assert result.probabilities.shape == (len(flower_parts().test), 3)
 
 
 def test_the_baseline_answers_what_is_most_frequent_in_training_not_in_test() -> None:
     parts = flower_parts()
     few = other(parts, train=parts.train[parts.train["species"] == "setosa"])
-    made = evaluate(few, loaded(flowers_model()), settings=GOOD, champion=None)
-    assert made.scores["baseline"]["accuracy"] == pytest.approx((parts.test["species"] == "setosa").mean())
+    result = evaluate(few, loaded(flowers_model()), settings=GOOD, champion=None)
+    assert result.scores["baseline"]["accuracy"] == pytest.approx((parts.test["species"] == "setosa").mean())
 
 
 def test_a_model_that_is_no_better_than_the_baseline_fails_by_that_alone() -> None:
@@ -96,60 +96,64 @@ def test_a_metric_that_is_added_to_the_table_is_known_to_the_config_and_decides(
 def test_a_worse_model_does_not_replace_the_champion() -> None:
     parts = flower_parts()
     champion = loaded(flowers_model(), "models:/flowers_model/1")
-    made = evaluate(parts, loaded(weak_model(), "models:/flowers_model/2"), settings=GOOD, champion=champion)
-    assert made.verdict.outcome == "fail"
-    assert list(made.scores) == ["models:/flowers_model/2", "baseline", "models:/flowers_model/1"]
+    result = evaluate(parts, loaded(weak_model(), "models:/flowers_model/2"), settings=GOOD, champion=champion)
+    assert result.verdict.outcome == "fail"
+    assert list(result.scores) == ["models:/flowers_model/2", "baseline", "models:/flowers_model/1"]
 
 
 def test_the_champion_is_scored_again_on_this_test_part() -> None:
     """Not on its stored score (E02): the same model under another number has the same one."""
     champion = loaded(flowers_model(), "models:/flowers_model/9")
-    made = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=champion)
-    assert made.scores["models:/flowers_model/9"] == made.scores["models:/flowers_model/1"]
-    assert made.verdict.outcome == "pass"
+    result = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=champion)
+    assert result.scores["models:/flowers_model/9"] == result.scores["models:/flowers_model/1"]
+    assert result.verdict.outcome == "pass"
 
 
 def test_the_champion_judged_again_is_listed_once() -> None:
     model = loaded(flowers_model())
-    made = evaluate(flower_parts(), model, settings=GOOD, champion=model)
-    assert list(made.scores) == ["models:/flowers_model/1", "baseline"]
-    assert made.verdict.outcome == "pass"
+    result = evaluate(flower_parts(), model, settings=GOOD, champion=model)
+    assert list(result.scores) == ["models:/flowers_model/1", "baseline"]
+    assert result.verdict.outcome == "pass"
 
 
 def test_a_class_that_the_model_never_saw_leaves_it_undecided() -> None:
     parts = flower_parts()
     unknown = parts.test.assign(species=["peony", "rose", *parts.test["species"][2:]])
-    made = evaluate(other(parts, test=unknown), loaded(flowers_model()), settings=GOOD, champion=None)
-    assert made.verdict.outcome == "undecided"
-    assert "the test part has species peony, rose, which it never saw" in made.verdict.reasons[0]
-    assert (made.scores, made.probabilities) == ({}, None)
+    result = evaluate(other(parts, test=unknown), loaded(flowers_model()), settings=GOOD, champion=None)
+    assert result.verdict.outcome == "undecided"
+    assert "the test part has species peony, rose, which it never saw" in result.verdict.reasons[0]
+    assert (result.scores, result.probabilities) == ({}, None)
 
 
 def test_a_column_that_the_table_lacks_leaves_it_undecided() -> None:
     parts = flower_parts()
     bare = other(parts, test=parts.test.drop(columns=["color", "petals"]))
-    made = evaluate(bare, loaded(flowers_model()), settings=GOOD, champion=None)
-    assert made.verdict.outcome == "undecided"
-    assert "the table has no column petals and the table has no column color" in made.verdict.reasons[0]
+    result = evaluate(bare, loaded(flowers_model()), settings=GOOD, champion=None)
+    assert result.verdict.outcome == "undecided"
+    assert "the table has no column petals and the table has no column color" in result.verdict.reasons[0]
 
 
 def test_a_champion_that_does_not_fit_the_table_leaves_it_undecided() -> None:
     """Rather than let the new version win without a fight."""
     wider = flowers_config(columns={**flowers_config().model_dump()["columns"], "leaves": {"type": "long"}})
     champion = fit(wider, split.split(flowers().assign(leaves=3), split.settings_of(wider)))
-    made = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=loaded(champion, "models:/old/1"))
-    assert made.verdict.outcome == "undecided"
-    assert made.verdict.reasons[0] == "models:/old/1 cannot be scored: the table has no column leaves"
-    assert "models:/flowers_model/1" in made.scores
+    result = evaluate(
+        flower_parts(), loaded(flowers_model()), settings=GOOD, champion=loaded(champion, "models:/old/1")
+    )
+    assert result.verdict.outcome == "undecided"
+    assert result.verdict.reasons[0] == "models:/old/1 cannot be scored: the table has no column leaves"
+    assert "models:/flowers_model/1" in result.scores
 
 
 def test_a_champion_of_another_type_of_column_leaves_it_undecided() -> None:
     """Its texts are numbers by now: it must not be scored as if all of them were missing."""
     texts = flowers_config(columns={**flowers_config().model_dump()["columns"], "petals": {"type": "string"}})
     champion = fit(texts, split.split(flowers().astype({"petals": str}), split.settings_of(texts)))
-    made = evaluate(flower_parts(), loaded(flowers_model()), settings=GOOD, champion=loaded(champion, "models:/old/1"))
-    assert made.verdict.outcome == "undecided"
-    assert re.search(r"^models:/old/1 cannot be scored: .*column 'petals': \d is not text", made.verdict.reasons[0])
+    result = evaluate(
+        flower_parts(), loaded(flowers_model()), settings=GOOD, champion=loaded(champion, "models:/old/1")
+    )
+    assert result.verdict.outcome == "undecided"
+    assert re.search(r"^models:/old/1 cannot be scored: .*column 'petals': \d is not text", result.verdict.reasons[0])
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -157,9 +161,11 @@ def test_one_class_in_the_test_part_is_undecided_by_every_metric(metric: str) ->
     parts = flower_parts()
     one = other(parts, test=parts.test[parts.test["species"] == "setosa"])
     settings = flowers_config(gate={"metric": metric})
-    made = evaluate(one, loaded(flowers_model()), settings=settings, champion=None)
-    assert made.verdict.outcome == "undecided"
-    assert made.verdict.reasons[0].startswith("the test part holds one class, setosa, and so cannot tell a model")
+    result = evaluate(one, loaded(flowers_model()), settings=settings, champion=None)
+    assert result.verdict.outcome == "undecided"
+    assert result.verdict.reasons[0].startswith(
+        "the test part holds one class, setosa, and so does not show whether a model"
+    )
 
 
 def test_a_class_without_a_row_in_the_test_part_leaves_the_auc_undecided() -> None:
@@ -167,10 +173,10 @@ def test_a_class_without_a_row_in_the_test_part_leaves_the_auc_undecided() -> No
     parts = flower_parts()
     two = other(parts, test=parts.test[parts.test["species"] != "setosa"])
     settings = flowers_config(gate={"metric": "roc_auc"})
-    made = evaluate(two, loaded(flowers_model()), settings=settings, champion=None)
-    assert made.verdict.outcome == "undecided"
-    assert "has no roc_auc on the test part, which needs rows of every class" in made.verdict.reasons[0]
-    assert made.verdict.reasons[-1] == "few rows of a class in the test part: setosa 0"
+    result = evaluate(two, loaded(flowers_model()), settings=settings, champion=None)
+    assert result.verdict.outcome == "undecided"
+    assert "has no roc_auc on the test part, which needs rows of every class" in result.verdict.reasons[0]
+    assert result.verdict.reasons[-1] == "few rows of a class in the test part: setosa 0"
 
 
 def learnt(rows: pd.DataFrame, *, metric: str) -> Evaluation:
@@ -187,36 +193,36 @@ def test_a_coin_that_is_flipped_does_not_pass_by_any_metric(metric: str) -> None
     for seed in range(5):
         random = np.random.default_rng(seed)
         coins = pd.DataFrame({"x": random.random(180), "label": random.choice(["heads", "tails"], 180).astype(object)})
-        made = learnt(coins, metric=metric)
-        assert made.verdict.outcome != "pass", (seed, made.verdict.reasons)
+        result = learnt(coins, metric=metric)
+        assert result.verdict.outcome != "pass", (seed, result.verdict.reasons)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_model_that_never_predicts_the_rare_class_does_not_pass_by_any_metric(metric: str) -> None:
     random = np.random.default_rng(4)
     rows = pd.DataFrame({"x": random.random(700), "label": np.where(random.random(700) < 0.02, "rare", "often")})
-    made = learnt(rows.astype({"label": object}), metric=metric)
-    assert made.probabilities is not None
-    assert {made.classes[i] for i in made.probabilities.argmax(axis=1)} == {"often"}
-    assert made.verdict.outcome != "pass", made.verdict.reasons
-    assert "a tie, better is required" in made.verdict.reasons[0] or metric in ("log_loss", "roc_auc")
-    assert "the score may be chance" in made.verdict.reasons[-2]
-    assert made.verdict.reasons[-1].startswith("few rows of a class in the test part: rare ")
+    result = learnt(rows.astype({"label": object}), metric=metric)
+    assert result.probabilities is not None
+    assert {result.classes[i] for i in result.probabilities.argmax(axis=1)} == {"often"}
+    assert result.verdict.outcome != "pass", result.verdict.reasons
+    assert "a tie, better is required" in result.verdict.reasons[0] or metric in ("log_loss", "roc_auc")
+    assert "the score may be chance" in result.verdict.reasons[-2]
+    assert result.verdict.reasons[-1].startswith("few rows of a class in the test part: rare ")
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_model_that_learnt_something_passes_by_every_metric(metric: str) -> None:
     settings = flowers_config(gate={"metric": metric})
-    made = evaluate(flower_parts(), loaded(flowers_model()), settings=settings, champion=None)
-    assert made.verdict.outcome == "pass", made.verdict.reasons
+    result = evaluate(flower_parts(), loaded(flowers_model()), settings=settings, champion=None)
+    assert result.verdict.outcome == "pass", result.verdict.reasons
 
 
 def test_a_lost_champion_is_among_the_reasons_and_does_not_change_the_verdict() -> None:
     lost = "the champion models:/flowers_model/1 is lost"
     challenger = loaded(flowers_model(), "models:/flowers_model/2")
-    made = evaluate(flower_parts(), challenger, settings=GOOD, champion=None, lost_champion=lost)
+    result = evaluate(flower_parts(), challenger, settings=GOOD, champion=None, lost_champion=lost)
     alone = evaluate(flower_parts(), challenger, settings=GOOD, champion=None)
-    assert (made.verdict.outcome, made.verdict.reasons) == ("pass", [*alone.verdict.reasons, lost])
+    assert (result.verdict.outcome, result.verdict.reasons) == ("pass", [*alone.verdict.reasons, lost])
 
 
 def test_a_model_with_the_same_split_was_trained_on_no_row_of_the_test_part() -> None:
@@ -244,6 +250,6 @@ def test_rows_that_a_champion_with_another_split_was_trained_on_are_counted_and_
     assert overlap > 0
     assert score_candidate(champion, ours, target="species")[0].trained_on == overlap
     challenger = loaded(flowers_model(), "models:/flowers_model/2")
-    made = evaluate(flower_parts(), challenger, settings=GOOD, champion=champion)
-    assert made.verdict.outcome == "undecided"
-    assert f"models:/flowers_model/1 was trained on {overlap} rows of the test part" in made.verdict.reasons[0]
+    result = evaluate(flower_parts(), challenger, settings=GOOD, champion=champion)
+    assert result.verdict.outcome == "undecided"
+    assert f"models:/flowers_model/1 was trained on {overlap} rows of the test part" in result.verdict.reasons[0]

@@ -53,7 +53,7 @@ def test_scores_are_what_their_formulas_say(seed: int, classes: tuple[Label, ...
     truth, probabilities = example(seed, classes)
     predicted = chosen(probabilities, classes)
     by_class = [counts(truth, predicted, label) for label in classes]
-    precision = [hit / found if found else 0.0 for hit, found, _ in by_class]
+    precision = [hit / guessed if guessed else 0.0 for hit, guessed, _ in by_class]
     recall = [hit / actual for hit, _, actual in by_class]
     f1 = [2 * p * r / (p + r) if p + r else 0.0 for p, r in zip(precision, recall, strict=True)]
     surprise = [-math.log(row[classes.index(label)]) for label, row in zip(truth.tolist(), probabilities, strict=True)]
@@ -77,10 +77,10 @@ def test_scores_are_what_their_formulas_say(seed: int, classes: tuple[Label, ...
 @given(st.integers(0, 2**32 - 1), st.sampled_from([("a", "b", "c"), (3, 7, 10)]))
 def test_scores_are_those_of_scikit_learn(seed: int, classes: tuple[Label, ...]) -> None:
     truth, probabilities = example(seed, classes)
-    found = metrics.scores(truth, probabilities, classes)
-    assert found["log_loss"] == pytest.approx(sklearn.metrics.log_loss(truth, probabilities, labels=list(classes)))
+    computed = metrics.scores(truth, probabilities, classes)
+    assert computed["log_loss"] == pytest.approx(sklearn.metrics.log_loss(truth, probabilities, labels=list(classes)))
     area = sklearn.metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro", labels=list(classes))
-    assert found["roc_auc"] == pytest.approx(area)
+    assert computed["roc_auc"] == pytest.approx(area)
 
 
 @QUICK
@@ -96,21 +96,21 @@ def test_the_order_of_the_classes_changes_nothing(seed: int, order: list[str]) -
 @given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS))
 def test_each_class_has_its_own_numbers(seed: int, classes: tuple[Label, ...]) -> None:
     truth, probabilities = example(seed, classes)
-    found = metrics.per_class(truth, probabilities, classes)
-    assert list(found) == [str(label) for label in classes]
+    computed = metrics.per_class(truth, probabilities, classes)
+    assert list(computed) == [str(label) for label in classes]
     for label in classes:
         hit, guessed, actual = counts(truth, chosen(probabilities, classes), label)
         expected = {"recall": hit / actual, "f1": 2 * hit / (guessed + actual), "rows": actual}
         if guessed:
             expected["precision"] = hit / guessed
-        assert found[str(label)] == pytest.approx(expected)
+        assert computed[str(label)] == pytest.approx(expected)
 
 
 def test_what_is_not_defined_of_a_class_is_left_out() -> None:
     """Never 0.0: `never` is not predicted, `absent` has no row, `nowhere` neither."""
     truth = np.array(["a", "a", "never"], dtype=object)
-    found = metrics.per_class(truth, np.eye(4)[[0, 2, 0]], ("a", "never", "absent", "nowhere"))
-    assert found == {
+    computed = metrics.per_class(truth, np.eye(4)[[0, 2, 0]], ("a", "never", "absent", "nowhere"))
+    assert computed == {
         "a": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "rows": 2},
         "never": {"recall": 0.0, "f1": 0.0, "rows": 1},
         "absent": {"precision": 0.0, "f1": 0.0, "rows": 0},
@@ -135,15 +135,15 @@ def test_what_is_defined_of_a_class_is_what_scikit_learn_says(seed: int, rows: i
 
 def test_a_perfect_model_has_the_best_of_everything() -> None:
     truth = np.array(["a", "b", "c", "a"], dtype=object)
-    found = metrics.scores(truth, np.eye(3)[[0, 1, 2, 0]], ("a", "b", "c"))
-    assert found.pop("log_loss") == pytest.approx(0, abs=1e-12)
-    assert found == dict.fromkeys(["accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc"], 1.0)
+    computed = metrics.scores(truth, np.eye(3)[[0, 1, 2, 0]], ("a", "b", "c"))
+    assert computed.pop("log_loss") == pytest.approx(0, abs=1e-12)
+    assert computed == dict.fromkeys(["accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc"], 1.0)
 
 
 def test_a_sure_mistake_costs_much_and_not_infinitely_much() -> None:
     truth = np.array(["a", "b"], dtype=object)
-    found = metrics.scores(truth, np.array([[0.0, 1.0], [0.0, 1.0]]), ("a", "b"))
-    assert found["log_loss"] == pytest.approx(-math.log(np.finfo(float).eps) / 2)
+    computed = metrics.scores(truth, np.array([[0.0, 1.0], [0.0, 1.0]]), ("a", "b"))
+    assert computed["log_loss"] == pytest.approx(-math.log(np.finfo(float).eps) / 2)
 
 
 def test_auc_is_left_out_when_a_class_has_no_row() -> None:
@@ -163,15 +163,15 @@ def test_macro_averages_are_over_the_classes_that_there_are() -> None:
 
 def test_a_row_that_is_taken_for_a_class_without_rows_counts_against_its_own() -> None:
     truth, probabilities = np.array(["a", "a", "b"], dtype=object), np.eye(3)[[0, 2, 1]]
-    found = metrics.scores(truth, probabilities, ("a", "b", "c"))
-    assert found["recall_macro"] == pytest.approx((1 / 2 + 1) / 2)
-    assert found["f1_macro"] == pytest.approx((2 / 3 + 1) / 2)
+    computed = metrics.scores(truth, probabilities, ("a", "b", "c"))
+    assert computed["recall_macro"] == pytest.approx((1 / 2 + 1) / 2)
+    assert computed["f1_macro"] == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_never_trying_the_rare_class_does_not_raise_macro_precision() -> None:
     truth = np.array(["often"] * 98 + ["rare"] * 2, dtype=object)
     never, tries = np.eye(2)[[0] * 100], np.eye(2)[[0] * 97 + [1, 1, 1]]
-    precision = [metrics.scores(truth, each, ("often", "rare"))["precision_macro"] for each in (never, tries)]
+    precision = [metrics.scores(truth, guess, ("often", "rare"))["precision_macro"] for guess in (never, tries)]
     assert precision == pytest.approx([0.98 / 2, (1 + 2 / 3) / 2])
 
 
@@ -243,10 +243,10 @@ def test_the_baseline_is_the_one_of_scikit_learn(classes: tuple[Label, ...]) -> 
 def test_the_baselines_scores_are_those_of_always_answering_the_most_frequent_class(classes: tuple[Label, ...]) -> None:
     train, _ = example(1, classes)
     test, _ = example(2, classes)
-    found = metrics.scores(test, metrics.baseline(train, classes, rows=len(test)), classes)
+    computed = metrics.scores(test, metrics.baseline(train, classes, rows=len(test)), classes)
     most = max(classes, key=train.tolist().count)
-    assert found["accuracy"] == pytest.approx(test.tolist().count(most) / len(test))
-    assert found["roc_auc"] == 0.5
+    assert computed["accuracy"] == pytest.approx(test.tolist().count(most) / len(test))
+    assert computed["roc_auc"] == 0.5
 
 
 @QUICK

@@ -21,11 +21,11 @@ def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A model of three versions that no other test uses."""
-    made = re.sub(r"\W", "_", request.node.name)
-    MlflowClient().create_registered_model(made)
+    name = re.sub(r"\W", "_", request.node.name)
+    MlflowClient().create_registered_model(name)
     for _ in range(3):
-        MlflowClient().create_model_version(made, source="file:///nowhere")
-    return made
+        MlflowClient().create_model_version(name, source="file:///nowhere")
+    return name
 
 
 def move(name: str, *versions: int, alias: str = "production", how: str = "promote") -> None:

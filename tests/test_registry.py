@@ -109,9 +109,9 @@ class TestNewest:
 class TestFind:
     def test_what_is_there_is_found_and_what_is_not_is_none(self, name: str) -> None:
         register(name)
-        found = registry.find(name, "1")
-        assert found is not None
-        assert registry.uri_of(found) == f"models:/{name}/1"
+        version = registry.find(name, "1")
+        assert version is not None
+        assert registry.uri_of(version) == f"models:/{name}/1"
         assert registry.find(name, "2") is None
         assert registry.find("nope", "1") is None
 

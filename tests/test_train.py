@@ -124,7 +124,7 @@ class TestFitBooster:
 class TestLearnSchema:
     def test_it_says_what_goes_in_and_what_comes_out(self) -> None:
         schema = learn(flower_parts())
-        assert [(each.name, each.type, each.levels) for each in schema.features] == [
+        assert [(feature.name, feature.type, feature.levels) for feature in schema.features] == [
             ("petal_length", "double", None),
             ("petals", "long", None),
             ("wild", "boolean", None),
@@ -137,9 +137,9 @@ class TestLearnSchema:
 
     def test_it_is_learnt_from_the_train_part_alone(self) -> None:
         parts = flower_parts()
-        strange = {"color": "green", "species": "peony"}
-        some_strange = pd.concat([parts.validation, parts.validation.assign(**strange)])
-        seen = dataclasses.replace(parts, validation=some_strange, test=parts.test.assign(**strange))
+        unknown = {"color": "green", "species": "peony"}
+        some_unknown = pd.concat([parts.validation, parts.validation.assign(**unknown)])
+        seen = dataclasses.replace(parts, validation=some_unknown, test=parts.test.assign(**unknown))
         assert learn(seen) == learn(parts)
 
     def test_it_does_not_depend_on_the_order_of_rows(self) -> None:
@@ -167,9 +167,11 @@ class TestLearnSchema:
         with pytest.raises(TableUnfit, match=message):
             learn(parts)
 
-    @pytest.mark.parametrize(("rows", "told"), [(0, "rows that have a label"), (3, "more rows than the 3 that have a")])
-    def test_few_rows_that_all_differ_are_counted(self, rows: int, told: str) -> None:
-        with pytest.raises(TableUnfit, match=f"\n  next      ingest {told}"):
+    @pytest.mark.parametrize(
+        ("rows", "advice"), [(0, "rows that have a label"), (3, "more rows than the 3 that have a")]
+    )
+    def test_few_rows_that_all_differ_are_counted(self, rows: int, advice: str) -> None:
+        with pytest.raises(TableUnfit, match=f"\n  next      ingest {advice}"):
             learn(Parts(train=flowers(rows), validation=EMPTY, test=EMPTY))
 
     def test_one_class_is_refused_with_its_value(self) -> None:
@@ -281,10 +283,10 @@ class TestRegistered:
         rows = flowers(30, seed=8)
         rows["petals"] = rows["petals"].astype(float).where(rows.index % 3 > 0)
         rows["extra"] = "x"
-        made = mlflow.pyfunc.load_model(registered.uri).predict(
+        predicted = mlflow.pyfunc.load_model(registered.uri).predict(
             rows[["extra", "wild", "color", "petals", "petal_length"]]
         )
-        pd.testing.assert_frame_equal(made, flowers_model().predict(None, rows))
+        pd.testing.assert_frame_equal(predicted, flowers_model().predict(None, rows))
 
     def test_a_missing_column_is_refused_by_name(self, registered: loading.LoadedModel) -> None:
         with pytest.raises(MlflowException, match="missing inputs.*color"):

@@ -114,14 +114,14 @@ def damage(folder: Path, how: str, name: str) -> None:
         path.write_bytes({"half": half, "empty": b"", "other": b"\xff{{ \x00" * 99}[how])
 
 
-@pytest.mark.parametrize(("how", "name", "told"), DAMAGES, ids=lambda value: str(value).replace("/", "-")[:30])
+@pytest.mark.parametrize(("how", "name", "reason"), DAMAGES, ids=lambda value: str(value).replace("/", "-")[:30])
 def test_a_lost_champion_stops_no_candidate_and_the_alias_is_repaired_with_its_history(
-    champion: Path, how: str, name: str, told: str, capsys: pytest.CaptureFixture[str]
+    champion: Path, how: str, name: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(champion, how, name)
     moves = len(aliases.history(NAME, aliases.STAGING))
     tags = judge()
-    lost = f"the champion models:/{NAME}/{CHAMPION} is lost ({told}"
+    lost = f"the champion models:/{NAME}/{CHAMPION} is lost ({reason}"
     assert (tags["output.verdict"], tags["output.champion"]) == ("pass", f"models:/{NAME}/{CANDIDATE}")
     assert lost in tags["reasons"]
     assert "so only the baseline is compared with" in tags["reasons"]

@@ -7,5 +7,6 @@ spark, tracking    the session and its server; MLflow's runs, artifacts and data
 storage            files, in folders and in object stores
 process            this process: signals, locks, waiting, messages
 config             what users give; parameters.py has what an entry point is given
-errors, metrics    what users are told; how good predictions are
+errors, mistakes   what users are told when something is wrong
+metrics            how good predictions are
 """

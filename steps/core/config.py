@@ -1,23 +1,18 @@
 """The config of one workflow: YAML read into frozen models that know every key, and report every mistake at once."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from steps.core import mistakes
 from steps.core.errors import ConfigInvalid, ConfigNotFound, did_you_mean
 from steps.core.metrics import METRICS
 
 PROJECT = Path(__file__).resolve().parents[2]
 PREDICTION_COLUMNS = ("prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at")
-RENAMED_KEYS = {  # old key, by its path in the config, to the new name of its last part
-    "model.rounds": "num_boost_round",
-    "gate.over_baseline": "min_gain_over_baseline",
-    "gate.below_champion": "max_drop_below_champion",
-}
 OTHER_TABLES = ("_predictions", "_rejects")  # what <lake>/<name> stands beside, by the ends of their names
 
 
@@ -192,9 +187,9 @@ class Config(Strict):
     def with_source(self, source: Source) -> "Config":
         return self.model_copy(update={"source": source})
 
-    def with_hyperparameters(self, **given: Any) -> "Config":
+    def with_hyperparameters(self, **values: Any) -> "Config":
         """This config with some values of `model` replaced; they are checked already."""
-        return self.model_copy(update={"model": self.model.model_copy(update=given)})
+        return self.model_copy(update={"model": self.model.model_copy(update=values)})
 
     @property
     def features(self) -> list[str]:
@@ -216,11 +211,11 @@ class Config(Strict):
 def load(path: str, *, home: Path) -> Config:
     """Read the config at `path`: absolute, or relative to `home` (where the command was given) or to the project."""
     candidates = list(dict.fromkeys([home / path, PROJECT / path]))
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if found is None:
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if file is None:
         raise ConfigNotFound(path, [str(folder) for folder in dict.fromkeys([home, PROJECT])])
     try:
-        raw = yaml.load(found.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as err:
         raise ConfigInvalid(path, [f"is not YAML: {err}"]) from err
     if not isinstance(raw, dict):
@@ -228,35 +223,7 @@ def load(path: str, *, home: Path) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as err:
-        raise ConfigInvalid(path, mistakes(err, Config)) from err
-
-
-def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line a mistake: the path of the key, what is wrong with it and, for an unknown key, the nearest known."""
-    return [_mistake(details, model) for details in error.errors()]
-
-
-def _mistake(details: Any, model: type[BaseModel]) -> str:
-    path = ".".join(str(part) for part in details["loc"] if part != "[key]")
-    message = re.sub(r"^Value error, ", "", details["msg"])
-    if details["type"] == "extra_forbidden" and path in RENAMED_KEYS:
-        return f"{path} was renamed to {RENAMED_KEYS[path]!r}"
-    if details["type"] == "extra_forbidden":
-        return f"{path} is not a key{did_you_mean(str(details['loc'][-1]), _keys_beside(details['loc'], model))}"
-    if details["type"] == "missing":
-        return f"{path} is missing"
-    if details["type"] == "value_error":
-        return f"{path}: {message}" if path else message
-    return f"{path}: {details['input']!r} given, {message[0].lower()}{message[1:]}"
-
-
-def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> Iterable[str]:
-    for part in location[:-1]:
-        if str(part) not in model.model_fields:  # the name of a column: below it are the keys of Column
-            continue
-        annotation = model.model_fields[str(part)].annotation
-        model = Column if part == "columns" else annotation if isinstance(annotation, type) else model
-    return model.model_fields
+        raise ConfigInvalid(path, mistakes.of_config(err, Config)) from err
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

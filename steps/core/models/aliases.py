@@ -64,7 +64,7 @@ def deciding(name: str) -> AbstractContextManager[None]:
 def move_alias(version: ModelVersion, alias: str, *, how: MoveKind) -> bool:
     """Write the move into the model's history and let `alias` name `version`. False when it named it already.
 
-    A move that was written down and not made, because its process died in between, is only made.
+    Where the history has this move already, because its process died before it set the alias, only the alias is set.
     """
     client = MlflowClient()
     named = registry.aliases_of(version.name).get(alias, "")
@@ -82,11 +82,11 @@ def move_alias(version: ModelVersion, alias: str, *, how: MoveKind) -> bool:
 
 
 def history(name: str, alias: str) -> list[Move]:
-    """The moves of an alias, oldest first, without one that was written down and then not made."""
+    """The moves of an alias, oldest first, without a last one whose process died before it set the alias."""
     model = MlflowClient().get_registered_model(name)
     moves, now = _written_moves(model, alias), str(model.aliases.get(alias, ""))
-    unmade = bool(moves) and moves[-1].to_version != now and moves[-1].from_version == now
-    return moves[:-1] if unmade else moves
+    is_pending = bool(moves) and moves[-1].to_version != now and moves[-1].from_version == now
+    return moves[:-1] if is_pending else moves
 
 
 def previous(moves: list[Move]) -> str:

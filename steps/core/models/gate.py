@@ -1,7 +1,8 @@
 """Whether a new version is good enough to become the champion, and why.
 
 A pass needs proof: without a margin in the config a version has to be better than the baseline, not equal to it, and by
-more than chance. What the test part cannot tell is undecided. `min_gain_over_baseline` below 0 asks for no such proof.
+more than chance. Where the test part cannot show that, the verdict is undecided. `min_gain_over_baseline` below 0 asks
+for no such proof.
 """
 
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ def judge(
         outcome = "undecided" if outcome == "pass" else outcome
         reasons.append(
             f"the score may be chance: {model.p_value:.0%} of the shuffles of the test part's labels score as well, at "
-            f"most {SIGNIFICANCE_LEVEL:.0%} may; more rows in the test part would tell"
+            f"most {SIGNIFICANCE_LEVEL:.0%} may; more rows in the test part would show it"
         )
     return Verdict(outcome=outcome, reasons=[*reasons, *doubts])
 
@@ -74,7 +75,7 @@ def _one_class(test_rows: Mapping[str, int]) -> list[str]:
         return []
     holds = f"one class, {present[0]}," if present else "no class"
     return [
-        f"the test part holds {holds} and so cannot tell a model that learnt something from one that did not: "
+        f"the test part holds {holds} and so does not show whether a model has learnt something: "
         "ingest more rows, or change split in the config"
     ]
 

@@ -28,7 +28,7 @@ class LoadedModel:
 def load(version: ModelVersion) -> LoadedModel:
     """ModelDamaged when the version's files are gone or not as logged, ModelNotFound when it is not of this project.
 
-    ModelUnreadable when that cannot be told, or when the files are right and cannot be loaded here.
+    ModelUnreadable when the store does not say, or when the files are right and cannot be loaded here.
     """
     uri = registry.uri_of(version)
     folder = version_files.fetch(version)

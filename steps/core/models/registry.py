@@ -92,7 +92,7 @@ def staleness_reason(uri: str, *, source: str, files: Mapping[str, Any] | None =
     if version is None:
         return f"{uri} was deleted"
     if version.source != source:
-        return f"{uri} was made anew"
+        return f"{uri} was registered anew"
     kept = _files(version)
     if kept is None:
         return f"the logged model of {uri} was deleted"
