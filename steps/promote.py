@@ -8,7 +8,6 @@ Fails   ModelNotFound, ModelDamaged; PromotionRefused when the verdict is not a 
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from mlflow.entities.model_registry import ModelVersion
 
@@ -65,7 +64,7 @@ def _accepted(version: ModelVersion, *, force: bool) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     with step_run.start("promote", PromoteParameters, argv) as (parameters, run):
         name = parameters.name or config.load(parameters.config, home=location.home()).model.name
-        how: Literal["previous", "promote"] = "previous" if parameters.version == PREVIOUS else "promote"
+        how: aliases.MoveKind = "previous" if parameters.version == PREVIOUS else "promote"
         with aliases.deciding(name):
             version = choose(name, parameters.version, parameters.alias)
             verdict = _accepted(version, force=parameters.force)

@@ -70,7 +70,8 @@ def curves(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str |
     precision_recall.set(xlabel="recall", ylabel="precision", title="Precision and recall")
     for axes in (roc, precision_recall):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
     return figure
 
 
