@@ -8,13 +8,12 @@ Fails   ModelNotFound, ModelDamaged; PromotionRefused when the verdict is not a 
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from mlflow.entities.model_registry import ModelVersion
 
 from steps.core import config
 from steps.core.errors import PromotionRefused
-from steps.core.models import registry, version_files
+from steps.core.models import aliases, registry, version_files
 from steps.core.parameters import parameters
 from steps.core.tables import location
 from steps.core.workflow import entry_point
@@ -27,8 +26,8 @@ PREVIOUS = "previous"
 class PromoteParameters:
     config: str = "configs/iris.yaml"
     name: str = ""  # of the model; by default the config's
-    version: str = registry.STAGING  # a number, an alias, or "previous"
-    alias: registry.Alias = registry.PRODUCTION
+    version: str = aliases.STAGING  # a number, an alias, or "previous"
+    alias: aliases.Alias = aliases.PRODUCTION
     force: bool = False
 
 
@@ -42,8 +41,8 @@ def choose(name: str, version: str, alias: str) -> ModelVersion:
     if version != PREVIOUS:
         return registry.resolve(f"models:/{name}@{version}")
     registry.newest_uri(name)  # a model that is not there has no alias either: say the first
-    now = registry.aliases(name).get(alias, "")
-    before = registry.previous(registry.history(name, alias)) if now else ""
+    now = registry.aliases_of(name).get(alias, "")
+    before = aliases.previous(aliases.history(name, alias)) if now else ""
     if not before:
         raise PromotionRefused(
             f"{alias} of {name} named nothing before {'version ' + now if now else 'now'}",
@@ -69,12 +68,12 @@ def _accepted(version: ModelVersion, *, force: bool) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     with entry_point.start(SPEC, argv) as (parameters, run):
         name = parameters.name or config.load(parameters.config, home=location.home()).model.name
-        how: Literal["previous", "promote"] = "previous" if parameters.version == PREVIOUS else "promote"
-        with registry.deciding(name):
+        how: aliases.MoveKind = "previous" if parameters.version == PREVIOUS else "promote"
+        with aliases.deciding(name):
             version = choose(name, parameters.version, parameters.alias)
             verdict = _accepted(version, force=parameters.force)
             version_files.fetch(version)  # an alias that names what cannot be loaded helps nobody, forced or not
-            moved = registry.move_alias(version, parameters.alias, how=how)
+            moved = aliases.move_alias(version, parameters.alias, how=how)
         run.reads(version=registry.uri_of(version))
         run.ran_with(verdict=verdict, moved=moved)
         run.writes(model=registry.uri_of(version))

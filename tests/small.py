@@ -13,9 +13,8 @@ import pandas as pd
 import xgboost
 from hypothesis import settings
 
-from steps import train
 from steps.core import config
-from steps.core.models import loading, scorer, split
+from steps.core.models import loading, scorer, split, training
 
 xgboost.set_config(nthread=1)  # threads that wait for a core that others use take a hundred times as long
 QUICK = settings(deadline=None, max_examples=60)  # the machine may be shared: no time limit for one example
@@ -62,14 +61,14 @@ def flower_parts(settings: config.Config | None = None) -> split.Parts:
 
 
 def model_of(booster: xgboost.Booster, schema: scorer.Schema) -> scorer.Scorer:
-    made = scorer.Scorer()
-    made.booster, made.schema = booster, schema
-    return made
+    model = scorer.Scorer()
+    model.booster, model.schema = booster, schema
+    return model
 
 
 def fit(settings: config.Config, parts: split.Parts) -> scorer.Scorer:
-    schema = train.learn_schema(parts, settings, split_settings=split.settings_of(settings), table_uri=TABLE)
-    return model_of(train.fit_booster(parts, schema, model=settings.model).booster, schema)
+    schema = training.learn_schema(parts, settings, split_settings=split.settings_of(settings), table_uri=TABLE)
+    return model_of(training.fit_booster(parts, schema, model=settings.model).booster, schema)
 
 
 @cache

@@ -97,7 +97,10 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
         ({"model": {"name": "team/iris"}}, "model.name: 'team/iris' given; a model's name is not empty"),
         ({"model": {"name": "iris@home"}}, "model.name: 'iris@home' given; a model's name is not empty"),
         ({"model": {"name": "iris:2"}}, "model.name: 'iris:2' given; a model's name is not empty"),
-        ({"gate": {"metric": "f1"}}, "gate.metric: 'f1' given, input should be 'accuracy', 'f1_macro'"),
+        (
+            {"gate": {"metric": "f1"}},
+            "gate.metric: 'f1' given; the metrics are accuracy, f1_macro, precision_macro, recall_macro, log_loss, roc",
+        ),
         ({"gate": {"max_drop_below_champion": -0.1}}, "gate.max_drop_below_champion: -0.1 given"),
         ({"gate": {"at_least": float("nan")}}, "gate.at_least: nan given, input should be a finite number"),
         ({"name": "my-flowers"}, "name: 'my-flowers' given; a name has letters from a to z"),

@@ -9,11 +9,11 @@ from mlflow.exceptions import MlflowException
 from small import fit, flower_parts, flowers, flowers_config, flowers_model, model_of
 
 from steps.core.errors import TableUnfit
+from steps.core.models.inference import check_features, count_unseen
 from steps.core.models.predictions import add_predictions, output_schema
 from steps.core.models.scorer import Scorer
 from steps.core.models.split import Parts
 from steps.core.tables import location, snapshot
-from steps.infer import check_features, count_unseen
 
 ROWS = pa.Table.from_pandas(flowers(40, seed=3), preserve_index=False)
 ADDED = ["prediction", "probability", "probabilities"]

@@ -19,7 +19,7 @@ from place import BIN, PROJECT, Finished, Place, new_database, rows_of, until
 from sklearn.datasets import load_iris
 from small import tracked
 
-from steps.core.models import registry
+from steps.core.models import aliases, registry
 from steps.core.process import scratch
 
 pytestmark = pytest.mark.spark
@@ -230,6 +230,6 @@ class TestTheNextStart:
     def test_the_history_of_the_alias_has_no_gap(self, went_on: Place) -> None:
         model = went_on.client.get_registered_model(MODEL)
         with tracked(f"sqlite:///{went_on.folder}/mlflow.db"):
-            moves = registry.history(MODEL, "staging")
+            moves = aliases.history(MODEL, "staging")
         assert [move.from_version for move in moves] == ["", *[move.to_version for move in moves[:-1]]]
         assert moves[-1].to_version == str(model.aliases["staging"])

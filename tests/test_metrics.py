@@ -3,17 +3,17 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 import pytest
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.dummy import DummyClassifier
 from small import QUICK
 
-from steps.core.config import Metric
-from steps.core.models import metrics
+from steps.core import metrics
+from steps.core.metrics import METRICS
 
 Label = str | int | bool
 KINDS: list[tuple[Label, ...]] = [("a", "b", "c"), (3, 7, 10), (False, True), ("yes", "no"), (0, 1)]
@@ -53,7 +53,7 @@ def test_scores_are_what_their_formulas_say(seed: int, classes: tuple[Label, ...
     truth, probabilities = example(seed, classes)
     predicted = chosen(probabilities, classes)
     by_class = [counts(truth, predicted, label) for label in classes]
-    precision = [hit / found if found else 0.0 for hit, found, _ in by_class]
+    precision = [hit / guessed if guessed else 0.0 for hit, guessed, _ in by_class]
     recall = [hit / actual for hit, _, actual in by_class]
     f1 = [2 * p * r / (p + r) if p + r else 0.0 for p, r in zip(precision, recall, strict=True)]
     surprise = [-math.log(row[classes.index(label)]) for label, row in zip(truth.tolist(), probabilities, strict=True)]
@@ -77,10 +77,10 @@ def test_scores_are_what_their_formulas_say(seed: int, classes: tuple[Label, ...
 @given(st.integers(0, 2**32 - 1), st.sampled_from([("a", "b", "c"), (3, 7, 10)]))
 def test_scores_are_those_of_scikit_learn(seed: int, classes: tuple[Label, ...]) -> None:
     truth, probabilities = example(seed, classes)
-    found = metrics.scores(truth, probabilities, classes)
-    assert found["log_loss"] == pytest.approx(sklearn.metrics.log_loss(truth, probabilities, labels=list(classes)))
+    computed = metrics.scores(truth, probabilities, classes)
+    assert computed["log_loss"] == pytest.approx(sklearn.metrics.log_loss(truth, probabilities, labels=list(classes)))
     area = sklearn.metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro", labels=list(classes))
-    assert found["roc_auc"] == pytest.approx(area)
+    assert computed["roc_auc"] == pytest.approx(area)
 
 
 @QUICK
@@ -96,21 +96,21 @@ def test_the_order_of_the_classes_changes_nothing(seed: int, order: list[str]) -
 @given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS))
 def test_each_class_has_its_own_numbers(seed: int, classes: tuple[Label, ...]) -> None:
     truth, probabilities = example(seed, classes)
-    found = metrics.per_class(truth, probabilities, classes)
-    assert list(found) == [str(label) for label in classes]
+    computed = metrics.per_class(truth, probabilities, classes)
+    assert list(computed) == [str(label) for label in classes]
     for label in classes:
         hit, guessed, actual = counts(truth, chosen(probabilities, classes), label)
         expected = {"recall": hit / actual, "f1": 2 * hit / (guessed + actual), "rows": actual}
         if guessed:
             expected["precision"] = hit / guessed
-        assert found[str(label)] == pytest.approx(expected)
+        assert computed[str(label)] == pytest.approx(expected)
 
 
 def test_what_is_not_defined_of_a_class_is_left_out() -> None:
     """Never 0.0: `never` is not predicted, `absent` has no row, `nowhere` neither."""
     truth = np.array(["a", "a", "never"], dtype=object)
-    found = metrics.per_class(truth, np.eye(4)[[0, 2, 0]], ("a", "never", "absent", "nowhere"))
-    assert found == {
+    computed = metrics.per_class(truth, np.eye(4)[[0, 2, 0]], ("a", "never", "absent", "nowhere"))
+    assert computed == {
         "a": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "rows": 2},
         "never": {"recall": 0.0, "f1": 0.0, "rows": 1},
         "absent": {"precision": 0.0, "f1": 0.0, "rows": 0},
@@ -135,15 +135,15 @@ def test_what_is_defined_of_a_class_is_what_scikit_learn_says(seed: int, rows: i
 
 def test_a_perfect_model_has_the_best_of_everything() -> None:
     truth = np.array(["a", "b", "c", "a"], dtype=object)
-    found = metrics.scores(truth, np.eye(3)[[0, 1, 2, 0]], ("a", "b", "c"))
-    assert found.pop("log_loss") == pytest.approx(0, abs=1e-12)
-    assert found == dict.fromkeys(["accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc"], 1.0)
+    computed = metrics.scores(truth, np.eye(3)[[0, 1, 2, 0]], ("a", "b", "c"))
+    assert computed.pop("log_loss") == pytest.approx(0, abs=1e-12)
+    assert computed == dict.fromkeys(["accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc"], 1.0)
 
 
 def test_a_sure_mistake_costs_much_and_not_infinitely_much() -> None:
     truth = np.array(["a", "b"], dtype=object)
-    found = metrics.scores(truth, np.array([[0.0, 1.0], [0.0, 1.0]]), ("a", "b"))
-    assert found["log_loss"] == pytest.approx(-math.log(np.finfo(float).eps) / 2)
+    computed = metrics.scores(truth, np.array([[0.0, 1.0], [0.0, 1.0]]), ("a", "b"))
+    assert computed["log_loss"] == pytest.approx(-math.log(np.finfo(float).eps) / 2)
 
 
 def test_auc_is_left_out_when_a_class_has_no_row() -> None:
@@ -163,54 +163,56 @@ def test_macro_averages_are_over_the_classes_that_there_are() -> None:
 
 def test_a_row_that_is_taken_for_a_class_without_rows_counts_against_its_own() -> None:
     truth, probabilities = np.array(["a", "a", "b"], dtype=object), np.eye(3)[[0, 2, 1]]
-    found = metrics.scores(truth, probabilities, ("a", "b", "c"))
-    assert found["recall_macro"] == pytest.approx((1 / 2 + 1) / 2)
-    assert found["f1_macro"] == pytest.approx((2 / 3 + 1) / 2)
+    computed = metrics.scores(truth, probabilities, ("a", "b", "c"))
+    assert computed["recall_macro"] == pytest.approx((1 / 2 + 1) / 2)
+    assert computed["f1_macro"] == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_never_trying_the_rare_class_does_not_raise_macro_precision() -> None:
     truth = np.array(["often"] * 98 + ["rare"] * 2, dtype=object)
     never, tries = np.eye(2)[[0] * 100], np.eye(2)[[0] * 97 + [1, 1, 1]]
-    precision = [metrics.scores(truth, each, ("often", "rare"))["precision_macro"] for each in (never, tries)]
+    precision = [metrics.scores(truth, guess, ("often", "rare"))["precision_macro"] for guess in (never, tries)]
     assert precision == pytest.approx([0.98 / 2, (1 + 2 / 3) / 2])
 
 
-class TestByChance:
-    @pytest.mark.parametrize("metric", get_args(Metric))
-    def test_what_knows_the_labels_is_hardly_ever_reached_by_chance(self, metric: Metric) -> None:
+class TestPermutationPValue:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_what_knows_the_labels_is_hardly_ever_reached_by_chance(self, metric: str) -> None:
         truth, probabilities = example(1, ("a", "b", "c"))
-        assert metrics.by_chance(metric, truth, probabilities, ("a", "b", "c")) == 0.01
+        assert metrics.permutation_p_value(metric, truth, probabilities, ("a", "b", "c")) == 0.01
 
-    @pytest.mark.parametrize("metric", get_args(Metric))
-    def test_what_answers_the_same_to_every_row_is_always_reached(self, metric: Metric) -> None:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_what_answers_the_same_to_every_row_is_always_reached(self, metric: str) -> None:
         truth, _ = example(1, ("a", "b", "c"))
         constant = np.tile([0.5, 0.3, 0.2], (len(truth), 1))
-        assert metrics.by_chance(metric, truth, constant, ("a", "b", "c")) == 1.0
+        assert metrics.permutation_p_value(metric, truth, constant, ("a", "b", "c")) == 1.0
 
-    @pytest.mark.parametrize("metric", get_args(Metric))
-    def test_of_coins_that_are_flipped_one_in_twenty_looks_as_if_it_knew(self, metric: Metric) -> None:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_of_coins_that_are_flipped_one_in_twenty_looks_as_if_it_knew(self, metric: str) -> None:
         """At the level that the gate takes, by any metric: a test of that level is wrong so often, and no oftener."""
         random, classes = np.random.default_rng(5), ("heads", "tails")
         lucky = 0
         for _ in range(200):
             truth = random.choice(np.array(classes, dtype=object), 40)
             heads = random.random(40)
-            lucky += metrics.by_chance(metric, truth, np.stack([heads, 1 - heads], axis=1), classes) <= 0.05
+            lucky += metrics.permutation_p_value(metric, truth, np.stack([heads, 1 - heads], axis=1), classes) <= 0.05
         assert lucky <= 20  # 10 are expected; 21 or more come up once in a thousand times
 
     def test_a_metric_that_is_not_defined_proves_nothing(self) -> None:
-        assert metrics.by_chance("roc_auc", np.array(["a", "a"], dtype=object), np.eye(2), ("a", "b")) == 1.0
+        assert metrics.permutation_p_value("roc_auc", np.array(["a", "a"], dtype=object), np.eye(2), ("a", "b")) == 1.0
 
     def test_a_perfect_score_on_too_few_rows_may_be_chance(self) -> None:
         """Three rows of two classes in any order: one in three is right."""
         truth = np.array(["a", "b", "b"], dtype=object)
-        assert metrics.by_chance("accuracy", truth, np.eye(2)[[0, 1, 1]], ("a", "b")) == pytest.approx(1 / 3, abs=0.15)
+        assert metrics.permutation_p_value("accuracy", truth, np.eye(2)[[0, 1, 1]], ("a", "b")) == pytest.approx(
+            1 / 3, abs=0.15
+        )
 
-    @pytest.mark.parametrize("metric", get_args(Metric))
-    def test_it_is_the_same_each_time(self, metric: Metric) -> None:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_it_is_the_same_each_time(self, metric: str) -> None:
         truth, _ = example(1, ("a", "b"))
         guess = np.random.default_rng(2).random((len(truth), 2))
-        assert len({metrics.by_chance(metric, truth, guess, ("a", "b")) for _ in range(3)}) == 1
+        assert len({metrics.permutation_p_value(metric, truth, guess, ("a", "b")) for _ in range(3)}) == 1
 
 
 @QUICK
@@ -229,13 +231,22 @@ def test_the_baseline_knows_the_shares_of_the_classes_in_training() -> None:
 
 
 @pytest.mark.parametrize("classes", KINDS)
+def test_the_baseline_is_the_one_of_scikit_learn(classes: tuple[Label, ...]) -> None:
+    train, _ = example(1, classes)
+    reference = DummyClassifier(strategy="prior").fit(np.zeros((len(train), 1)), train)
+    expected = dict(zip(reference.classes_.tolist(), reference.predict_proba(np.zeros((1, 1)))[0], strict=True))
+    baseline = metrics.baseline(train, classes, rows=2)
+    np.testing.assert_allclose(baseline, [[expected[label] for label in classes]] * 2)
+
+
+@pytest.mark.parametrize("classes", KINDS)
 def test_the_baselines_scores_are_those_of_always_answering_the_most_frequent_class(classes: tuple[Label, ...]) -> None:
     train, _ = example(1, classes)
     test, _ = example(2, classes)
-    found = metrics.scores(test, metrics.baseline(train, classes, rows=len(test)), classes)
+    computed = metrics.scores(test, metrics.baseline(train, classes, rows=len(test)), classes)
     most = max(classes, key=train.tolist().count)
-    assert found["accuracy"] == pytest.approx(test.tolist().count(most) / len(test))
-    assert found["roc_auc"] == 0.5
+    assert computed["accuracy"] == pytest.approx(test.tolist().count(most) / len(test))
+    assert computed["roc_auc"] == 0.5
 
 
 @QUICK

@@ -39,7 +39,7 @@ def test_any_text_arrives_as_it_was_given(text: str) -> None:
     assert read(f"--text={text}") == Letter(text=text)
 
 
-def test_nothing_given_is_all_defaults() -> None:
+def test_nothing_parsedis_all_defaults() -> None:
     assert read() == Letter(
         text="hello", force=False, num_boost_round=None, max_depth=None, learning_rate=None, seed=None
     )
@@ -57,10 +57,10 @@ def test_both_spellings_of_a_flag_are_the_same(argv: list[str]) -> None:
 @QUICK
 @given(st.integers(1, 100_000), st.integers(1, 64), st.integers(0, 2**31 - 1), st.floats(1e-9, 1))
 def test_numbers_within_their_range_arrive_exactly(num_boost_round: int, depth: int, seed: int, rate: float) -> None:
-    given_ = read(
+    parsed = read(
         f"--num_boost_round={num_boost_round}", f"--max_depth={depth}", f"--seed={seed}", f"--learning_rate={rate!r}"
     )
-    assert given_ == Letter(num_boost_round=num_boost_round, max_depth=depth, seed=seed, learning_rate=rate)
+    assert parsed == Letter(num_boost_round=num_boost_round, max_depth=depth, seed=seed, learning_rate=rate)
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("false", False), ("FALSE", False)])
@@ -161,11 +161,11 @@ def test_parameters_cannot_be_changed_afterwards() -> None:
         read("--num_boost_round=3").num_boost_round = 4  # type: ignore[misc]
 
 
-def test_only_hyperparameters_that_were_given_replace_those_of_the_config() -> None:
+def test_only_hyperparameters_that_were_parsedreplace_those_of_the_config() -> None:
     assert read("--seed=0", "--num_boost_round=5", "--text=x").hyperparameters() == {"seed": 0, "num_boost_round": 5}
     assert read().hyperparameters() == {}
 
 
-def test_a_parameter_that_is_given_twice_is_refused() -> None:
+def test_a_parameter_that_is_parsedtwice_is_refused() -> None:
     with pytest.raises(ParametersInvalid, match="num_boost_round.*twice"):
         read("--num_boost_round=1", "--num_boost_round=2")

@@ -9,7 +9,7 @@ from place import new_database
 from small import tracked
 
 from steps.core.errors import ModelNotFound, PromotionRefused
-from steps.core.models import registry
+from steps.core.models import aliases, registry
 from steps.promote import choose
 
 
@@ -22,16 +22,16 @@ def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A model of three versions that no other test uses."""
-    made = re.sub(r"\W", "_", request.node.name)
-    MlflowClient().create_registered_model(made)
+    name = re.sub(r"\W", "_", request.node.name)
+    MlflowClient().create_registered_model(name)
     for _ in range(3):
-        MlflowClient().create_model_version(made, source="file:///nowhere")
-    return made
+        MlflowClient().create_model_version(name, source="file:///nowhere")
+    return name
 
 
 def move(name: str, *versions: int, alias: str = "production", how: str = "promote") -> None:
     for version in versions:
-        registry.move_alias(registry.resolve(f"models:/{name}/{version}"), alias, how=how)  # type: ignore[arg-type]
+        aliases.move_alias(registry.resolve(f"models:/{name}/{version}"), alias, how=how)  # type: ignore[arg-type]
 
 
 def chosen(name: str, version: str, alias: str = "production") -> int:

@@ -18,8 +18,8 @@ from small import QUICK, sqlite, tracked
 from steps import promote
 from steps.core import config, parameters
 from steps.core.errors import ModelNotFound, ParametersInvalid
-from steps.core.models import registry
-from steps.core.models.registry import Move
+from steps.core.models import aliases, registry
+from steps.core.models.aliases import Move
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,43 +109,43 @@ class TestNewest:
 class TestFind:
     def test_what_is_there_is_found_and_what_is_not_is_none(self, name: str) -> None:
         register(name)
-        found = registry.find(name, "1")
-        assert found is not None
-        assert registry.uri_of(found) == f"models:/{name}/1"
+        version = registry.find(name, "1")
+        assert version is not None
+        assert registry.uri_of(version) == f"models:/{name}/1"
         assert registry.find(name, "2") is None
         assert registry.find("nope", "1") is None
 
     def test_the_champion_is_what_staging_names(self, name: str) -> None:
         _, second = register(name, 2)
-        assert registry.champion(name) is None
-        registry.move_alias(second, "staging", how="gate")
-        champion = registry.champion(name)
+        assert aliases.champion(name) is None
+        aliases.move_alias(second, "staging", how="gate")
+        champion = aliases.champion(name)
         assert champion is not None
         assert champion.version == second.version
 
     def test_a_model_that_is_not_there_has_no_champion_and_no_aliases(self) -> None:
-        assert registry.champion("nope") is None
-        assert registry.aliases("nope") == {}
+        assert aliases.champion("nope") is None
+        assert registry.aliases_of("nope") == {}
 
     def test_an_alias_whose_version_was_deleted_names_nothing(self, name: str) -> None:
         version, _ = register(name, 2)
-        registry.move_alias(version, "staging", how="gate")
+        aliases.move_alias(version, "staging", how="gate")
         MlflowClient().delete_model_version(name, version.version)
-        assert registry.champion(name) is None
+        assert aliases.champion(name) is None
 
 
 class TestMoves:
     def test_an_alias_names_the_version_that_it_was_moved_to(self, name: str) -> None:
         first, second = register(name, 2)
-        assert registry.move_alias(first, "live", how="promote")
-        assert registry.move_alias(second, "live", how="promote")
-        assert registry.aliases(name) == {"live": "2"}
+        assert aliases.move_alias(first, "live", how="promote")
+        assert aliases.move_alias(second, "live", how="promote")
+        assert registry.aliases_of(name) == {"live": "2"}
 
     def test_every_move_is_in_the_history_oldest_first(self, name: str) -> None:
         versions = register(name, 3)
         for version in (versions[0], versions[2], versions[1]):
-            registry.move_alias(version, "live", how="gate")
-        moves = registry.history(name, "live")
+            aliases.move_alias(version, "live", how="gate")
+        moves = aliases.history(name, "live")
         assert [(move.from_version, move.to_version) for move in moves] == [("", "1"), ("1", "3"), ("3", "2")]
         assert [move.when for move in moves] == sorted(move.when for move in moves)
         assert {move.how for move in moves} == {"gate"}
@@ -153,15 +153,15 @@ class TestMoves:
 
     def test_a_move_to_where_the_alias_is_already_is_none(self, name: str) -> None:
         (version,) = register(name)
-        registry.move_alias(version, "live", how="gate")
-        assert not registry.move_alias(version, "live", how="promote")
-        assert len(registry.history(name, "live")) == 1
+        aliases.move_alias(version, "live", how="gate")
+        assert not aliases.move_alias(version, "live", how="promote")
+        assert len(aliases.history(name, "live")) == 1
 
     def test_a_move_that_was_written_down_and_not_made_is_made_the_next_time(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first, second = register(name, 2)
-        registry.move_alias(first, "live", how="promote")
+        aliases.move_alias(first, "live", how="promote")
 
         def die(*_: object) -> None:
             raise KeyboardInterrupt("told to end")
@@ -169,22 +169,22 @@ class TestMoves:
         with monkeypatch.context() as patch:
             patch.setattr(MlflowClient, "set_registered_model_alias", die)
             with pytest.raises(KeyboardInterrupt, match="told to end"):
-                registry.move_alias(second, "live", how="promote")
-        assert [move.to_version for move in registry.history(name, "live")] == ["1"]
-        registry.move_alias(second, "live", how="promote")
-        assert registry.aliases(name) == {"live": "2"}
-        assert [move.to_version for move in registry.history(name, "live")] == ["1", "2"]
+                aliases.move_alias(second, "live", how="promote")
+        assert [move.to_version for move in aliases.history(name, "live")] == ["1"]
+        aliases.move_alias(second, "live", how="promote")
+        assert registry.aliases_of(name) == {"live": "2"}
+        assert [move.to_version for move in aliases.history(name, "live")] == ["1", "2"]
 
     def test_aliases_with_a_common_beginning_have_their_own_histories(self, name: str) -> None:
         first, second = register(name, 2)
-        registry.move_alias(first, "prod", how="promote")
-        registry.move_alias(second, "prod-eu", how="promote")
-        assert [move.to_version for move in registry.history(name, "prod")] == ["1"]
-        assert [move.to_version for move in registry.history(name, "prod-eu")] == ["2"]
+        aliases.move_alias(first, "prod", how="promote")
+        aliases.move_alias(second, "prod-eu", how="promote")
+        assert [move.to_version for move in aliases.history(name, "prod")] == ["1"]
+        assert [move.to_version for move in aliases.history(name, "prod-eu")] == ["2"]
 
     def test_a_history_is_empty_before_the_first_move(self, name: str) -> None:
         register(name)
-        assert registry.history(name, "live") == []
+        assert aliases.history(name, "live") == []
 
     def test_a_later_verdict_replaces_an_earlier_one(self, name: str) -> None:
         (version,) = register(name)
@@ -197,14 +197,14 @@ class TestMoves:
 MOVER = """
 import sys
 import mlflow
-from steps.core.models import registry
+from steps.core.models import aliases, registry
 uri, name, versions = sys.argv[1], sys.argv[2], sys.argv[3:]
 mlflow.set_tracking_uri(uri)
 print("ready", flush=True)
 sys.stdin.readline()
 for number in versions:
-    with registry.deciding(name):
-        registry.move_alias(registry.resolve(f"models:/{name}/{number}"), "live", how="promote")
+    with aliases.deciding(name):
+        aliases.move_alias(registry.resolve(f"models:/{name}/{number}"), "live", how="promote")
 """
 
 
@@ -239,9 +239,9 @@ class TestSeveralAtOnce:
             assert [mover.wait(timeout=120) for mover in movers] == [0] * len(movers)
             for mover in movers:
                 mover.communicate()
-            moves = registry.history("iris", "live")
+            moves = aliases.history("iris", "live")
             assert [move.from_version for move in moves] == ["", *[move.to_version for move in moves[:-1]]]
-            assert registry.aliases("iris") == {"live": moves[-1].to_version}
+            assert registry.aliases_of("iris") == {"live": moves[-1].to_version}
 
 
 def parsed(alias: str) -> str:
@@ -254,9 +254,9 @@ class TestAliasNames:
     def test_what_mlflow_takes_is_taken_and_can_be_moved(self, alias: str, name: str) -> None:
         assert parsed(alias) == alias
         (version,) = register(name)
-        registry.move_alias(version, alias, how="promote")
-        assert registry.aliases(name) == {alias: "1"}
-        assert len(registry.history(name, alias)) == 1
+        aliases.move_alias(version, alias, how="promote")
+        assert registry.aliases_of(name) == {alias: "1"}
+        assert len(aliases.history(name, alias)) == 1
 
     @pytest.mark.parametrize("alias", ["latest", "v3", "3", "a b", "a.b", "a/b", "a@b", "é", "x\n", "x" * 256])
     def test_what_mlflow_reserves_or_refuses_is_refused_with_the_rule(self, alias: str) -> None:
@@ -286,7 +286,7 @@ class TestPrevious:
         now, stack, ours, expected = "", [""], [], []
         for action in actions:
             if action == "back":
-                to = registry.previous(moves)
+                to = aliases.previous(moves)
                 if len(stack) > 2:
                     stack.pop()
             else:
@@ -313,8 +313,8 @@ class TestPrevious:
 
     def test_before_the_first_move_there_was_nothing(self) -> None:
         first = Move(when="", who="", from_version="", to_version="1", how="gate")
-        assert registry.previous([first]) == ""
-        assert registry.previous([]) == ""
+        assert aliases.previous([first]) == ""
+        assert aliases.previous([]) == ""
 
     def test_a_version_that_was_moved_to_twice_is_no_trap(self) -> None:
         ours, expected = self.replay(["1", "2", "1", "back", "back", "back"])

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from steps.core.models import plots, report
 from steps.core.models.gate import Verdict
@@ -90,7 +91,7 @@ def test_verdict_reasons_facts_and_scores_can_be_read() -> None:
         {"verdict": Verdict(outcome="undecided", reasons=[NASTY])},
         {"facts": {NASTY: NASTY}},
         {"scores": {NASTY: {NASTY: 0.5}}},
-        {"per_class": {NASTY: {NASTY: 0.5}}},
+        {"per_class": {NASTY: {"f1": 0.5, "rows": 3.0}}},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -103,6 +104,23 @@ def test_text_of_the_users_own_is_shown_and_never_run(changes: dict[str, object]
 def test_the_caption_of_a_picture_is_escaped_in_its_attribute() -> None:
     images = {NASTY: plots.png(plots.confusion_matrix(np.eye(2, dtype=int), ["a", "b"]))}
     assert ("alt", NASTY) in Page(page(images=images)).attributes
+
+
+def test_curves_say_the_area_below_each_as_scikit_learn_has_it() -> None:
+    random = np.random.default_rng(0)
+    truth = random.choice(np.array(["a", "b", "c"], dtype=object), 90)
+    probabilities = random.dirichlet([1, 1, 1], 90)
+    roc, precision_recall = plots.curves(truth, probabilities, ("a", "b", "c", "absent")).axes
+    areas = [sklearn.metrics.roc_auc_score(truth == name, probabilities[:, i]) for i, name in enumerate("abc")]
+    expected = [f"{name} (AUC = {area:.2f})" for name, area in zip("abc", areas, strict=True)]
+    assert roc.get_legend_handles_labels()[1] == expected
+    assert len(precision_recall.get_legend_handles_labels()[1]) == 3
+
+
+def test_curves_of_one_class_are_empty() -> None:
+    figure = plots.curves(np.array(["a", "a"], dtype=object), np.eye(2), ("a", "b"))
+    assert [axes.get_legend() for axes in figure.axes] == [None, None]
+    assert plots.png(figure).startswith(b"\x89PNG")
 
 
 def test_a_model_that_could_not_be_scored_still_has_a_page() -> None:

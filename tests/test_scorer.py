@@ -45,8 +45,8 @@ def rows(count: int = 50, seed: int = 5) -> pd.DataFrame:
     return flowers(count, seed=seed)[FEATURES]
 
 
-def predict(given_: pd.DataFrame) -> pd.DataFrame:
-    return flowers_model().predict(None, given_)
+def predict(frame: pd.DataFrame) -> pd.DataFrame:
+    return flowers_model().predict(None, frame)
 
 
 def test_probabilities_are_those_of_the_booster_alone() -> None:
@@ -58,12 +58,12 @@ def test_probabilities_are_those_of_the_booster_alone() -> None:
 
 
 def test_the_prediction_is_the_most_probable_of_the_targets_own_labels() -> None:
-    made = predict(rows())
-    for _, row in made.iterrows():
+    predicted = predict(rows())
+    for _, row in predicted.iterrows():
         assert set(row["probabilities"]) == {"setosa", "versicolor", "virginica"}
         assert row["probabilities"][row["prediction"]] == row["probability"] == max(row["probabilities"].values())
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-12)
-    assert set(made["prediction"]) == {"setosa", "versicolor", "virginica"}
+    assert set(predicted["prediction"]) == {"setosa", "versicolor", "virginica"}
 
 
 def test_the_model_has_learnt_something() -> None:
@@ -98,28 +98,28 @@ def test_a_text_that_is_not_in_this_batch_keeps_its_code() -> None:
 
 def test_missing_values_of_every_kind_are_one() -> None:
     features = flowers_model().schema.features
-    given_ = pd.DataFrame({name: pd.Series([None, np.nan, pd.NA], dtype=object) for name in FEATURES})
-    assert np.isnan(design_matrix(given_, features)).all()
-    assert len({json.dumps(row) for row in predict(given_)["probabilities"]}) == 1
+    frame = pd.DataFrame({name: pd.Series([None, np.nan, pd.NA], dtype=object) for name in FEATURES})
+    assert np.isnan(design_matrix(frame, features)).all()
+    assert len({json.dumps(row) for row in predict(frame)["probabilities"]}) == 1
 
 
 @pytest.mark.parametrize("kind", ["int32", "int64", "float64", "Int64", "Float64", "object"])
 def test_a_number_is_the_same_in_any_type(kind: str) -> None:
-    given_ = pd.DataFrame({"petals": pd.Series([3, 8], dtype=kind)})
-    assert design_matrix(given_, (Feature(name="petals", type="long"),)).tolist() == [[3.0], [8.0]]
+    frame = pd.DataFrame({"petals": pd.Series([3, 8], dtype=kind)})
+    assert design_matrix(frame, (Feature(name="petals", type="long"),)).tolist() == [[3.0], [8.0]]
 
 
 @pytest.mark.parametrize("kind", ["bool", "boolean", "object", "float64"])
 def test_a_boolean_is_the_same_in_any_type(kind: str) -> None:
     """Arrow gives pandas booleans, or objects where one is missing; REST gives booleans or numbers."""
-    given_ = pd.DataFrame({"wild": pd.Series([True, False], dtype="bool").astype(kind)})
-    assert design_matrix(given_, (Feature(name="wild", type="boolean"),)).tolist() == [[1.0], [0.0]]
+    frame = pd.DataFrame({"wild": pd.Series([True, False], dtype="bool").astype(kind)})
+    assert design_matrix(frame, (Feature(name="wild", type="boolean"),)).tolist() == [[1.0], [0.0]]
 
 
 def test_a_missing_whole_number_and_a_missing_boolean_are_missing() -> None:
-    given_ = pd.DataFrame({"petals": [3.0, np.nan], "wild": pd.Series([True, None], dtype=object)})
+    frame = pd.DataFrame({"petals": [3.0, np.nan], "wild": pd.Series([True, None], dtype=object)})
     features = (Feature(name="petals", type="long"), Feature(name="wild", type="boolean"))
-    np.testing.assert_array_equal(design_matrix(given_, features), [[3, 1], [np.nan, np.nan]])
+    np.testing.assert_array_equal(design_matrix(frame, features), [[3, 1], [np.nan, np.nan]])
 
 
 def test_all_missing_columns_are_told_at_once() -> None:
@@ -128,27 +128,27 @@ def test_all_missing_columns_are_told_at_once() -> None:
 
 
 def test_no_rows_are_no_predictions() -> None:
-    made = predict(rows().head(0))
-    assert made.columns.tolist() == ["prediction", "probability", "probabilities"]
-    assert made.empty
+    predicted = predict(rows().head(0))
+    assert predicted.columns.tolist() == ["prediction", "probability", "probabilities"]
+    assert predicted.empty
 
 
 def test_predictions_keep_the_index_of_their_rows() -> None:
-    given_ = rows(4).set_axis([7, 7, "a", None])
-    assert predict(given_).index.tolist() == given_.index.tolist()
+    frame = rows(4).set_axis([7, 7, "a", None])
+    assert predict(frame).index.tolist() == frame.index.tolist()
 
 
 def test_rows_are_not_changed_by_scoring_them() -> None:
-    given_ = rows()
-    predict(given_)
-    pd.testing.assert_frame_equal(given_, rows())
+    frame = rows()
+    predict(frame)
+    pd.testing.assert_frame_equal(frame, rows())
 
 
 def test_values_that_were_not_seen_in_training_are_counted_without_the_missing_ones() -> None:
-    given_ = pd.DataFrame({"color": ["red", "green", None, "Red", "green"], "petals": [1, 2, 3, 4, 5]})
+    frame = pd.DataFrame({"color": ["red", "green", None, "Red", "green"], "petals": [1, 2, 3, 4, 5]})
     features = (Feature(name="color", type="string", levels=("red",)), Feature(name="petals", type="long"))
-    assert unseen(given_, features) == {"color": 3}
-    assert unseen(given_.assign(color="red"), features) == {}
+    assert unseen(frame, features) == {"color": 3}
+    assert unseen(frame.assign(color="red"), features) == {}
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
@@ -186,7 +186,7 @@ def test_a_schema_that_an_earlier_release_wrote_is_read_for_good(path: Path) -> 
 def test_fields_that_a_later_release_added_to_the_same_format_are_passed_over() -> None:
     schema = flowers_model().schema
     written = json.loads(schema.dumps())
-    wider = {**written, "thresholds": [0.5], "features": [{**each, "unit": "cm"} for each in written["features"]]}
+    wider = {**written, "thresholds": [0.5], "features": [{**feature, "unit": "cm"} for feature in written["features"]]}
     wider["split"] = {**written["split"], "note": ["x"]}
     read = Schema.loads(json.dumps(wider))
     assert dataclasses.replace(read, split=schema.split) == schema

@@ -25,8 +25,7 @@ from place import Place, new_database
 from services import Service, free_port
 from small import FLOWERS, QUICK, fit, flowers, flowers_config, tracked
 
-from steps import train
-from steps.core.models import split
+from steps.core.models import registration, split
 from steps.core.models.predictions import add_predictions
 from steps.core.models.scorer import Scorer
 
@@ -95,25 +94,19 @@ class ScoringServer(Service):
         return rows
 
 
-def logged(model: Scorer, folder: Path, *, target_type: str, example: pd.DataFrame) -> Path:
+def logged(model: Scorer, folder: Path, *, example: pd.DataFrame) -> Path:
     """`model` as the step `train` registers it, downloaded to `folder`."""
     with tracked(new_database(folder)):
         experiment_id = mlflow.create_experiment("e", artifact_location=str(folder / "artifacts"))
         with mlflow.start_run(experiment_id=experiment_id):
-            version = train._register(
-                bytes(model.booster.save_raw("ubj")),
-                model.schema,
-                signature=train.signature_of(model.schema, target_type),
-                example=example,
-                name="flowers_model",
-            )
+            version = registration.register(model.booster, model.schema, example=example, name="flowers_model", tags={})
         uri = f"models:/{version.name}/{version.version}"
         return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "downloaded")))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return logged(sensitive_model(), tmp_path_factory.mktemp("logged"), target_type="string", example=example())
+    return logged(sensitive_model(), tmp_path_factory.mktemp("logged"), example=example())
 
 
 @pytest.fixture(scope="module")

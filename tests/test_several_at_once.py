@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from mlflow.entities import Run
 from place import PROJECT, Place, rows_of
 
-from steps.core.models import registry
+from steps.core.models import aliases
 
 pytestmark = pytest.mark.spark
 
@@ -103,7 +103,7 @@ def test_each_workflow_hands_on_its_own_model_and_predictions(both: Both) -> Non
 
 def test_the_champion_that_was_judged_against_is_the_one_that_was_replaced(both: Both) -> None:
     model = both.place.client.get_registered_model(MODEL)
-    moves = [json.loads(model.tags[key]) for key in sorted(model.tags) if key.startswith(registry.HISTORY)]
+    moves = [json.loads(model.tags[key]) for key in sorted(model.tags) if key.startswith(aliases.HISTORY)]
     assert [move["from_version"] for move in moves] == ["", *[move["to_version"] for move in moves[:-1]]]
     assert moves[-1]["to_version"] == str(model.aliases["staging"])
     judged = {run.data.tags["input.model"]: run.data.tags["input.champion"] for run in both.runs("evaluate").values()}

@@ -145,7 +145,7 @@ def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place
     assert alone.exit_code == 1
     assert "Traceback" not in alone.text
     assert f"NothingToInferWith: the gate's verdict on models:/{MODEL}/1 is fail and there is no champion" in alone.err
-    assert "at least 0.99 better is wanted" in alone.err
+    assert "at least 0.99 better is required" in alone.err
     assert alone.err.count("NothingToInferWith") == 1
     assert not Path(gated.lake("iris_predictions")).exists()
     assert aliases(gated) == {}

@@ -64,9 +64,9 @@ def test_golden_parts_hold_from_version_to_version() -> None:
 @QUICK
 @given(ROWS, st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_of_columns_changes_nothing(rows, random) -> None:  # type: ignore[no-untyped-def]
-    given_ = table(rows)
+    frame = table(rows)
     order, columns = random.sample(range(len(rows)), len(rows)), random.sample(COLUMNS, len(COLUMNS))
-    one, other = split(given_, SETTINGS), split(given_.iloc[order][columns], SETTINGS)
+    one, other = split(frame, SETTINGS), split(frame.iloc[order][columns], SETTINGS)
     for name in PARTS:
         pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name)[COLUMNS])
 
@@ -74,17 +74,17 @@ def test_the_order_of_rows_and_of_columns_changes_nothing(rows, random) -> None:
 @QUICK
 @given(ROWS)
 def test_every_row_is_in_exactly_one_part(rows: list[tuple[object, ...]]) -> None:
-    made = split(table(rows), SETTINGS)
-    found = [row for name in PARTS for row in contents(getattr(made, name))]
-    assert sorted(found, key=repr) == sorted(contents(table(rows)), key=repr)
+    result = split(table(rows), SETTINGS)
+    all_rows = [row for name in PARTS for row in contents(getattr(result, name))]
+    assert sorted(all_rows, key=repr) == sorted(contents(table(rows)), key=repr)
 
 
 @QUICK
 @given(ROWS)
 def test_equal_rows_are_never_in_two_parts(rows: list[tuple[object, ...]]) -> None:
     """Equal in their features: the target may differ."""
-    made = split(table([*rows, *((*row[:4], "other") for row in rows)]), SETTINGS)
-    seen = [{row[:4] for row in contents(getattr(made, name))} for name in PARTS]
+    result = split(table([*rows, *((*row[:4], "other") for row in rows)]), SETTINGS)
+    seen = [{row[:4] for row in contents(getattr(result, name))} for name in PARTS]
     assert len(seen[0] | seen[1] | seen[2]) == sum(map(len, seen))
 
 
@@ -106,9 +106,9 @@ def test_a_missing_boolean_leaves_the_other_rows_in_their_parts() -> None:
 @QUICK
 @given(ROWS, st.text(max_size=3))
 def test_the_target_decides_nothing(rows: list[tuple[object, ...]], label: str) -> None:
-    given_ = table(rows)
-    assert parts(given_, SETTINGS).tolist() == parts(given_.assign(species=label), SETTINGS).tolist()
-    assert parts(given_, SETTINGS).tolist() == parts(given_.drop(columns="species"), SETTINGS).tolist()
+    frame = table(rows)
+    assert parts(frame, SETTINGS).tolist() == parts(frame.assign(species=label), SETTINGS).tolist()
+    assert parts(frame, SETTINGS).tolist() == parts(frame.drop(columns="species"), SETTINGS).tolist()
 
 
 @QUICK
@@ -132,10 +132,10 @@ def test_zero_has_no_sign_and_missing_has_one_form() -> None:
 @pytest.mark.parametrize("seed", [0, 7, 2**31 - 1])
 def test_shares_are_about_right_on_many_rows(seed: int) -> None:
     settings = SplitSettings(test=0.2, validation=0.1, seed=seed, columns=("x",))
-    found = pd.Series(parts(pd.DataFrame({"x": range(20_000)}), settings)).value_counts(normalize=True)
-    assert found["test"] == pytest.approx(0.2, abs=0.012)  # four standard deviations
-    assert found["validation"] == pytest.approx(0.1, abs=0.009)
-    assert found["train"] == pytest.approx(0.7, abs=0.013)
+    shares = pd.Series(parts(pd.DataFrame({"x": range(20_000)}), settings)).value_counts(normalize=True)
+    assert shares["test"] == pytest.approx(0.2, abs=0.012)  # four standard deviations
+    assert shares["validation"] == pytest.approx(0.1, abs=0.009)
+    assert shares["train"] == pytest.approx(0.7, abs=0.013)
 
 
 def test_another_seed_is_another_split_and_an_independent_one() -> None:
@@ -158,9 +158,9 @@ def test_a_larger_test_part_holds_the_smaller_one() -> None:
 def test_rows_of_one_group_stay_together() -> None:
     settings = settings_of(flowers_config(split={"group": "color"}))
     rows = pd.DataFrame({"color": [f"field {i % 40}" for i in range(400)], "petal_length": range(400)})
-    made = pd.DataFrame({"group": rows["color"], "part": parts(rows, settings)})
-    assert (made.groupby("group")["part"].nunique() == 1).all()
-    assert set(made["part"]) == set(PARTS)
+    result = pd.DataFrame({"group": rows["color"], "part": parts(rows, settings)})
+    assert (result.groupby("group")["part"].nunique() == 1).all()
+    assert set(result["part"]) == set(PARTS)
 
 
 def test_a_config_is_split_by_its_features_in_any_order() -> None:
@@ -173,9 +173,9 @@ def test_rows_without_a_group_are_no_group_of_their_own() -> None:
     """They are split by their features, so that all of them do not fall on one side."""
     rows = flowers(400).assign(color=None)
     settings = settings_of(flowers_config(split={"group": "color"}))
-    found = Counter(parts(rows, settings).tolist())
-    assert found.keys() == {"train", "validation", "test"}
-    assert 0.1 < found["test"] / len(rows) < 0.3
+    counts = Counter(parts(rows, settings).tolist())
+    assert counts.keys() == {"train", "validation", "test"}
+    assert 0.1 < counts["test"] / len(rows) < 0.3
     twice = pd.concat([rows, rows], ignore_index=True)
     assert parts(twice, settings).tolist() == 2 * parts(rows, settings).tolist()
 
@@ -195,9 +195,9 @@ def test_few_different_rows_or_groups_are_counted_where_more_are_needed() -> Non
 
 
 def test_parts_have_a_fresh_index_and_keep_their_columns() -> None:
-    made = split(flowers(), settings_of(flowers_config()))
+    result = split(flowers(), settings_of(flowers_config()))
     for name in PARTS:
-        part = getattr(made, name)
+        part = getattr(result, name)
         assert part.index.tolist() == list(range(len(part)))
         assert part.columns.tolist() == flowers().columns.tolist()
 
@@ -205,5 +205,5 @@ def test_parts_have_a_fresh_index_and_keep_their_columns() -> None:
 @pytest.mark.parametrize("kind", ["float64", "object"])
 def test_no_rows_are_three_empty_parts(kind: str) -> None:
     settings = SplitSettings(test=0.3, validation=0.2, seed=7, columns=("x",))
-    made = split(pd.DataFrame({"x": pd.Series([], dtype=kind)}), settings)
-    assert [len(getattr(made, name)) for name in PARTS] == [0, 0, 0]
+    result = split(pd.DataFrame({"x": pd.Series([], dtype=kind)}), settings)
+    assert [len(getattr(result, name)) for name in PARTS] == [0, 0, 0]

@@ -166,6 +166,14 @@ def test_a_bug_is_not_taken_for_a_disk() -> None:
         assert tracking_database.failure(error, store.DEFAULT_URI) is None
 
 
+def test_errors_that_follow_from_each_other_are_looked_at_once_each() -> None:
+    """As where a library raises an error from one that was raised while it was handled."""
+    error, other = ValueError("one"), KeyError("other")
+    error.__cause__, other.__cause__ = other, error
+    assert tracking_database.failure(error, store.DEFAULT_URI) is None
+    assert disk.failure(error) is None
+
+
 @pytest.mark.parametrize("entry_point", ["promote", "main"])
 def test_a_python_without_the_projects_packages_is_named_with_the_way_out(entry_point: str) -> None:
     """MLflow takes the first `python` on PATH; -S keeps the installed packages from this one."""

@@ -19,12 +19,12 @@ from mlflow.types.schema import DataType, Map
 from place import new_database
 from small import TABLE, fit, flower_parts, flowers, flowers_config, flowers_model, model_of, tracked
 
-from steps import train
 from steps.core import config
 from steps.core.errors import TableUnfit
-from steps.core.models import loading, registry, scorer, split
+from steps.core.models import loading, registration, registry, scorer, split
+from steps.core.models.registration import signature_of
 from steps.core.models.split import Parts
-from steps.train import Fit, fit_booster, learn_schema, signature_of
+from steps.core.models.training import Fit, fit_booster, learn_schema
 
 EMPTY = flowers().head(0)
 
@@ -125,7 +125,7 @@ class TestFitBooster:
 class TestLearnSchema:
     def test_it_says_what_goes_in_and_what_comes_out(self) -> None:
         schema = learn(flower_parts())
-        assert [(each.name, each.type, each.levels) for each in schema.features] == [
+        assert [(feature.name, feature.type, feature.levels) for feature in schema.features] == [
             ("petal_length", "double", None),
             ("petals", "long", None),
             ("wild", "boolean", None),
@@ -138,9 +138,9 @@ class TestLearnSchema:
 
     def test_it_is_learnt_from_the_train_part_alone(self) -> None:
         parts = flower_parts()
-        strange = {"color": "green", "species": "peony"}
-        some_strange = pd.concat([parts.validation, parts.validation.assign(**strange)])
-        seen = dataclasses.replace(parts, validation=some_strange, test=parts.test.assign(**strange))
+        unknown = {"color": "green", "species": "peony"}
+        some_unknown = pd.concat([parts.validation, parts.validation.assign(**unknown)])
+        seen = dataclasses.replace(parts, validation=some_unknown, test=parts.test.assign(**unknown))
         assert learn(seen) == learn(parts)
 
     def test_it_does_not_depend_on_the_order_of_rows(self) -> None:
@@ -168,9 +168,11 @@ class TestLearnSchema:
         with pytest.raises(TableUnfit, match=message):
             learn(parts)
 
-    @pytest.mark.parametrize(("rows", "told"), [(0, "rows that have a label"), (3, "more rows than the 3 that have a")])
-    def test_few_rows_that_all_differ_are_counted(self, rows: int, told: str) -> None:
-        with pytest.raises(TableUnfit, match=f"\n  next      ingest {told}"):
+    @pytest.mark.parametrize(
+        ("rows", "advice"), [(0, "rows that have a label"), (3, "more rows than the 3 that have a")]
+    )
+    def test_few_rows_that_all_differ_are_counted(self, rows: int, advice: str) -> None:
+        with pytest.raises(TableUnfit, match=f"\n  next      ingest {advice}"):
             learn(Parts(train=flowers(rows), validation=EMPTY, test=EMPTY))
 
     def test_one_class_is_refused_with_its_value(self) -> None:
@@ -208,14 +210,16 @@ class TestLearnSchema:
 
 class TestSignature:
     def test_columns_go_in_by_name_and_no_value_is_cast_before_the_model_sees_it(self) -> None:
-        inputs = signature_of(flowers_model().schema, "string").inputs
+        inputs = signature_of(flowers_model().schema).inputs
         assert inputs.input_names() == ["petal_length", "petals", "wild", "color"]
         frame = pd.DataFrame({"petal_length": [None, "x"], "petals": [1, 2], "wild": [None, True], "color": [7, None]})
         pd.testing.assert_frame_equal(_enforce_schema(frame, inputs), frame)
 
-    @pytest.mark.parametrize("kind", ["string", "long", "boolean"])
-    def test_predictions_come_out_in_the_targets_type(self, kind: str) -> None:
-        outputs = signature_of(flowers_model().schema, kind).outputs
+    @pytest.mark.parametrize(
+        ("classes", "kind"), [(("a", "b"), "string"), ((3, 7), "long"), ((False, True), "boolean")], ids=str
+    )
+    def test_predictions_come_out_in_the_targets_type(self, classes: tuple[str | int | bool, ...], kind: str) -> None:
+        outputs = signature_of(dataclasses.replace(flowers_model().schema, classes=classes)).outputs
         types = [column.type for column in outputs.inputs]
         assert types == [DataType[kind], DataType.double, Map(DataType.double)]
         assert outputs.input_names() == ["prediction", "probability", "probabilities"]
@@ -232,7 +236,7 @@ class TestSignature:
         columns = {**flowers_config().model_dump()["columns"], "species": {"type": kind}}
         model = fit(flowers_config(columns=columns), Parts(**relabelled))
         predicted = model.predict(None, flowers(rows))
-        validate_schema(predicted, signature_of(model.schema, kind).outputs)
+        validate_schema(predicted, signature_of(model.schema).outputs)
         assert set(predicted["prediction"].tolist()) == (set(classes) if rows else set())
 
 
@@ -243,12 +247,12 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[loading.Loa
         experiment_id = mlflow.create_experiment("e", artifact_location=str(folder / "artifacts"))
         model = flowers_model()
         with mlflow.start_run(experiment_id=experiment_id):
-            version = train._register(
-                bytes(model.booster.save_raw("ubj")),
+            version = registration.register(
+                model.booster,
                 model.schema,
-                signature=signature_of(model.schema, "string"),
                 example=flowers(3)[["petal_length", "petals", "wild", "color"]],
                 name="flowers_model",
+                tags={},
             )
         yield loading.load(version)
 
@@ -280,10 +284,10 @@ class TestRegistered:
         rows = flowers(30, seed=8)
         rows["petals"] = rows["petals"].astype(float).where(rows.index % 3 > 0)
         rows["extra"] = "x"
-        made = mlflow.pyfunc.load_model(registered.uri).predict(
+        predicted = mlflow.pyfunc.load_model(registered.uri).predict(
             rows[["extra", "wild", "color", "petals", "petal_length"]]
         )
-        pd.testing.assert_frame_equal(made, flowers_model().predict(None, rows))
+        pd.testing.assert_frame_equal(predicted, flowers_model().predict(None, rows))
 
     def test_a_missing_column_is_refused_by_name(self, registered: loading.LoadedModel) -> None:
         with pytest.raises(MlflowException, match="missing inputs.*color"):
@@ -295,13 +299,7 @@ class TestRegistered:
         example = train_part[[feature.name for feature in model.schema.features]].head(3)
         assert example["petals"].dtype == np.int64
         with mlflow.start_run():
-            train._register(
-                bytes(model.booster.save_raw("ubj")),
-                model.schema,
-                signature=signature_of(model.schema, "string"),
-                example=example,
-                name="flowers_model",
-            )
+            registration.register(model.booster, model.schema, example=example, name="flowers_model", tags={})
 
     def test_nothing_in_it_is_pickled(self, files: Path) -> None:
         """R06: it loads where pickles are refused, and under another Python."""

@@ -23,7 +23,7 @@ from place import new_database
 from small import FLOWERS, flowers, sqlite, tracked
 
 from steps import evaluate, infer, promote, train
-from steps.core.models import registry
+from steps.core.models import aliases, registry
 from steps.core.workflow import reuse, step_inputs
 
 NAME = "flowers_model"
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for rounds in (20, 30):
             train.main(["--config=flowers.yaml", f"--num_boost_round={rounds}"])
         evaluate.main(["--config=flowers.yaml", f"--model=models:/{NAME}/{CHAMPION}"])
-        assert registry.aliases(NAME) == {"staging": CHAMPION}
+        assert registry.aliases_of(NAME) == {"staging": CHAMPION}
         yield folder
     patch.undo()
 
@@ -68,7 +68,7 @@ def kept(folder: Path) -> Iterator[Path]:
 @pytest.fixture
 def champion(home: Path) -> Iterator[Path]:
     """The files of the version that `staging` names."""
-    registry.move_alias(registry.resolve(f"models:/{NAME}/{CHAMPION}"), registry.STAGING, how="promote")
+    aliases.move_alias(registry.resolve(f"models:/{NAME}/{CHAMPION}"), aliases.STAGING, how="promote")
     with kept(folder_of(home, CHAMPION)) as folder:
         yield folder
 
@@ -115,20 +115,20 @@ def damage(folder: Path, how: str, name: str) -> None:
         path.write_bytes({"half": half, "empty": b"", "other": b"\xff{{ \x00" * 99}[how])
 
 
-@pytest.mark.parametrize(("how", "name", "told"), DAMAGES, ids=lambda value: str(value).replace("/", "-")[:30])
+@pytest.mark.parametrize(("how", "name", "reason"), DAMAGES, ids=lambda value: str(value).replace("/", "-")[:30])
 def test_a_lost_champion_stops_no_candidate_and_the_alias_is_repaired_with_its_history(
-    champion: Path, how: str, name: str, told: str, capsys: pytest.CaptureFixture[str]
+    champion: Path, how: str, name: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(champion, how, name)
-    moves = len(registry.history(NAME, registry.STAGING))
+    moves = len(aliases.history(NAME, aliases.STAGING))
     tags = judge()
-    lost = f"the champion models:/{NAME}/{CHAMPION} is lost ({told}"
+    lost = f"the champion models:/{NAME}/{CHAMPION} is lost ({reason}"
     assert (tags["output.verdict"], tags["output.champion"]) == ("pass", f"models:/{NAME}/{CANDIDATE}")
     assert lost in tags["reasons"]
-    assert "so it is compared with the baseline alone" in tags["reasons"]
+    assert "so only the baseline is compared with" in tags["reasons"]
     assert f"evaluate: {lost}" in capsys.readouterr().err
-    assert registry.aliases(NAME) == {"staging": CANDIDATE}
-    move = registry.history(NAME, registry.STAGING)[moves]
+    assert registry.aliases_of(NAME) == {"staging": CANDIDATE}
+    move = aliases.history(NAME, aliases.STAGING)[moves]
     assert (move.from_version, move.to_version, move.how) == (CHAMPION, CANDIDATE, "gate")
 
 
@@ -137,10 +137,10 @@ def test_a_candidate_that_fails_beside_a_lost_champion_leaves_no_champion_to_inf
     tags = judge("strict.yaml")
     assert (tags["output.verdict"], tags["output.champion"]) == ("fail", "")
     assert f"; the champion models:/{NAME}/{CHAMPION} is lost (" in tags["reasons"]
-    assert registry.aliases(NAME) == {"staging": CHAMPION}
+    assert registry.aliases_of(NAME) == {"staging": CHAMPION}
 
 
-def test_a_whole_champion_is_still_fought(champion: Path) -> None:
+def test_a_champion_with_all_its_files_is_compared_with(champion: Path) -> None:
     tags = judge()
     assert f"of models:/{NAME}/{CHAMPION}: " in tags["reasons"]
     assert "lost" not in tags["reasons"]
@@ -188,13 +188,13 @@ def test_a_step_that_needs_a_damaged_version_says_what_leads_out(
     message = refused(command, capsys)
     assert f"ModelDamaged: models:/{NAME}/{CHAMPION} cannot be loaded: artifacts/booster.ubj is not what was" in message
     assert f"`mlflow run . -e promote -P name={NAME} -P version=N -P alias=staging`" in message
-    assert "production" not in registry.aliases(NAME)
+    assert "production" not in registry.aliases_of(NAME)
 
 
 def test_what_the_message_says_leads_out(champion: Path) -> None:
     damage(champion, "gone", "MLmodel")
     promote.main([f"--name={NAME}", f"--version={CANDIDATE}", "--alias=staging", "--force=true"])
-    assert registry.aliases(NAME) == {"staging": CANDIDATE}
+    assert registry.aliases_of(NAME) == {"staging": CANDIDATE}
 
 
 class Answers500(http.server.BaseHTTPRequestHandler):
@@ -237,12 +237,12 @@ def test_a_champion_whose_store_does_not_answer_is_not_lost(
         "S3, does not answer": "s3://bucket/model",
     }
     version = MlflowClient().create_model_version(NAME, source=sources[store])
-    registry.move_alias(version, registry.STAGING, how="promote")
+    aliases.move_alias(version, aliases.STAGING, how="promote")
     try:
         message = refused(["evaluate", "--config=flowers.yaml", f"--model=models:/{NAME}/{CANDIDATE}"], capsys)
         assert f"ModelUnreadable: models:/{NAME}/{version.version} cannot be read here: " in message
         assert "-P alias=staging" in message
-        assert registry.aliases(NAME) == {"staging": str(version.version)}
+        assert registry.aliases_of(NAME) == {"staging": str(version.version)}
     finally:
         MlflowClient().delete_model_version(NAME, version.version)
 
@@ -259,7 +259,7 @@ def test_a_booster_that_is_as_it_was_logged_and_cannot_be_loaded_here_is_not_los
     message = refused(["evaluate", "--config=flowers.yaml", f"--model=models:/{NAME}/{CANDIDATE}"], capsys)
     registry.tag(version, {registry.BOOSTER_SHA256: logged})
     assert f"ModelUnreadable: models:/{NAME}/{CHAMPION} cannot be read here: " in message
-    assert registry.aliases(NAME) == {"staging": CHAMPION}
+    assert registry.aliases_of(NAME) == {"staging": CHAMPION}
 
 
 def edit_schema(folder: Path, **changes: Any) -> None:
@@ -295,7 +295,7 @@ def test_a_champion_of_a_later_format_is_not_lost_and_keeps_its_alias(
     assert f"ModelUnreadable: models:/{NAME}/{CHAMPION} cannot be read here: its schema.json has format 2\n" in message
     assert "a format up to 1, which is what this version of the project reads\n" in message
     assert "run the version of the project that trained it, or a later one; or let the alias name another" in message
-    assert registry.aliases(NAME) == {"staging": CHAMPION}
+    assert registry.aliases_of(NAME) == {"staging": CHAMPION}
 
 
 def test_a_schema_that_is_not_as_train_writes_it_is_told(champion: Path, capsys: pytest.CaptureFixture[str]) -> None:

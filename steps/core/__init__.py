@@ -6,5 +6,7 @@ tables             versions of Delta tables
 spark, tracking    the session and its server; MLflow's runs, artifacts and database
 storage            files, in folders and in object stores
 process            this process: signals, locks, waiting, messages
-config, errors     what users give, and what they are told
+config             what users give; parameters.py has what an entry point is given
+errors, mistakes   what users are told when something is wrong
+metrics            how good predictions are
 """

@@ -1,22 +1,18 @@
 """The config of one workflow: YAML read into frozen models that know every key, and report every mistake at once."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from steps.core import mistakes
 from steps.core.errors import ConfigInvalid, ConfigNotFound, did_you_mean
+from steps.core.metrics import METRICS
 
 PROJECT = Path(__file__).resolve().parents[2]
 PREDICTION_COLUMNS = ("prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at")
-RENAMED_KEYS = {  # old key, by its path in the config, to the new name of its last part
-    "model.rounds": "num_boost_round",
-    "gate.over_baseline": "min_gain_over_baseline",
-    "gate.below_champion": "max_drop_below_champion",
-}
 OTHER_TABLES = ("_predictions", "_rejects")  # what <lake>/<name> stands beside, by the ends of their names
 
 
@@ -29,6 +25,12 @@ def matches(pattern: str, rule: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"{name!r} given; the metrics are {', '.join(METRICS)}{did_you_mean(name, METRICS)}")
+    return name
 
 
 # What Delta and Spark take without quoting.
@@ -49,7 +51,7 @@ MaxDepth = Annotated[int, Field(ge=1, le=64)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Metric = Literal["accuracy", "f1_macro", "precision_macro", "recall_macro", "log_loss", "roc_auc"]
+MetricName = Annotated[str, AfterValidator(_known_metric)]
 
 ALLOWED_TYPES: dict[str, tuple[type, ...]] = {
     "double": (int, float),
@@ -128,7 +130,7 @@ class Gate(Strict):
 
     `min_gain_over_baseline: 0` asks for better, not for as good, and for more than chance; below 0 a tie is enough."""
 
-    metric: Metric = "f1_macro"
+    metric: MetricName = "f1_macro"
     at_least: float | None = None  # for log_loss: at most
     min_gain_over_baseline: float = 0.0
     max_drop_below_champion: Annotated[float, Field(ge=0)] = 0.0
@@ -185,9 +187,9 @@ class Config(Strict):
     def with_source(self, source: Source) -> "Config":
         return self.model_copy(update={"source": source})
 
-    def with_hyperparameters(self, **given: Any) -> "Config":
+    def with_hyperparameters(self, **values: Any) -> "Config":
         """This config with some values of `model` replaced; they are checked already."""
-        return self.model_copy(update={"model": self.model.model_copy(update=given)})
+        return self.model_copy(update={"model": self.model.model_copy(update=values)})
 
     @property
     def features(self) -> list[str]:
@@ -209,11 +211,11 @@ class Config(Strict):
 def load(path: str, *, home: Path) -> Config:
     """Read the config at `path`: absolute, or relative to `home` (where the command was given) or to the project."""
     candidates = list(dict.fromkeys([home / path, PROJECT / path]))
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if found is None:
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if file is None:
         raise ConfigNotFound(path, [str(folder) for folder in dict.fromkeys([home, PROJECT])])
     try:
-        raw = yaml.load(found.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as err:
         raise ConfigInvalid(path, [f"is not YAML: {err}"]) from err
     if not isinstance(raw, dict):
@@ -221,35 +223,7 @@ def load(path: str, *, home: Path) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as err:
-        raise ConfigInvalid(path, mistakes(err, Config)) from err
-
-
-def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line a mistake: the path of the key, what is wrong with it and, for an unknown key, the nearest known."""
-    return [_mistake(details, model) for details in error.errors()]
-
-
-def _mistake(details: Any, model: type[BaseModel]) -> str:
-    path = ".".join(str(part) for part in details["loc"] if part != "[key]")
-    message = re.sub(r"^Value error, ", "", details["msg"])
-    if details["type"] == "extra_forbidden" and path in RENAMED_KEYS:
-        return f"{path} was renamed to {RENAMED_KEYS[path]!r}"
-    if details["type"] == "extra_forbidden":
-        return f"{path} is not a key{did_you_mean(str(details['loc'][-1]), _keys_beside(details['loc'], model))}"
-    if details["type"] == "missing":
-        return f"{path} is missing"
-    if details["type"] == "value_error":
-        return f"{path}: {message}" if path else message
-    return f"{path}: {details['input']!r} given, {message[0].lower()}{message[1:]}"
-
-
-def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> Iterable[str]:
-    for part in location[:-1]:
-        if str(part) not in model.model_fields:  # the name of a column: below it are the keys of Column
-            continue
-        annotation = model.model_fields[str(part)].annotation
-        model = Column if part == "columns" else annotation if isinstance(annotation, type) else model
-    return model.model_fields
+        raise ConfigInvalid(path, mistakes.of_config(err, Config)) from err
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -20,7 +20,7 @@ Anything else that is raised is a bug of ours and keeps its traceback.
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 
@@ -333,6 +333,15 @@ def _another_version(uri: str) -> str:
     name = shlex.quote(f"name={uri.removeprefix('models:/').rpartition('/')[0]}")
     command = f"`mlflow run . -e promote -P {name} -P version=N -P alias=staging`"
     return f"let the alias name another one: {command}, with -P force=true where that did not pass"
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """`error` and what it follows from, each once: a library may raise an error from one that follows from it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
 
 
 def listed(title: str, mistakes: Iterable[str]) -> str:

@@ -7,8 +7,9 @@ from typing import Any, dataclass_transform
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from steps.core.config import RENAMED_KEYS, LearningRate, MaxDepth, Rounds, Seed
-from steps.core.errors import ParametersInvalid, did_you_mean
+from steps.core.config import LearningRate, MaxDepth, Rounds, Seed
+from steps.core.errors import ParametersInvalid
+from steps.core.mistakes import of_parameters, of_unknown_parameter
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -46,7 +47,7 @@ def parse[P](cls: type[P], argv: Sequence[str], *, entry_point: str) -> P:
             continue
         text = value if equals else next(words, None)  # MLflow hands on what MLproject does not declare as two words
         if name not in known:
-            mistakes.append(_unknown(name, known))
+            mistakes.append(of_unknown_parameter(name, known))
         elif text is None:
             mistakes.append(f"{name!r} has no value")
         elif name in texts:
@@ -56,21 +57,7 @@ def parse[P](cls: type[P], argv: Sequence[str], *, entry_point: str) -> P:
     try:
         parsed = TypeAdapter(cls).validate_python({name: text for name, text in texts.items() if text != ""})
     except ValidationError as err:
-        mistakes += [_mistake(details) for details in err.errors()]
+        mistakes += of_parameters(err)
     if mistakes:
         raise ParametersInvalid(entry_point, mistakes, known)
     return parsed
-
-
-def _unknown(name: str, known: Sequence[str]) -> str:
-    new_name = RENAMED_KEYS.get(f"model.{name}")  # hyperparameters are called as in the config
-    if new_name in known:
-        return f"{name!r} was renamed to {new_name!r}"
-    return f"{name!r} is not one of them{did_you_mean(name, known)}"
-
-
-def _mistake(details: Any) -> str:
-    if details["type"] == "value_error":
-        return f"{'.'.join(map(str, details['loc']))}: {details['msg'].removeprefix('Value error, ')}"
-    message = details["msg"]
-    return f"{'.'.join(map(str, details['loc']))}={details['input']!r}: {message[0].lower()}{message[1:]}"

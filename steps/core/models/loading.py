@@ -8,9 +8,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import load_model
 
-from steps.core.errors import ModelNotFound, ModelUnreadable
+from steps.core.errors import ModelDamaged, ModelNotFound, ModelUnreadable
+from steps.core.models import aliases, registry, version_files
 from steps.core.models import lean_xgboost as lean_xgboost  # before XGBoost is imported by scorer
-from steps.core.models import registry, version_files
 from steps.core.models.lean_xgboost import xgboost
 from steps.core.models.scorer import FORMAT_VERSION, FormatUnknown, Schema, Scorer
 
@@ -28,7 +28,7 @@ class LoadedModel:
 def load(version: ModelVersion) -> LoadedModel:
     """ModelDamaged when the version's files are gone or not as logged, ModelNotFound when it is not of this project.
 
-    ModelUnreadable when that cannot be told, or when the files are right and cannot be loaded here.
+    ModelUnreadable when the store does not say, or when the files are right and cannot be loaded here.
     """
     uri = registry.uri_of(version)
     folder = version_files.fetch(version)
@@ -40,6 +40,21 @@ def load(version: ModelVersion) -> LoadedModel:
     finally:
         release_loaded_model()
     return LoadedModel(uri=uri, scorer=scorer, schema=schema)
+
+
+def load_champion(name: str) -> tuple[LoadedModel | None, str]:
+    """The version that `staging` names, and why it is lost where it is: a candidate must not wait for its repair.
+
+    ModelUnreadable when it is not known to be lost.
+    """
+    version = aliases.champion(name)
+    if version is None:
+        return None, ""
+    try:
+        return load(version), ""
+    except ModelDamaged as err:
+        uri = registry.uri_of(version)
+        return None, f"the champion {uri} is lost ({err.what}), so only the baseline is compared with"
 
 
 def release_loaded_model() -> None:

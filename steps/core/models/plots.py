@@ -47,31 +47,31 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str]) -> Figure:
             axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
     axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, rows")
+    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix (number of rows)")
     axes.spines[:].set_visible(False)
     return figure
 
 
 def curves(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str | int | bool]) -> Figure:
     """ROC and precision-recall of each class against the rest. A class with no row, or with all of them, has none."""
-    from sklearn.metrics import precision_recall_curve, roc_curve  # half a second that train does not pay
+    from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay  # half a second that train does not pay
 
-    figure = Figure(figsize=(9.0, 3.9), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.7), layout="constrained")
     roc, precision_recall = figure.subplots(1, 2)
     for color, (position, label) in zip(COLORS * 2, enumerate(classes[:MOST_CLASSES]), strict=False):
         positive = truth == label
         if positive.all() or not positive.any():
             continue
-        false_rate, true_rate, _ = roc_curve(positive, probabilities[:, position])
-        precision, recall, _ = precision_recall_curve(positive, probabilities[:, position])
-        roc.plot(false_rate, true_rate, label=str(label), color=color)
-        precision_recall.plot(recall, precision, label=str(label), color=color)
+        for display, axes in ((RocCurveDisplay, roc), (PrecisionRecallDisplay, precision_recall)):
+            score = probabilities[:, position]
+            display.from_predictions(positive, score, ax=axes, name=str(label), curve_kwargs={"color": color})
     roc.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
     roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
-    precision_recall.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(-0.02, 1.05))
+    precision_recall.set(xlabel="recall", ylabel="precision", title="Precision and recall")
     for axes in (roc, precision_recall):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
     return figure
 
 

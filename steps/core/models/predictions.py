@@ -1,4 +1,4 @@
-"""The rows of a table with what a model says of each, as Arrow tables: in this process, or in a worker of Spark's."""
+"""The rows of a table with their predictions, as Arrow tables: in this process, or in one of Spark's workers."""
 
 from __future__ import annotations  # names of this project in them are nothing to a cluster's workers
 
@@ -8,7 +8,7 @@ from steps.core.models import scorer
 
 
 def add_predictions(rows: pa.Table, model: scorer.Scorer) -> pa.Table:
-    """`rows`, each with what `model` says of it, in the types of output_schema()."""
+    """`rows` with the predictions of `model`, in the types of output_schema()."""
     names = [feature.name for feature in model.schema.features]
     predicted = model.predict(None, rows.select(names).to_pandas())
     for field in list(output_schema(rows.schema, model))[len(rows.schema) :]:

@@ -131,8 +131,8 @@ def read(rows: pd.DataFrame, features: Sequence[Feature]) -> Reading:
         else:
             codes, refused = _codes(values, feature.levels)
             matrix[:, position] = np.where(codes < 0, np.nan, codes)
-            if (strange := codes == UNSEEN).any():
-                unseen[feature.name] = values.to_numpy(dtype=object)[strange]
+            if (is_unseen := codes == UNSEEN).any():
+                unseen[feature.name] = values.to_numpy(dtype=object)[is_unseen]
         if refused.any():
             refusals.append(_refusal(feature, values, refused))
     if refusals:
@@ -169,8 +169,8 @@ def _codes(values: pd.Series, levels: tuple[str, ...]) -> tuple[np.ndarray, np.n
     present, texts = values.notna().to_numpy(dtype=bool), values.to_numpy(dtype=object)
     refused = _of_another_type(texts, present, "string")
     codes = np.full(len(texts), MISSING)
-    found = pd.Index(levels, dtype=object).get_indexer(texts[present & ~refused])
-    codes[present & ~refused] = np.where(found < 0, UNSEEN, found)
+    positions = pd.Index(levels, dtype=object).get_indexer(texts[present & ~refused])
+    codes[present & ~refused] = np.where(positions < 0, UNSEEN, positions)
     return codes, refused
 
 

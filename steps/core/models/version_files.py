@@ -21,7 +21,7 @@ REQUIREMENTS = "requirements.txt"  # MLflow compares it with what is installed, 
 def fetch(version: ModelVersion) -> Path:
     """The folder on this machine that holds the version's files. ModelDamaged when some are gone or not as logged.
 
-    What cannot be told is no damage: a store that does not answer raises ModelUnreadable, or an error of its own.
+    A store that does not answer is no damage: it raises ModelUnreadable, or an error of its own.
     """
     uri = registry.uri_of(version)
     try:

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 
-from steps.core.errors import DiskUnusable
+from steps.core.errors import DiskUnusable, causes
 
 ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE,
@@ -24,11 +24,10 @@ TEXT_CHARACTERS = 300  # of another program's message
 
 def failure(error: BaseException | None) -> DiskUnusable | None:
     """What `error` says of a disk, in the words of the system, of Delta's own code, or of Java's."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in ERRNOS:
-            return DiskUnusable(str(error.filename or "a file"), os.strerror(error.errno))
-        if isinstance(error, Exception) and (reason := REASONS.search(str(error))):
-            line = next(line for line in str(error).splitlines() if reason.group() in line)
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in ERRNOS:
+            return DiskUnusable(str(cause.filename or "a file"), os.strerror(cause.errno))
+        if isinstance(cause, Exception) and (reason := REASONS.search(str(cause))):
+            line = next(line for line in str(cause).splitlines() if reason.group() in line)
             return DiskUnusable("a file cannot be read or written", " ".join(line.split())[:TEXT_CHARACTERS])
-        error = error.__cause__ or error.__context__
     return None

@@ -16,7 +16,7 @@ from typing import Literal
 import psutil
 from sqlalchemy.engine import make_url
 
-from steps.core.errors import TrackingUnavailable
+from steps.core.errors import TrackingUnavailable, causes
 from steps.core.process import console, locks, processes
 
 SCHEME = "sqlite:///"
@@ -68,10 +68,9 @@ def ensure_usable(uri: str) -> None:
 
 def failure(error: BaseException | None, uri: str) -> TrackingUnavailable | None:
     """The SQLite error of the database at `uri` that caused `error`, for the user; None if there is none."""
-    while error is not None:
-        if isinstance(error, sqlite3.Error) and _code(error) in REASONS:
-            return _unusable(error, path_of(uri))
-        error = error.__cause__ or error.__context__
+    for cause in causes(error):
+        if isinstance(cause, sqlite3.Error) and _code(cause) in REASONS:
+            return _unusable(cause, path_of(uri))
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import mlflow
 from mlflow.entities import Run, ViewType
 
-from steps.core.models import registry
+from steps.core.models import aliases, registry
 from steps.core.tables import location, snapshot
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import artifacts, runs
@@ -67,7 +67,7 @@ def staleness_reason(run: Run, receipt: Mapping[str, Any]) -> str:
         if name == "verdict":
             reason = registry.verdict_staleness(receipt["read"]["model"], run.info.run_id)
         else:
-            reason = registry.champion_staleness(receipt["read"]["model"], uri) if name == "champion" else ""
+            reason = aliases.champion_staleness(receipt["read"]["model"], uri) if name == "champion" else ""
             reason = reason or _staleness_of(uri, receipt)
         if reason:
             return reason

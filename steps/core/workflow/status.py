@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from steps.core.config import Config
-from steps.core.models import registry
+from steps.core.models import aliases, registry
 from steps.core.tables import location, log, snapshot
 from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
@@ -69,11 +69,11 @@ def _source(uri: str, identity: str) -> str:
 
 
 def _aliases(name: str) -> Iterator[str]:
-    named = registry.aliases(name)
+    named = registry.aliases_of(name)
     if not named:
         yield "none"
     for alias, number in sorted(named.items()):
         yield f"{alias} = version {number}"
-        for move in reversed(registry.history(name, alias)[-NEWEST:]):
+        for move in reversed(aliases.history(name, alias)[-NEWEST:]):
             when, moved = move.when[:16].replace("T", " "), f"{move.from_version or 'none'} -> {move.to_version}"
             yield f"  {when} UTC  {moved}  by {move.who} ({move.how})"
