@@ -74,7 +74,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Extended:
     (stand / "flowers").mkdir()
     for name, half in {"a.orc": rows[:75], "b.orc": rows[75:][list(COLUMNS)[::-1]]}.items():
         orc.write_table(pa.Table.from_pandas(half, preserve_index=False), str(stand / "flowers" / name))
-    config = place.config(source={"uri": "flowers"}, columns=COLUMNS)
+    config = place.config(source={"uri": "flowers"}, columns=COLUMNS, gate={"metric": "brier_score", "at_least": 0.3})
     ended = place.mlflow_run("main", project=project, config=config)
     assert ended.exit_code == 0, ended.text
     return Extended(project=project, place=place, config=config, ended=ended)
@@ -137,3 +137,13 @@ class TestAKindOfSource:
         ended = extended.run("ingest", source="broken.orc")
         assert ended.exit_code == 1
         assert re.search(r"SourceUnreadable: source .*/broken\.orc: it is not an ORC file: ", ended.err), ended.text
+
+
+class TestAMetric:
+    def test_the_gate_judges_by_it_and_less_is_better(self, extended: Extended) -> None:
+        evaluated = next(run for run in extended.place.runs() if run.info.run_name == "evaluate")
+        metrics = evaluated.data.metrics
+        assert metrics["brier_score"] < 0.3
+        assert metrics["baseline_brier_score"] == pytest.approx(2 / 3, abs=0.05)  # of three classes of one size
+        assert evaluated.data.tags["output.verdict"] == "pass"
+        assert re.search(r"brier_score 0\.\d+ is at most 0\.3;", evaluated.data.tags["reasons"])
