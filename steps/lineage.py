@@ -21,7 +21,7 @@ from steps.core.models import registry
 from steps.core.parameters import parameters
 from steps.core.tables import location, snapshot
 from steps.core.tracking import runs
-from steps.core.workflow import entry_point, tags
+from steps.core.workflow import entry_point, run_tags
 from steps.core.workflow.lineage_tree import downstream, page, upstream
 from steps.core.workflow.provenance import MODEL, SOURCE, ProvenanceIndex, is_pinned
 from steps.core.workflow.step_spec import StepSpec
@@ -41,7 +41,7 @@ def resolve_uris(text: str) -> list[str]:
     """The URIs that `text` stands for: pinned, of a source, or those that a run handed on. NothingKnown if none."""
     if run_id := re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})", text):
         run = runs.find(run_id[1])
-        if uris := {uri for uri in tags.outputs(run).values() if is_pinned(uri)} if run else None:
+        if uris := {uri for uri in run_tags.outputs(run).values() if is_pinned(uri)} if run else None:
             return sorted(uris)
         raise NothingKnown(text, "it handed nothing on" if run else "there is no such run")
     if text.startswith(MODEL):
@@ -57,7 +57,7 @@ def resolve_uris(text: str) -> list[str]:
 def _ingested_source(text: str) -> str:
     """`text` as ingest logged it as a source, "" if it never did."""
     paths = [] if location.scheme(text) else [location.absolute(text), os.path.abspath(text)]
-    return next((uri for uri in [text, *paths] if runs.tagged(f"{tags.INPUT}{SOURCE}", uri)), "")
+    return next((uri for uri in [text, *paths] if runs.tagged(f"{run_tags.INPUT}{SOURCE}", uri)), "")
 
 
 def _predictions(parameters: LineageParameters) -> str:

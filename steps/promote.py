@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from steps.core import config
 from steps.core.errors import PromotionRefused
-from steps.core.models import aliases, registry, version_files
+from steps.core.models import aliases, model_files, registry
 from steps.core.parameters import parameters
 from steps.core.tables import location
 from steps.core.workflow import entry_point
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with aliases.deciding(name):
             version = choose(name, parameters.version, parameters.alias)
             verdict = _accepted(version, force=parameters.force)
-            version_files.fetch(version)  # an alias that names what cannot be loaded helps nobody, forced or not
+            model_files.fetch(version)  # an alias that names what cannot be loaded helps nobody, forced or not
             moved = aliases.move_alias(version, parameters.alias, how=how)
         run.reads(version=registry.uri_of(version))
         run.ran_with(verdict=verdict, moved=moved)

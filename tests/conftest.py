@@ -12,7 +12,7 @@ from place import PROJECT, Finished, Place, new_database
 from services import Stack
 from xdist.scheduler import LoadScopeScheduling
 
-from steps.core.spark import server
+from steps.core.spark import connect_server
 
 WORKERS = 2  # of the whole suite; the tests of one file follow one another in one of them
 TOGETHER = {  # files that share what is made once
@@ -21,7 +21,7 @@ TOGETHER = {  # files that share what is made once
 }
 LONGEST = (  # files that are begun first, so that no worker is left alone with one of them
     *("test_stack_faults", "test_stack", "test_stack_security", "test_ingest_entry_point", "test_soak", "test_reuse"),
-    *("test_interruption", "test_compose", "test_single_steps", "test_vacuum", "test_spark", "test_spark_scoring"),
+    *("test_interruption", "test_compose", "test_single_steps", "test_vacuum", "test_spark", "test_spark_inference"),
     *("test_serving", "test_lineage", "test_several_at_once", "test_workflow", "test_status", "test_bad_input"),
     *("test_git_url", "test_reader"),
 )
@@ -105,10 +105,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def _serving(*paths: str, **settings: str) -> Iterator[dict[str, str]]:
     kept = dict(os.environ)
     os.environ.update(settings)
-    for name in (server.FOLDER_VARIABLE, server.TOKEN_VARIABLE, "SPARK_REMOTE"):
+    for name in (connect_server.FOLDER_VARIABLE, connect_server.TOKEN_VARIABLE, "SPARK_REMOTE"):
         os.environ.pop(name, None)
-    with server.serve(*paths, data_bytes=0):
-        environment = {name: os.environ[name] for name in (server.FOLDER_VARIABLE, server.TOKEN_VARIABLE)}
+    with connect_server.serve(*paths, data_bytes=0):
+        variables = (connect_server.FOLDER_VARIABLE, connect_server.TOKEN_VARIABLE)
+        environment = {name: os.environ[name] for name in variables}
         for name in environment:
             del os.environ[name]
         yield environment

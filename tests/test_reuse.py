@@ -27,7 +27,7 @@ from small import QUICK, tracked
 
 from steps.core import config
 from steps.core.process import loaded_code
-from steps.core.workflow import differences, reuse, step_inputs, tags
+from steps.core.workflow import differences, reuse, run_tags, step_inputs
 from steps.core.workflow.step_spec import read_spec
 
 STEPS = ["ingest", "train", "evaluate", "infer"]
@@ -301,7 +301,7 @@ class TestFind:
         return str(request.node.name)
 
     def record(self, workflow: str, *, artifact: str = "a report", **inputs: str) -> str:
-        of_run = {tags.KEY: step_inputs.key_of("train", inputs), tags.WORKFLOW: f"{workflow}.train"}
+        of_run = {run_tags.KEY: step_inputs.key_of("train", inputs), run_tags.WORKFLOW: f"{workflow}.train"}
         with mlflow.start_run(experiment_id="0", tags=of_run) as run:
             mlflow.log_text(artifact, "report.html")
             reuse.write_receipt(run, {"inputs": inputs, "read": {}, "wrote": {}}, tables={})
@@ -721,8 +721,9 @@ class TestIsNeverWrong:
     ) -> None:
         program = (
             "import itertools, sys; from steps import ingest; from steps.core.sources.csv_files import CsvFiles;"
-            "from steps.core.spark import server;"
-            "n = itertools.count(); CsvFiles.change_token = lambda source: str(next(n)); server.SMALL_BYTES = 1;"
+            "from steps.core.spark import connect_server;"
+            "n = itertools.count(); CsvFiles.change_token = lambda source: str(next(n));"
+            "connect_server.SMALL_BYTES = 1;"
             "ingest.main(sys.argv[1:])"
         )
         there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})

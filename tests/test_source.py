@@ -18,7 +18,7 @@ from steps.core.sources.json_files import JsonFiles
 from steps.core.sources.reader import SourceReader
 from steps.core.sources.sklearn_dataset import SklearnDataset
 from steps.core.sources.source import Source
-from steps.core.spark import server
+from steps.core.spark import connect_server
 
 
 @pytest.fixture(autouse=True)
@@ -290,7 +290,7 @@ def test_the_settings_of_a_source_are_enough_to_have_it_again(tmp_path: Path) ->
 def test_only_a_source_too_large_to_keep_must_not_change_until_its_rows_are_committed(
     size_bytes: int, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "SMALL_BYTES", size_bytes)
+    monkeypatch.setattr(connect_server, "SMALL_BYTES", size_bytes)
     source_reader = SourceReader(find(folder(tmp_path / "in", "a.csv")))
     source_reader.check_unchanged()
     assert not source_reader.source_has_changed()

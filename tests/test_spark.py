@@ -18,7 +18,7 @@ from pyspark.sql.connect.proto import AnalyzePlanRequest, SparkConnectServiceStu
 
 from steps.core.errors import SettingInvalid, SparkUnavailable
 from steps.core.process import waiting
-from steps.core.spark import jvm, server, session
+from steps.core.spark import connect_server, jvm, session
 from steps.core.spark.session import spark_session
 
 pytestmark = pytest.mark.spark
@@ -294,7 +294,7 @@ def test_a_size_of_memory_that_is_none_is_refused_before_a_jvm_starts(monkeypatc
     monkeypatch.setenv("SPARK_DRIVER_MEMORY", "much")
     with (
         pytest.raises(SettingInvalid, match="SPARK_DRIVER_MEMORY=much in the environment"),
-        server.serve(data_bytes=0),
+        connect_server.serve(data_bytes=0),
     ):
         pass
 
@@ -333,7 +333,7 @@ class TestWhileAJvmStarts:
 @pytest.fixture
 def remote(held: Started, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Say how this process is to reach the server of `held` by SPARK_REMOTE."""
-    for name in (server.FOLDER_VARIABLE, server.TOKEN_VARIABLE):
+    for name in (connect_server.FOLDER_VARIABLE, connect_server.TOKEN_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     port = (_folder(held) / "port").read_text()
     return lambda parameters: monkeypatch.setenv("SPARK_REMOTE", f"sc://localhost:{port}{parameters}")

@@ -320,6 +320,17 @@ class TestRetention:
         assert retention.sources(table.path) == {"/a@v0": f"{table}@v0 was made of it"}
         assert retention.sources(table.path, without=[0]) == {}
 
+    def test_predictions_stay_for_a_table_that_was_made_of_them(self, tmp_path: Path) -> None:
+        write(tmp_path / "iris", days_ago=[40])
+        predictions = write(tmp_path / "iris_predictions", days_ago=[40, 40, 40])
+        identity = snapshot.open(TableUri(predictions.path, 0)).identity
+        summary = write(tmp_path / "iris_summary", days_ago=[40], metadata=[{"predictions.identity": identity}])
+        planned = retention.plan(str(tmp_path), "iris", limit=NOW - timedelta(days=30), experiment_id="0")
+        assert [(table.kept, list(table.lost)) for table in planned.tables] == [
+            ({}, []),
+            ({0: f"{summary}@v0 was made of it"}, [1]),
+        ]
+
     def test_predictions_that_can_no_longer_be_read_do_not_count(self, tmp_path: Path) -> None:
         table = write(tmp_path / "p", days_ago=[40, 40], metadata=[{"table": "/a@v0"}, {"table": "/a@v1"}])
         for name in plan(table).files:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from steps.core import mistakes
+from steps.core import validation
 from steps.core.errors import ConfigInvalid, ConfigNotFound, did_you_mean
 from steps.core.metrics import METRICS
 
@@ -223,7 +223,7 @@ def load(path: str, *, home: Path) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as err:
-        raise ConfigInvalid(path, mistakes.of_config(err, Config)) from err
+        raise ConfigInvalid(path, validation.of_config(err, Config)) from err
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from steps.core.config import LearningRate, MaxDepth, Rounds, Seed
 from steps.core.errors import ParametersInvalid
-from steps.core.mistakes import of_parameters, of_unknown_parameter
+from steps.core.validation import of_parameters, of_unknown_parameter
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)

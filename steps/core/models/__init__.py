@@ -2,8 +2,8 @@
 
 split, training, registration                how a version is made of a table
 evaluation, gate, plots, report              how it is judged (the metrics are in steps/core/metrics.py)
-registry, aliases, version_files, loading    how it is named, found, checked and loaded
-scorer, predictions, inference, spark_scoring  how it answers
+registry, aliases, model_files, loading    how it is named, found, checked and loaded
+scorer, predictions, inference, spark_inference  how it answers
 
 May import tables, spark, tracking, storage and process; knows no source.
 """

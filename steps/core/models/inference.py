@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from steps.core import config
 from steps.core.errors import TableUnfit
-from steps.core.models import lean_xgboost as lean_xgboost  # before XGBoost is imported by scorer
 from steps.core.models import predictions, scorer
+from steps.core.models import xgboost_without_sklearn as xgboost_without_sklearn  # before XGBoost is imported by scorer
 from steps.core.tables import commit
 from steps.core.tables.snapshot import Snapshot
 
@@ -66,9 +66,9 @@ def writer_for(table: Snapshot) -> Callable[..., None]:
     """What writes the predictions of a table: this process, or Spark's workers when it is too large for one."""
     if table.fits_in_memory:
         return write_in_memory
-    from steps.core.models import spark_scoring  # PySpark takes half a second, which small tables do not pay
+    from steps.core.models import spark_inference  # PySpark takes half a second, which small tables do not pay
 
-    return spark_scoring.write
+    return spark_inference.write
 
 
 def unfit(table: Snapshot, schema: scorer.Schema, reason: str) -> TableUnfit:

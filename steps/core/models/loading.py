@@ -9,10 +9,10 @@ from mlflow.models import set_model
 from mlflow.pyfunc import load_model
 
 from steps.core.errors import ModelDamaged, ModelNotFound, ModelUnreadable
-from steps.core.models import aliases, registry, version_files
-from steps.core.models import lean_xgboost as lean_xgboost  # before XGBoost is imported by scorer
-from steps.core.models.lean_xgboost import xgboost
+from steps.core.models import aliases, model_files, registry
+from steps.core.models import xgboost_without_sklearn as xgboost_without_sklearn  # before XGBoost is imported by scorer
 from steps.core.models.scorer import FORMAT_VERSION, FormatUnknown, Schema, Scorer
+from steps.core.models.xgboost_without_sklearn import xgboost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ def load(version: ModelVersion) -> LoadedModel:
     ModelUnreadable when the store does not say, or when the files are right and cannot be loaded here.
     """
     uri = registry.uri_of(version)
-    folder = version_files.fetch(version)
-    schema = _schema(folder / version_files.SCHEMA, version)
+    folder = model_files.fetch(version)
+    schema = _schema(folder / model_files.SCHEMA, version)
     try:
         scorer: Scorer = load_model(str(folder)).unwrap_python_model()
     except (MlflowException, OSError, xgboost.core.XGBoostError) as err:

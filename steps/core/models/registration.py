@@ -14,7 +14,7 @@ from mlflow.types.schema import AnyType, ColSpec, Map, TensorSpec
 from mlflow.types.schema import Schema as MlflowSchema
 
 from steps.core.models import loading, registry, scorer
-from steps.core.models.lean_xgboost import xgboost
+from steps.core.models.xgboost_without_sklearn import xgboost
 from steps.core.process import loaded_code
 
 TARGET_TYPES = {str: "string", int: "long", bool: "boolean"}  # MLflow's, by the type of the labels

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from steps.core.errors import ModelNotFound, ModelProtected
 from steps.core.process import processes
-from steps.core.tracking import artifacts, mlflow_names, runs
+from steps.core.tracking import artifacts, mlflow_constants, runs
 
 VERDICT = "verdict"  # tags on a version: verdict, verdict.reasons, verdict.run_id
 TABLE_IDENTITY = "table_identity"  # tag on a version, beside table_uri: which table of that URI it was trained on
@@ -62,7 +62,7 @@ def find(name: str, number: str) -> ModelVersion | None:
     try:
         return MlflowClient().get_model_version(name, number)
     except MlflowException as err:
-        if err.error_code != mlflow_names.RESOURCE_DOES_NOT_EXIST:
+        if err.error_code != mlflow_constants.RESOURCE_DOES_NOT_EXIST:
             raise
         return None
 
@@ -122,7 +122,7 @@ def aliases_of(name: str) -> dict[str, str]:
     try:
         return {alias: str(number) for alias, number in MlflowClient().get_registered_model(name).aliases.items()}
     except MlflowException as err:
-        if err.error_code != mlflow_names.RESOURCE_DOES_NOT_EXIST:
+        if err.error_code != mlflow_constants.RESOURCE_DOES_NOT_EXIST:
             raise
         return {}
 
@@ -133,7 +133,7 @@ def changing(name: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as err:
-        if err.error_code != mlflow_names.PERMISSION_DENIED:
+        if err.error_code != mlflow_constants.PERMISSION_DENIED:
             raise
         raise ModelProtected(name, acting_user()) from err
 

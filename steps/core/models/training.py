@@ -8,10 +8,10 @@ from mlflow.exceptions import MlflowException
 
 from steps.core import config
 from steps.core.errors import TableUnfit
-from steps.core.models import lean_xgboost as lean_xgboost  # before XGBoost is imported by scorer
 from steps.core.models import scorer
-from steps.core.models.lean_xgboost import xgboost
+from steps.core.models import xgboost_without_sklearn as xgboost_without_sklearn  # before XGBoost is imported by scorer
 from steps.core.models.split import Parts, SplitSettings, more_rows
+from steps.core.models.xgboost_without_sklearn import xgboost
 
 METRIC = "mlogloss"  # XGBoost's multi-class log loss, nats per row
 

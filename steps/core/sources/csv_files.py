@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from steps.core.errors import SourceUnreadable
 from steps.core.sources import listing
-from steps.core.sources.files import FILE_OPTIONS, Files, Header, check_names_differ
+from steps.core.sources.file_source import FILE_OPTIONS, Files, Header, check_names_differ
 from steps.core.storage import filesystem
 
 HEADER_BYTES = 2**16  # of a file: enough for its header

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from steps.core.errors import SourceUnreadable
 from steps.core.sources import listing
-from steps.core.sources.files import FILE_OPTIONS, Files, Header
+from steps.core.sources.file_source import FILE_OPTIONS, Files, Header
 
 FIRST_LINE_BYTES = 2**20
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from steps.core.errors import SourceUnreadable
-from steps.core.sources.files import FILE_OPTIONS, Files, Header
+from steps.core.sources.file_source import FILE_OPTIONS, Files, Header
 from steps.core.sources.source import quoted
 from steps.core.storage import filesystem
 

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from steps.core.errors import SourceChanged
 from steps.core.sources.source import Source
-from steps.core.spark import server
+from steps.core.spark import connect_server
 
 
 class SourceReader:
@@ -19,7 +19,7 @@ class SourceReader:
         self._source = source
         self._change_token = source.change_token()
         self.size_bytes = source.size_bytes()
-        self._keeps_rows = self.size_bytes < server.SMALL_BYTES
+        self._keeps_rows = self.size_bytes < connect_server.SMALL_BYTES
 
     def read(self, spark: SparkSession, *, columns: Collection[str]) -> DataFrame:
         """The source's rows, of which the caller needs `columns`. They are computed when they are first used."""

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from steps.core.errors import UserError
 from steps.core.process import scratch
-from steps.core.spark import jars, server, session
+from steps.core.spark import connect_server, jars, session
 from steps.core.storage import filesystem
 
 
@@ -30,13 +30,13 @@ def prepare(*paths: str) -> None:
         pass  # the jars are downloaded
     with scratch.scratch_folder("workflow-spark-") as folder:
         draft = folder / "classes.jsa"
-        os.environ[server.TOKEN_VARIABLE] = secrets.token_hex(16)
-        connect_server = server.Server(folder, small=True, remote=remote, archive_to=draft)
-        connect_server.start()
+        os.environ[connect_server.TOKEN_VARIABLE] = secrets.token_hex(16)
+        server = connect_server.Server(folder, small=True, remote=remote, archive_to=draft)
+        server.start()
         try:
-            _load_classes(session.connect(session.Channel(server.wait_for_address(folder))), folder)
+            _load_classes(session.connect(session.Channel(connect_server.wait_for_address(folder))), folder)
         finally:
-            connect_server.stop()
+            server.stop()
         if draft.exists():
             _install(draft, jar_set.class_archive(jar_set.downloaded()))
 

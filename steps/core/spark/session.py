@@ -22,7 +22,7 @@ from pyspark.sql.connect.session import SparkSession as ConnectSession
 
 from steps.core.errors import SparkUnavailable
 from steps.core.process import interruption, processes, waiting
-from steps.core.spark import server
+from steps.core.spark import connect_server
 from steps.core.storage import filesystem, s3
 
 FIRST_QUERY_LIMITS = 5  # times waiting.limit_seconds(): on a busy cluster a query is queued
@@ -32,12 +32,12 @@ CONNECT_RETRIES = 5
 
 @contextlib.contextmanager
 def spark_session(*paths: str, data_bytes: int | None) -> Iterator[SparkSession]:
-    """A session on the server that is there, else on one of this process's own (see server.serve()).
+    """A session on the server that is there, else on one of this process's own (see connect_server.serve()).
 
     SparkUnavailable if there is none, and in the middle of the block if its JVM ends or it has been silent for
     waiting.limit_seconds(). ObjectStoreUnavailable if the object store of `paths` has been.
     """
-    with server.serve(*paths, data_bytes=data_bytes):
+    with connect_server.serve(*paths, data_bytes=data_bytes):
         channel = _channel()
         with _watched(channel, paths) as watch:
             try:
@@ -131,7 +131,7 @@ def _channel() -> Channel:
         except (PySparkException, ValueError) as err:  # whose text may hold a token
             reason = f"SPARK_REMOTE={_without_token(remote)} is no address of a Spark Connect server"
             raise SparkUnavailable(reason, next="set it as sc://host:port or sc://host:port/;token=...") from err
-    return Channel(server.wait_for_address(Path(os.environ[server.FOLDER_VARIABLE])))
+    return Channel(connect_server.wait_for_address(Path(os.environ[connect_server.FOLDER_VARIABLE])))
 
 
 def _without_token(remote: str) -> str:
@@ -141,7 +141,7 @@ def _without_token(remote: str) -> str:
 def _watched(channel: Channel, paths: Sequence[str]) -> waiting.Watch:
     """Close `channel` when Spark or the object store of `paths` is gone."""
     stores = {path.split("/")[2]: s3.service(path) for path in paths if filesystem.is_remote(path)}
-    folder = os.environ.get(server.FOLDER_VARIABLE, "")
+    folder = os.environ.get(connect_server.FOLDER_VARIABLE, "")
     return waiting.Watch(
         waiting.Service(
             name=f"Spark at {channel.address}",
@@ -149,7 +149,7 @@ def _watched(channel: Channel, paths: Sequence[str]) -> waiting.Watch:
             error=lambda reason: _unavailable(channel, reason),
         ),
         *stores.values(),
-        fatal=lambda: server.read_failure(Path(folder)) if folder else None,
+        fatal=lambda: connect_server.read_failure(Path(folder)) if folder else None,
         on_failure=lambda failure: channel.close(),
     )
 

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from typing import IO
 
 from steps.core.storage import local_files, s3, s3_files
-from steps.core.storage.files import Files
-from steps.core.storage.files import Stored as Stored  # what files() and matching_files() return
+from steps.core.storage.interface import Files
+from steps.core.storage.interface import Stored as Stored  # what files() and matching_files() return
 
 LOCAL: Files = local_files
 REMOTE: Files = s3_files

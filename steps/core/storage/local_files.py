@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
-from steps.core.storage.files import Stored
+from steps.core.storage.interface import Stored
 
 
 def matching(pattern: str) -> Iterator[tuple[str, Stored]]:

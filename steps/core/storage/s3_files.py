@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import IO, Any
 
 from steps.core.storage import s3
-from steps.core.storage.files import Stored
+from steps.core.storage.interface import Stored
 
 READ_AHEAD_BYTES = 2**16  # of an object that is read bit by bit
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import FileInfo, Run
 from mlflow.exceptions import MlflowException
 
-from steps.core.tracking import mlflow_names
+from steps.core.tracking import mlflow_constants
 
 type Files = dict[str, dict[str, Any]]  # by name: size_bytes and sha256, None where that would be a download
 # MLflow and Python write these among a model's files when it is loaded.
@@ -34,7 +34,7 @@ def of_model(model_id: str) -> Files | None:
         location = str(client.get_logged_model(model_id).artifact_location)
         return _files(location, lambda folder: client.list_logged_model_artifacts(model_id, folder))
     except MlflowException as err:
-        if err.error_code != mlflow_names.RESOURCE_DOES_NOT_EXIST:
+        if err.error_code != mlflow_constants.RESOURCE_DOES_NOT_EXIST:
             raise
         return None
 

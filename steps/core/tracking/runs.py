@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from steps.core.tracking import mlflow_names
+from steps.core.tracking import mlflow_constants
 
 PAGE_SIZE = 1000  # the most runs that MLflow returns at once
 TAG_CHARACTERS = 5000  # MLflow's limit for the value of a tag
@@ -59,7 +59,7 @@ def find(run_id: str) -> Run | None:
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException as err:
-        if err.error_code != mlflow_names.RESOURCE_DOES_NOT_EXIST:
+        if err.error_code != mlflow_constants.RESOURCE_DOES_NOT_EXIST:
             raise
         return None
 
@@ -80,7 +80,7 @@ def all_pages[T](search: Callable[[str | None], Page[T]]) -> list[T]:
 def step_of(run: Run) -> str:
     """The entry point that a run is of."""
     tags: dict[str, str] = run.data.tags
-    return tags.get(mlflow_names.ENTRY_POINT) or tags.get(mlflow_names.RUN_NAME, "")
+    return tags.get(mlflow_constants.ENTRY_POINT) or tags.get(mlflow_constants.RUN_NAME, "")
 
 
 def ended(run: Run) -> datetime:

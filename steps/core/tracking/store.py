@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from steps.core.errors import RunUnusable, TrackingUnavailable, UserError
-from steps.core.tracking import database, mlflow_names, server
+from steps.core.tracking import database, mlflow_constants, server
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # MLflow's own
 ACTIVE = "active"  # MLflow's lifecycle_stage of what was not deleted
@@ -63,9 +63,9 @@ def _get[T](variable: str, value: str, get: Callable[[str], T]) -> T:
     try:
         return get(value)
     except MlflowException as err:
-        if err.error_code == mlflow_names.PERMISSION_DENIED:
+        if err.error_code == mlflow_constants.PERMISSION_DENIED:
             raise
-        if err.error_code not in (mlflow_names.RESOURCE_DOES_NOT_EXIST, mlflow_names.INVALID_PARAMETER_VALUE):
+        if err.error_code not in (mlflow_constants.RESOURCE_DOES_NOT_EXIST, mlflow_constants.INVALID_PARAMETER_VALUE):
             # such as a user whom the server does not know
             raise TrackingUnavailable(server.without_password(mlflow.get_tracking_uri()), err.message) from err
         raise RunUnusable(variable, value, err.message, next=f"unset {variable}, or correct it") from err

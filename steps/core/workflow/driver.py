@@ -21,9 +21,9 @@ from steps.core.errors import NothingToInferWith, ProjectBroken, StepFailed
 from steps.core.process import console, interruption, processes, scratch
 from steps.core.sources import kinds
 from steps.core.tables import location, snapshot
-from steps.core.tracking import mlflow_names, runs
+from steps.core.tracking import mlflow_constants, runs
 from steps.core.workflow import reuse as earlier_runs
-from steps.core.workflow import tags
+from steps.core.workflow import run_tags
 from steps.core.workflow.failures import WORKFLOW_RUN
 from steps.core.workflow.step_inputs import inputs_of
 from steps.core.workflow.step_run import StepRun
@@ -140,15 +140,15 @@ class Workflow:
             link = f"[{spec.name}](#/experiments/{earlier.info.experiment_id}/runs/{run_id})"
             self._links_to_reused_runs.append(f"{link}: reused")
             note = "  \n".join(self._links_to_reused_runs)
-            mlflow.set_tags({f"reused.{spec.name}": run_id, mlflow_names.RUN_NOTE: note})
+            mlflow.set_tags({f"reused.{spec.name}": run_id, mlflow_constants.RUN_NOTE: note})
         return Launched(
             step=spec.name,
             run_id=run_id,
             status=REUSED,
             seconds=0.0,
             command=self._command(spec.name, arguments),
-            outputs=tags.outputs(earlier),
-            reasons=earlier.data.tags.get(tags.REASONS, ""),
+            outputs=run_tags.outputs(earlier),
+            reasons=earlier.data.tags.get(run_tags.REASONS, ""),
             because=f"reused, run {run_id[:8]}",
         )
 
@@ -178,8 +178,8 @@ class Workflow:
             status=child.info.status,
             seconds=seconds,
             command=self._command(spec.name, arguments),
-            outputs=tags.outputs(child),
-            reasons=child.data.tags.get(tags.ERROR if failure else tags.REASONS, failure),
+            outputs=run_tags.outputs(child),
+            reasons=child.data.tags.get(run_tags.ERROR if failure else run_tags.REASONS, failure),
             because=_reason_in_hindsight(decision, child),
         )
 
@@ -204,15 +204,15 @@ class Workflow:
 
     def _start_spark(self) -> None:
         # PySpark takes half a second, which a workflow that runs no step does not pay
-        from steps.core.spark import server
+        from steps.core.spark import connect_server
 
         source = kinds.source_of(self._settings.source)
-        self._resources.enter_context(server.serve(self._lake, source.uri, data_bytes=source.size_bytes()))
+        self._resources.enter_context(connect_server.serve(self._lake, source.uri, data_bytes=source.size_bytes()))
         self._has_spark = True
 
     def _newest_child(self, name: str) -> Run:
         """The child's run: mlflow.run tells its id only when the child succeeds."""
-        child_tags = {mlflow_names.PARENT_RUN_ID: self._run.run_id, mlflow_names.ENTRY_POINT: name}
+        child_tags = {mlflow_constants.PARENT_RUN_ID: self._run.run_id, mlflow_constants.ENTRY_POINT: name}
         return runs.newest(self._run.experiment_id, child_tags, count=1)[0]
 
     def _command(self, name: str, arguments: Mapping[str, str]) -> str:

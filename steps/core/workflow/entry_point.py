@@ -14,7 +14,7 @@ from steps.core import parameters as step_parameters
 from steps.core.errors import UserError
 from steps.core.process import interruption, processes, scratch
 from steps.core.tracking import database, runs, server
-from steps.core.workflow import failures, orphaned_runs, tags
+from steps.core.workflow import failures, orphaned_runs, run_tags
 from steps.core.workflow.step_run import StepRun
 from steps.core.workflow.step_spec import StepSpec
 
@@ -56,7 +56,7 @@ def start[P](spec: StepSpec[P], argv: Sequence[str] | None) -> Iterator[tuple[P,
                 raise reason or err from err
     except interruption.Interrupted:
         failures.report(INTERRUPTED)
-        orphaned_runs.mark_killed(run_id, {tags.ERROR: INTERRUPTED})
+        orphaned_runs.mark_killed(run_id, {run_tags.ERROR: INTERRUPTED})
         raise
     except Exception as err:
         if not (reason := reason or failures.explain(err)):  # what comes after the first is its consequence
@@ -77,7 +77,7 @@ def _guarded() -> Iterator[None]:
 @contextlib.contextmanager
 def _active_run(name: str) -> Iterator[mlflow.ActiveRun]:
     scratch.remove_abandoned_folders()
-    with mlflow.start_run(run_name=name, tags={tags.PROCESS: processes.this_process()}) as active:
+    with mlflow.start_run(run_name=name, tags={run_tags.PROCESS: processes.this_process()}) as active:
         _hide_passwords(active)
         if failures.WORKFLOW_RUN not in os.environ:  # else the driver has done so
             orphaned_runs.mark_orphaned_runs(active)
@@ -87,7 +87,7 @@ def _active_run(name: str) -> Iterator[mlflow.ActiveRun]:
 
 def _tag_error(text: str) -> None:
     with contextlib.suppress(MlflowException, OSError):  # the store may be what is wrong
-        mlflow.set_tag(tags.ERROR, text[: runs.TAG_CHARACTERS])
+        mlflow.set_tag(run_tags.ERROR, text[: runs.TAG_CHARACTERS])
 
 
 def _hide_passwords(run: Run) -> None:

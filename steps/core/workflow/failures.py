@@ -11,7 +11,7 @@ from steps.core.errors import TrackingUnavailable, UserError
 from steps.core.process import interruption, processes
 from steps.core.storage import disk, s3
 from steps.core.tables import location
-from steps.core.tracking import database, mlflow_names, server, store
+from steps.core.tracking import database, mlflow_constants, server, store
 
 WORKFLOW_RUN = "WORKFLOW_RUN_ID"  # environment variable: the run of the driver, which reports a step's error itself
 
@@ -35,7 +35,7 @@ def explain(error: Exception) -> UserError | None:
     if isinstance(error, UserError):
         return error
     uri = mlflow.get_tracking_uri()
-    if isinstance(error, MlflowException) and error.error_code == mlflow_names.PERMISSION_DENIED:
+    if isinstance(error, MlflowException) and error.error_code == mlflow_constants.PERMISSION_DENIED:
         return TrackingUnavailable(server.without_password(uri), "this user may not do that there")
     try:
         server.check_answers(uri)

@@ -16,8 +16,8 @@ from mlflow.exceptions import MlflowException
 
 from steps.core.config import PROJECT
 from steps.core.process import processes
-from steps.core.tracking import mlflow_names
-from steps.core.workflow.tags import PROCESS
+from steps.core.tracking import mlflow_constants
+from steps.core.workflow.run_tags import PROCESS
 
 RUNNING, KILLED = (RunStatus.to_string(status) for status in (RunStatus.RUNNING, RunStatus.KILLED))
 
@@ -48,7 +48,7 @@ def mark_killed(run_id: str, tags: Mapping[str, str]) -> None:
     with contextlib.suppress(MlflowException):
         _mark(run_id, tags, client)
         experiment = client.get_run(run_id).info.experiment_id
-        for child in client.search_runs([experiment], f"tags.`{mlflow_names.PARENT_RUN_ID}` = '{run_id}'"):
+        for child in client.search_runs([experiment], f"tags.`{mlflow_constants.PARENT_RUN_ID}` = '{run_id}'"):
             if child.info.status == RUNNING:
                 _mark(child.info.run_id, tags, client)
 
@@ -63,13 +63,13 @@ def _is_orphaned(run: Run, own: Run, client: MlflowClient) -> bool:
     tags = run.data.tags
     if PROCESS in tags:
         return _has_ended(tags[PROCESS])
-    if parent_id := tags.get(mlflow_names.PARENT_RUN_ID):
+    if parent_id := tags.get(mlflow_constants.PARENT_RUN_ID):
         parent = client.get_run(parent_id)
         driver = parent.data.tags.get(PROCESS, "")
         return _has_ended(driver) or (bool(driver) and parent.info.status != RUNNING)
-    sources = (own.data.tags.get(mlflow_names.SOURCE_NAME), str(PROJECT))
-    of_this_project = mlflow_names.ENTRY_POINT in tags and tags.get(mlflow_names.SOURCE_NAME) in sources
-    of_this_user = tags.get(mlflow_names.USER) == own.data.tags.get(mlflow_names.USER)
+    sources = (own.data.tags.get(mlflow_constants.SOURCE_NAME), str(PROJECT))
+    of_this_project = mlflow_constants.ENTRY_POINT in tags and tags.get(mlflow_constants.SOURCE_NAME) in sources
+    of_this_user = tags.get(mlflow_constants.USER) == own.data.tags.get(mlflow_constants.USER)
     return of_this_project and of_this_user and not _is_being_started(since=run.info.start_time / 1000)
 
 

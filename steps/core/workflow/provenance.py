@@ -19,8 +19,8 @@ from steps.core.storage import filesystem
 from steps.core.tables import location, snapshot
 from steps.core.tables.log import Commit
 from steps.core.tables.snapshot import Snapshot
-from steps.core.tracking import mlflow_names, runs
-from steps.core.workflow import tags
+from steps.core.tracking import mlflow_constants, runs
+from steps.core.workflow import run_tags
 from steps.core.workflow.step_spec import DRIVER, read_specs
 
 MODEL = "models:/"
@@ -78,9 +78,9 @@ class ProvenanceIndex:
             return current
         remark = "another has its name now" if current else "it is no longer there"
         for output in self._output_names:
-            for run in runs.tagged(f"{tags.OUTPUT}{output}", uri):
+            for run in runs.tagged(f"{run_tags.OUTPUT}{output}", uri):
                 earlier = self._from_run(run, output, remark=remark, superseded=current.when if current else None)
-                read = tags.inputs(run).values()
+                read = run_tags.inputs(run).values()
                 if read and uri not in read and earlier.matches(used_at=used_at, identity=identity):
                     return earlier
         return None
@@ -123,12 +123,12 @@ class ProvenanceIndex:
                 yield registry.uri_of(version), self._from_version(version)
 
     def _in_runs(self, uri: str, since: datetime | None) -> Iterator[tuple[str, Provenance]]:
-        for run in (run for name in self._input_names for run in runs.tagged(f"{tags.INPUT}{name}", uri)):
+        for run in (run for name in self._input_names for run in runs.tagged(f"{run_tags.INPUT}{name}", uri)):
             if runs.step_of(run) == DRIVER or (since and runs.ended(run) < since):
                 continue
-            outputs = tags.outputs(run)
+            outputs = run_tags.outputs(run)
             for output, result in outputs.items():
-                if is_pinned(result) and result not in tags.inputs(run).values():
+                if is_pinned(result) and result not in run_tags.inputs(run).values():
                     of_run = self._from_run(run, output)
                     yield result, self.provenance(result, used_at=of_run.when, identity=of_run.identity) or of_run
             if verdict := outputs.get(registry.VERDICT):
@@ -186,14 +186,14 @@ class ProvenanceIndex:
             git_commit=_git_commit(run),
             when=runs.ended(run),
             inputs=self._inputs_of_run(run),
-            identity=run.data.tags.get(f"{tags.OUTPUT_IDENTITY}{output}", ""),
+            identity=run.data.tags.get(f"{run_tags.OUTPUT_IDENTITY}{output}", ""),
             input_identities=self._input_identities({}, run),
             remark=", ".join(filter(None, [remark, *_fate(run, run.info.run_id)])),
             superseded=superseded,
         )
 
     def _inputs_of_run(self, run: Run | None) -> dict[str, str]:
-        return self._inputs(tags.inputs(run)) if run else {}
+        return self._inputs(run_tags.inputs(run)) if run else {}
 
     def _inputs(self, recorded: Mapping[str, Any]) -> dict[str, str]:
         """Those values of tags or of a commit's metadata that name what something is made of; models first."""
@@ -202,7 +202,7 @@ class ProvenanceIndex:
 
     def _input_identities(self, recorded: Mapping[str, str | None], run: Run | None) -> dict[str, str]:
         """The identities of what was read: as `recorded` beside the result, else as the run's tags have them."""
-        of_run = tags.with_prefix(run, tags.INPUT_IDENTITY) if run else {}
+        of_run = run_tags.with_prefix(run, run_tags.INPUT_IDENTITY) if run else {}
         identities = {name: recorded.get(name) or of_run.get(name, "") for name in self._input_names}
         return {name: identity for name, identity in identities.items() if identity}
 
@@ -238,7 +238,7 @@ def _is_model(uri: str) -> bool:
 
 
 def _git_commit(run: Run | None) -> str:
-    return str(run.data.tags.get(mlflow_names.GIT_COMMIT, "")) if run else ""
+    return str(run.data.tags.get(mlflow_constants.GIT_COMMIT, "")) if run else ""
 
 
 def _fate(run: Run | None, run_id: str) -> list[str]:

@@ -18,7 +18,7 @@ from steps.core.tables import snapshot
 from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs
-from steps.core.workflow import deletion_notices, tags
+from steps.core.workflow import run_tags, vacuum_notices
 
 AT_WORK = timedelta(days=1)  # a run that runs, and a file of no version, this young may be of a step that is at work
 
@@ -94,10 +94,13 @@ def plan(lake_root: str, name: str, *, limit: datetime, experiment_id: str) -> P
     newest = snapshot.open(TableUri(f"{lake_root}/{name}"))
     newest_predictions = snapshot.find(TableUri(f"{lake_root}/{name}_predictions"))
     needed = references(limit)
-    predictions = [plan_table(newest_predictions, limit=limit, needed=needed)] if newest_predictions else []
-    for path in filesystem.tables(lake_root):  # whatever stays and was made of the table protects what it was made of
-        lost = predictions[0].lost if predictions and path == predictions[0].path else ()
-        needed = {**sources(path, without=lost), **needed}
+    for path in filesystem.tables(lake_root):  # whatever stays protects what it was made of
+        if newest_predictions is None or path != newest_predictions.path:
+            needed = {**sources(path), **needed}
+    predictions = []
+    if newest_predictions:
+        predictions = [plan_table(newest_predictions, limit=limit, needed=needed)]
+        needed = {**sources(newest_predictions.path, without=predictions[0].lost), **needed}
     return Plan(
         lake_root=lake_root,
         name=name,
@@ -111,7 +114,7 @@ def plan(lake_root: str, name: str, *, limit: datetime, experiment_id: str) -> P
 def announce(planned: Plan, *, run_id: str) -> Plan:
     """What can go of `planned` without taking it from a step that has chosen it since; deleted by the run of that id.
 
-    Each version in it was announced (deletion_notices) before it was asked, once more, who needs it.
+    Each version in it was announced (vacuum_notices) before it was asked, once more, who needs it.
     """
     announced: dict[str, str] = {}
     while unannounced := {
@@ -120,7 +123,7 @@ def announce(planned: Plan, *, run_id: str) -> Plan:
         for identity, uri in table.identities.items()
         if identity not in announced
     }:
-        deletion_notices.post(run_id, unannounced)
+        vacuum_notices.post(run_id, unannounced)
         announced |= unannounced
         runs.forget_experiments()  # a step may be the first run of a new one
         planned = plan(planned.lake_root, planned.name, limit=planned.limit, experiment_id=planned.experiment_id)
@@ -136,9 +139,9 @@ def references(limit: datetime) -> dict[str, str]:
     needed: dict[str, str] = {}
     for run in [*runs.search(f"attributes.end_time >= {_milliseconds(limit)}"), *_runs_at_work()]:
         reason = f"run {run.info.run_id[:8]} names it"
-        for prefix, identities in ((tags.INPUT, tags.INPUT_IDENTITY), (tags.OUTPUT, tags.OUTPUT_IDENTITY)):
-            for name, uri in tags.with_prefix(run, prefix).items():
-                identity = tags.with_prefix(run, identities).get(name)
+        for prefix, identities in run_tags.IDENTITIES.items():
+            for name, uri in run_tags.with_prefix(run, prefix).items():
+                identity = run_tags.with_prefix(run, identities).get(name)
                 needed |= dict.fromkeys([identity] if identity else [uri, *uri.split(", ")], reason)
     for version in registry.all_versions():
         if table := version.tags.get(registry.TABLE_IDENTITY) or version.tags.get("table_uri"):
@@ -151,12 +154,13 @@ def sources(path: str, *, without: Collection[int] = ()) -> dict[str, str]:
     needed: dict[str, str] = {}
     newest = snapshot.find(TableUri(path))
     for version, commit in newest.commits.items() if newest else ():
-        if "table" not in commit.metadata or version in without:
+        read = {value for name, value in commit.metadata.items() if name.endswith(".identity")}
+        read |= {commit.metadata["table"]} if "table" in commit.metadata and not read else set()
+        if not read or version in without:
             continue
         made = snapshot.find(TableUri(path, version))
         if made and made.is_readable:
-            source = commit.metadata.get("table.identity") or commit.metadata["table"]
-            needed.setdefault(source, f"{made} was made of it")
+            needed = {**dict.fromkeys(read, f"{made} was made of it"), **needed}
     return needed
 
 
@@ -210,7 +214,7 @@ def unregistered_models(experiment_id: str, *, limit: datetime) -> list[LoggedMo
         and model.source_run_id not in registered_from | at_work
         and (run := runs.find(model.source_run_id or ""))
         and runs.step_of(run) == "train"
-        and f"{tags.INPUT}table" in run.data.tags
+        and f"{run_tags.INPUT}table" in run.data.tags
     ]
 
 

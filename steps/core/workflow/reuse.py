@@ -13,7 +13,7 @@ from steps.core.models import aliases, registry
 from steps.core.tables import location, snapshot
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import artifacts, runs
-from steps.core.workflow import differences, tags
+from steps.core.workflow import differences, run_tags
 from steps.core.workflow.step_inputs import code, code_now, code_of, identity, key_of
 
 RECEIPT = "receipt.json"
@@ -44,7 +44,7 @@ class Decision:
 
 def find_reusable(step: str, inputs: Mapping[str, str], *, workflow: str, experiment_id: str) -> Decision:
     """The newest finished run with these inputs, and the code that is there now, whose results still stand."""
-    key = {tags.KEY: key_of(step, inputs)}
+    key = {run_tags.KEY: key_of(step, inputs)}
     candidates = runs.newest(experiment_id, key, count=EARLIER_RUNS)
     obstacles = []
     for run, receipt, damage in _receipts(candidates):
@@ -56,7 +56,7 @@ def find_reusable(step: str, inputs: Mapping[str, str], *, workflow: str, experi
     reason = obstacles[0] if obstacles else _unfinished(candidates) or _deleted(experiment_id, key)
     if reason:
         return Decision(reason=reason, inputs=inputs)
-    return _compared_with_earlier_runs(inputs, {tags.WORKFLOW: f"{workflow}.{step}"}, experiment_id)
+    return _compared_with_earlier_runs(inputs, {run_tags.WORKFLOW: f"{workflow}.{step}"}, experiment_id)
 
 
 def staleness_reason(run: Run, receipt: Mapping[str, Any]) -> str:
@@ -85,7 +85,7 @@ def write_receipt(run: Run, receipt: Mapping[str, Any], *, tables: Mapping[str, 
         receipt["inputs"] = {**receipt["inputs"], **code()}
         identities = {uri: uri_identity for uri in outputs.values() if (uri_identity := identity(tables.get(uri, uri)))}
         by_name = {
-            f"{tags.OUTPUT_IDENTITY}{name}": identities[uri] for name, uri in outputs.items() if uri in identities
+            f"{run_tags.OUTPUT_IDENTITY}{name}": identities[uri] for name, uri in outputs.items() if uri in identities
         }
         mlflow.set_tags(by_name)
         receipt["identities"] = identities
@@ -93,7 +93,7 @@ def write_receipt(run: Run, receipt: Mapping[str, Any], *, tables: Mapping[str, 
         receipt["models"] = {uri: registry.files(uri) for uri in outputs.values() if uri.startswith("models:/")}
     text = json.dumps(receipt, indent=2, default=str)
     mlflow.log_text(text, RECEIPT)
-    mlflow.set_tag(tags.RECEIPT_SHA256, hashlib.sha256(text.encode()).hexdigest())
+    mlflow.set_tag(run_tags.RECEIPT_SHA256, hashlib.sha256(text.encode()).hexdigest())
 
 
 def read_receipt(run: Run) -> tuple[dict[str, Any], str]:
@@ -106,7 +106,7 @@ def read_receipt(run: Run) -> tuple[dict[str, Any], str]:
         receipt: dict[str, Any] = json.loads(text)
     except ValueError:
         digest = ""
-    if run.data.tags.get(tags.RECEIPT_SHA256, digest) != digest:
+    if run.data.tags.get(run_tags.RECEIPT_SHA256, digest) != digest:
         return {}, f"{RECEIPT} of run {run.info.run_id[:8]} is damaged"
     return receipt, ""
 

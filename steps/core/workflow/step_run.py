@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from steps.core.config import Config
 from steps.core.process import console
 from steps.core.tables.snapshot import Snapshot
-from steps.core.tracking import mlflow_names, runs, server
-from steps.core.workflow import deletion_notices, reuse, step_inputs, tags
+from steps.core.tracking import mlflow_constants, runs, server
+from steps.core.workflow import reuse, run_tags, step_inputs, vacuum_notices
 from steps.core.workflow.failures import WORKFLOW_RUN
 from steps.core.workflow.step_spec import DRIVER, StepSpec
 
@@ -27,8 +27,8 @@ class StepRun:
         self._run = run
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
-        self.git_commit: str = run.data.tags.get(mlflow_names.GIT_COMMIT, "")
-        self.source_name = server.without_password(run.data.tags.get(mlflow_names.SOURCE_NAME, ""))
+        self.git_commit: str = run.data.tags.get(mlflow_constants.GIT_COMMIT, "")
+        self.source_name = server.without_password(run.data.tags.get(mlflow_constants.SOURCE_NAME, ""))
         self._reasons: list[str] = []
         self._written_tables: dict[str, Snapshot] = {}  # by URI
         self._receipt: dict[str, Any] = {"step": spec.name, "run_id": self.run_id, "git_commit": self.git_commit}
@@ -36,7 +36,7 @@ class StepRun:
 
     def rename(self, name: str) -> None:
         """What the run is called in MLflow, in place of the entry point's name."""
-        mlflow.set_tag(mlflow_names.RUN_NAME, name)
+        mlflow.set_tag(mlflow_constants.RUN_NAME, name)
 
     def reads(self, **inputs: object) -> None:
         """Record what this run works on: pinned URIs, and open tables, which no vacuum deletes from then on.
@@ -45,10 +45,10 @@ class StepRun:
         """
         self._receipt["read"] |= {name: str(thing) for name, thing in inputs.items()}
         tables = {name: thing for name, thing in inputs.items() if isinstance(thing, Snapshot)}
-        identities = {f"{tags.INPUT_IDENTITY}{name}": table.identity for name, table in tables.items()}
-        mlflow.set_tags({**identities, **{f"{tags.INPUT}{name}": str(thing) for name, thing in inputs.items()}})
+        identities = {f"{run_tags.INPUT_IDENTITY}{name}": table.identity for name, table in tables.items()}
+        mlflow.set_tags({**identities, **{f"{run_tags.INPUT}{name}": str(thing) for name, thing in inputs.items()}})
         for table in tables.values():  # now that the run names what it reads
-            deletion_notices.wait_for_vacuums(table, self._run)
+            vacuum_notices.wait_for_vacuums(table, self._run)
 
     def ran_with(self, **values: object) -> None:
         """Log resolved values as parameters; `a__b` is the config's key a.b (MLproject's own names are taken)."""
@@ -63,9 +63,9 @@ class StepRun:
         inputs = step_inputs.inputs_of(self._spec, settings, **works_on)
         self._receipt["inputs"] = inputs
         key = step_inputs.key_of(self._spec.name, inputs)
-        mlflow.set_tags({tags.KEY: key, tags.WORKFLOW: f"{settings.name}.{self._spec.name}"})
+        mlflow.set_tags({run_tags.KEY: key, run_tags.WORKFLOW: f"{settings.name}.{self._spec.name}"})
         identities = {name: inputs.get(f"{name}.identity") for name in self._receipt["read"]}
-        mlflow.set_tags({f"{tags.INPUT_IDENTITY}{name}": value for name, value in identities.items() if value})
+        mlflow.set_tags({f"{run_tags.INPUT_IDENTITY}{name}": value for name, value in identities.items() if value})
         return inputs
 
     def made_of(self) -> dict[str, str]:
@@ -85,7 +85,7 @@ class StepRun:
     def is_not_reusable(self, reason: str) -> None:
         """Take depends_on() back."""
         del self._receipt["inputs"]
-        MlflowClient().delete_tag(self.run_id, tags.KEY)
+        MlflowClient().delete_tag(self.run_id, run_tags.KEY)
         self.warn(f"{reason}; this run will not be reused")
 
     def logs_table(self, table: Snapshot, *, context: str) -> None:
@@ -101,18 +101,18 @@ class StepRun:
         """Hand on results, pinned URIs and open tables, whose names are the SPEC's `outputs`, by this run's tags."""
         self._receipt["wrote"] |= {name: str(thing) for name, thing in results.items()}
         self._written_tables |= {str(thing): thing for thing in results.values() if isinstance(thing, Snapshot)}
-        mlflow.set_tags({f"{tags.OUTPUT}{name}": str(thing) for name, thing in results.items()})
+        mlflow.set_tags({f"{run_tags.OUTPUT}{name}": str(thing) for name, thing in results.items()})
 
     def explains(self, reasons: Sequence[str]) -> None:
         """Record why the results are what they are."""
         self._reasons = list(reasons)
-        mlflow.set_tag(tags.REASONS, "; ".join(reasons)[: runs.TAG_CHARACTERS])
+        mlflow.set_tag(run_tags.REASONS, "; ".join(reasons)[: runs.TAG_CHARACTERS])
 
     def remark(self, lines: Sequence[str]) -> None:
         """Show the user what is worth knowing and stops nothing, and keep it on the run."""
         if lines:
             console.message("\n".join(lines))
-            mlflow.set_tag(tags.REMARKS, "\n".join(lines)[: runs.TAG_CHARACTERS])
+            mlflow.set_tag(run_tags.REMARKS, "\n".join(lines)[: runs.TAG_CHARACTERS])
 
     def warn(self, text: str) -> None:
         """Show the user a line at once, also under the driver."""

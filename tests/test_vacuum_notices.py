@@ -23,7 +23,7 @@ from steps.core.process import processes
 from steps.core.tables import snapshot
 from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
-from steps.core.workflow import deletion_notices
+from steps.core.workflow import vacuum_notices
 
 HERE = processes.this_process()
 GONE = HERE.rsplit(":", 2)[0] + ":1:99"  # process 1 began at another time
@@ -159,26 +159,26 @@ class TestAStepThatLooks:
     def vacuum(*identities: str, process: str = HERE, experiment: str = "0") -> Iterator[Run]:
         """One at work that has announced to delete these."""
         run = MlflowClient().create_run(experiment, tags={"process": process})
-        deletion_notices.post(run.info.run_id, dict.fromkeys(identities, "/elsewhere/t@v0"))
+        vacuum_notices.post(run.info.run_id, dict.fromkeys(identities, "/elsewhere/t@v0"))
         yield run
         MlflowClient().set_terminated(run.info.run_id)
 
     def test_goes_on_at_once_where_no_vacuum_deletes_its_version(
         self, table: Snapshot, own: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deletion_notices, "WAIT_MINUTES", 0)
+        monkeypatch.setattr(vacuum_notices, "WAIT_MINUTES", 0)
         with self.vacuum(table.identity):
             pass  # it has ended
         with self.vacuum("f" * 32, "0" * 32):
-            deletion_notices.wait_for_vacuums(table, own)
+            vacuum_notices.wait_for_vacuums(table, own)
 
     def test_waits_for_one_in_an_experiment_that_began_just_now(self, table: Snapshot, own: Run) -> None:
-        deletion_notices.wait_for_vacuums(table, own)
+        vacuum_notices.wait_for_vacuums(table, own)
         experiment = mlflow.create_experiment("new")
         with ThreadPoolExecutor(1) as thread:
             many = [f"{number:032x}" for number in range(150)]  # more tags than MLflow takes at once
             with self.vacuum(*many, table.identity, experiment=experiment):
-                waiting = thread.submit(deletion_notices.wait_for_vacuums, table, own)
+                waiting = thread.submit(vacuum_notices.wait_for_vacuums, table, own)
                 time.sleep(1)
                 assert not waiting.done()
             waiting.result(10)
@@ -186,7 +186,7 @@ class TestAStepThatLooks:
     def test_says_that_the_version_is_gone_when_one_file_is(self, table: Snapshot, own: Run) -> None:
         with ThreadPoolExecutor(1) as thread:
             with self.vacuum(table.identity):
-                waiting = thread.submit(deletion_notices.wait_for_vacuums, table, own)
+                waiting = thread.submit(vacuum_notices.wait_for_vacuums, table, own)
                 time.sleep(1)
                 next(Path(table.path).glob("*.parquet")).unlink()
             with pytest.raises(TableVersionGone, match="t@v0: version 0 was vacuumed: files of it are gone"):
@@ -194,14 +194,14 @@ class TestAStepThatLooks:
 
     def test_does_not_wait_for_a_process_that_is_gone(self, table: Snapshot, own: Run) -> None:
         with self.vacuum(table.identity, process=GONE) as run:
-            deletion_notices.wait_for_vacuums(table, own)
+            vacuum_notices.wait_for_vacuums(table, own)
             assert mlflow.get_run(run.info.run_id).info.status == "KILLED"
 
     def test_gives_up_with_the_name_of_the_one_it_waited_for(
         self, table: Snapshot, own: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deletion_notices, "WAIT_MINUTES", 0.01)
+        monkeypatch.setattr(vacuum_notices, "WAIT_MINUTES", 0.01)
         with self.vacuum(table.identity) as run:
             told = rf"vacuum \(run {run.info.run_id[:8]}\) has been at work on {table} for more than 0.01 minutes"
             with pytest.raises(LockNotReleased, match=told):
-                deletion_notices.wait_for_vacuums(table, own)
+                vacuum_notices.wait_for_vacuums(table, own)

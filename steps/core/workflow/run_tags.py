@@ -5,6 +5,7 @@ from mlflow.entities import Run
 INPUT = "input."  # input.<name> = URI of what the step read
 OUTPUT = "output."  # output.<name> = URI of a result, which the driver hands to the next step
 INPUT_IDENTITY, OUTPUT_IDENTITY = "input_identity.", "output_identity."  # <prefix><name> = identity of what is there
+IDENTITIES = {INPUT: INPUT_IDENTITY, OUTPUT: OUTPUT_IDENTITY}
 KEY = "key"  # digest of the step's inputs without its code
 WORKFLOW = "workflow"  # <config's name>.<step>, by which the nearest earlier run is found
 RECEIPT_SHA256 = "receipt.sha256"

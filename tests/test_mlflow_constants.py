@@ -6,7 +6,7 @@ from mlflow.utils import mlflow_tags
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
-from steps.core.tracking import artifacts, mlflow_names
+from steps.core.tracking import artifacts, mlflow_constants
 
 ERROR_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
 TAGS = {
@@ -22,7 +22,7 @@ TAGS = {
 
 def test_every_name_is_mlflows() -> None:
     expected = {name: databricks_pb2.ErrorCode.Name(getattr(databricks_pb2, name)) for name in ERROR_CODES} | TAGS
-    assert {name: value for name, value in vars(mlflow_names).items() if name.isupper()} == expected
+    assert {name: value for name, value in vars(mlflow_constants).items() if name.isupper()} == expected
 
 
 @pytest.mark.parametrize(
