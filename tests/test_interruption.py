@@ -31,7 +31,7 @@ PROGRAMS = {
     "step": "-m steps (?!main)",
     "jvm": "org.apache.spark.deploy.SparkSubmit",
 }
-LARGE_COPIES = 8_000
+LARGE_COPIES = 2_000
 SEED, KILLS, LATEST_SECONDS = 4, 4, 20  # of the kills at random
 OF_THIS_RUN = {"run_id", "scored_at", "model_uri", "table_uri"}  # columns of predictions that differ between workflows
 

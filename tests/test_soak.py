@@ -95,7 +95,10 @@ class Soak:
         for file, text in EDITS.items():
             before, main, after = (PROJECT / file).read_text(encoding="utf-8").partition(MAIN)
             edit = text if file in self.state.edited else ""
-            (self.project / file).write_text(before + edit + main + after, encoding="utf-8")
+            draft = self.base / "draft"
+            draft.write_text(before + edit + main + after, encoding="utf-8")
+            if draft.read_bytes() != (self.project / file).read_bytes():  # else another `main` may just be reading it
+                draft.replace(self.project / file)
         flowers = load_iris(as_frame=True)
         rows: pd.DataFrame = flowers.frame.set_axis([*list(COLUMNS)[:4], "species"], axis=1)
         rows["species"] = [str(flowers.target_names[code]) for code in rows["species"]]

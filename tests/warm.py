@@ -95,6 +95,7 @@ def _become(request: dict[str, Any]) -> None:
         (2, request["err"], os.O_WRONLY),
     ):
         os.dup2(os.open(name, flags), stream)
+    sys.modules.pop("__mp_main__", None)  # a library's second name for this file, which is none of the command's
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
