@@ -9,7 +9,6 @@ import pyarrow as pa
 from steps.core import config
 from steps.core.errors import TableUnfit
 from steps.core.models import predictions, scorer
-from steps.core.models import xgboost_without_sklearn as xgboost_without_sklearn  # before XGBoost is imported by scorer
 from steps.core.tables import commit
 from steps.core.tables.snapshot import Snapshot
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import xgboost
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
@@ -10,9 +11,7 @@ from mlflow.pyfunc import load_model
 
 from steps.core.errors import ModelDamaged, ModelNotFound, ModelUnreadable
 from steps.core.models import aliases, model_files, registry
-from steps.core.models import xgboost_without_sklearn as xgboost_without_sklearn  # before XGBoost is imported by scorer
 from steps.core.models.scorer import FORMAT_VERSION, FormatUnknown, Schema, Scorer
-from steps.core.models.xgboost_without_sklearn import xgboost
 
 
 @dataclass(frozen=True, kw_only=True)

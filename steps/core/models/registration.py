@@ -8,13 +8,13 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+import xgboost
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Map, TensorSpec
 from mlflow.types.schema import Schema as MlflowSchema
 
 from steps.core.models import loading, registry, scorer
-from steps.core.models.xgboost_without_sklearn import xgboost
 from steps.core.process import loaded_code
 
 TARGET_TYPES = {str: "string", int: "long", bool: "boolean"}  # MLflow's, by the type of the labels

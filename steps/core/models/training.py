@@ -4,14 +4,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
+import xgboost
 from mlflow.exceptions import MlflowException
 
 from steps.core import config
 from steps.core.errors import TableUnfit
 from steps.core.models import scorer
-from steps.core.models import xgboost_without_sklearn as xgboost_without_sklearn  # before XGBoost is imported by scorer
 from steps.core.models.split import Parts, SplitSettings, more_rows
-from steps.core.models.xgboost_without_sklearn import xgboost
 
 METRIC = "mlogloss"  # XGBoost's multi-class log loss, nats per row
 
