@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from steps.core.spark import connect_server
 
-WORKERS = 2  # of the whole suite; the tests of one file follow one another in one of them
+WORKERS = 3  # of the whole suite, on two cores, as much of it is waiting; a file is run by one of them
 TOGETHER = {  # files that share what is made once
     **dict.fromkeys(("test_stack", "test_stack_security"), "the stack"),
     **dict.fromkeys(("test_workflow", "test_status", "test_bad_input"), "a finished workflow"),
