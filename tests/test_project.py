@@ -232,3 +232,10 @@ class TestTree:
         assert "* text=auto eol=lf" in (PROJECT / ".gitattributes").read_text(encoding="utf-8")
         text = [path for path in files_of_the_project() if path.suffix in (".py", ".yaml", ".toml", ".sh", ".md")]
         assert [path for path in text if b"\r\n" in path.read_bytes()] == []
+
+    def test_a_file_that_the_architecture_names_is_there(self) -> None:
+        text = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+        names = set(re.findall(r"`([\w/]+/[\w.]+\.\w+)`", text))
+        assert len(names) > 20
+        homes = (PROJECT, PROJECT / "steps" / "core", PROJECT / "docs")
+        assert [name for name in sorted(names) if not any((home / name).exists() for home in homes)] == []
