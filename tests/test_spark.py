@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
 import pytest
 from place import PROJECT, Place, new_database, until
 from pyspark.sql.connect.proto import AnalyzePlanRequest, SparkConnectServiceStub
@@ -189,6 +190,23 @@ with spark_session(data_bytes=0) as session:
     elsewhere = {"PYSPARK_PYTHON": "/nowhere/python", "PYSPARK_DRIVER_PYTHON": "/nowhere/python"}
     ended = Place(tmp_path, {**elsewhere, "PYTHONPATH": str(PROJECT)}).run(sys.executable, "-c", script)
     assert ended.out == "True\n", ended.text
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "tr_TR.ISO-8859-9"])
+def test_files_have_their_names_whatever_the_locale(tmp_path: Path, locale: str) -> None:
+    (tmp_path / "fêtes").mkdir()
+    (tmp_path / "fêtes" / "é 日.csv").write_text("x\n1\n", encoding="utf-8")
+    script = f"""
+from steps.core.spark.session import spark_session
+with spark_session(data_bytes=0) as session:
+    rows = session.read.option("header", True).csv("file:{tmp_path}/fêtes/é 日.csv")
+    rows.selectExpr("lower('I') as i", "x").write.parquet("file:{tmp_path}/fêtes/out")
+    print(rows.count())
+"""
+    ended = Place(tmp_path, {"LC_ALL": locale, "PYTHONPATH": str(PROJECT)}).run(sys.executable, "-c", script)
+    assert ended.out == "1\n", ended.text
+    assert pq.read_table(tmp_path / "fêtes" / "out").to_pylist() == [{"i": "i", "x": "1"}]
+    assert [path.name for path in tmp_path.iterdir() if "?" in path.name] == []
 
 
 WAITS = """

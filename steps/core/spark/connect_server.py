@@ -106,6 +106,8 @@ class Server:
         os.environ["PYSPARK_PYTHON"] = sys.executable
         os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+        # By the machine's locale Java reads the names of files (LC_ALL=C loses é) and writes letters and numbers.
+        os.environ["LC_ALL"] = "C.UTF-8"
         for name in UNSET_VARIABLES:
             os.environ.pop(name, None)
         self._thread.start()
