@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +209,16 @@ class MlflowServer(Service):
             )
             environment["MLFLOW_AUTH_CONFIG_PATH"] = str(settings)
         super().__init__(folder, command, environment, port)
+
+
+@contextlib.contextmanager
+def object_store(folder: Path, *, bucket: str) -> Iterator[ObjectStore]:
+    """An object store with one bucket, for this block."""
+    store = ObjectStore(folder)
+    store.start()
+    store.client().create_bucket(Bucket=bucket)
+    yield store
+    store.stop()
 
 
 class Stack:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from place import PROJECT, Place, rows_of
-from services import HeldPuts, ObjectStore
+from services import HeldPuts, ObjectStore, object_store
 from small import sqlite, tracked
 
 from steps.core.errors import TableNotWritten, TableUnfit, TableUnreadable
@@ -210,11 +210,8 @@ class Writer:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    store = ObjectStore(tmp_path_factory.mktemp("store"))
-    store.start()
-    store.client().create_bucket(Bucket="delta")
-    yield store
-    store.stop()
+    with object_store(tmp_path_factory.mktemp("store"), bucket="delta") as store:
+        yield store
 
 
 class TestATableInAnObjectStore:

@@ -17,7 +17,7 @@ import pytest
 import requests
 from composed import COMPOSE, SparkCluster, Tracking, install, services
 from place import PROJECT, until
-from services import PASSWORD, ObjectStore, Postgres, free_port
+from services import PASSWORD, ObjectStore, Postgres, free_port, object_store
 
 EXAMPLE = COMPOSE / ".env.example"
 SETTINGS = COMPOSE / "mlflow" / "settings.py"
@@ -357,11 +357,8 @@ class TestWithAuthOn:
     @pytest.fixture(scope="class")
     @classmethod
     def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-        store = ObjectStore(tmp_path_factory.mktemp("object-store"))
-        store.start()
-        store.client().create_bucket(Bucket="mlflow")
-        yield store
-        store.stop()
+        with object_store(tmp_path_factory.mktemp("object-store"), bucket="mlflow") as store:
+            yield store
 
     @pytest.fixture(scope="class")
     @classmethod

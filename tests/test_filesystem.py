@@ -4,18 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services import ObjectStore
+from services import ObjectStore, object_store
 
 from steps.core.storage import filesystem, s3
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    store = ObjectStore(tmp_path_factory.mktemp("store"))
-    store.start()
-    store.client().create_bucket(Bucket="files")
-    yield store
-    store.stop()
+    with object_store(tmp_path_factory.mktemp("store"), bucket="files") as store:
+        yield store
 
 
 @pytest.fixture(params=["folder", "object store"])

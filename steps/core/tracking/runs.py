@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from steps.core.tracking import mlflow_constants
 
 PAGE_SIZE = 1000  # the most runs that MLflow returns at once
 TAG_CHARACTERS = 5000  # MLflow's limit for the value of a tag
+AT_WORK = timedelta(days=1)  # a run that began longer ago and still runs is of a process, or a machine, that is gone
 
 
 class Page[T](Protocol):
@@ -38,6 +39,13 @@ def newest(experiment_id: str, tags: Mapping[str, str], *, count: int, view: int
     condition = " and ".join(f"tags.`{name}` {equals(value)}" for name, value in tags.items())
     newest_first = ["attributes.start_time DESC"]
     return list(MlflowClient().search_runs([experiment_id], condition, view, count, newest_first))
+
+
+def at_work(condition: str = "") -> list[Run]:
+    """The runs of all experiments that began within AT_WORK and have not ended; `condition` as for search()."""
+    since = milliseconds(datetime.now(UTC) - AT_WORK)
+    is_running = f"attributes.status = 'RUNNING' and attributes.start_time >= {since}"
+    return search(f"{is_running} and {condition}" if condition else is_running)
 
 
 def tagged(tag: str, value: str) -> list[Run]:
@@ -86,6 +94,11 @@ def step_of(run: Run) -> str:
 def ended(run: Run) -> datetime:
     """When a run ended; while it has not, when it started."""
     return datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC)
+
+
+def milliseconds(when: datetime) -> int:
+    """A time as MLflow counts it, since 1970."""
+    return int(when.timestamp() * 1000)
 
 
 def forget_experiments() -> None:

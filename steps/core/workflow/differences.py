@@ -15,7 +15,7 @@ def in_words(differences: Sequence[str]) -> str:
 
 def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     """What changed, in words: the config first, then what the step works on, its environment and its code."""
-    if {value for name, value in before.items() if name.startswith(CODE)} == {loaded_code.UNKNOWN}:
+    if set(code_of(before).values()) == {loaded_code.UNKNOWN}:
         yield "the earlier run was not started by `mlflow run`, so its code is not known"
         before, now = _without_code(before), _without_code(now)
     changed = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
@@ -33,6 +33,11 @@ def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
             yield "the source's content changed"
         else:
             yield f"{name} {_uri_change(old or 'none', new or 'none')}"
+
+
+def code_of(inputs: Mapping[str, str]) -> dict[str, str]:
+    """The files of code among a run's inputs, with the digests that it read."""
+    return {name: digest for name, digest in inputs.items() if name.startswith(CODE)}
 
 
 def _without_code(inputs: Mapping[str, str]) -> dict[str, str]:

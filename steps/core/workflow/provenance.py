@@ -21,7 +21,7 @@ from steps.core.tables.log import Commit
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import mlflow_constants, runs
 from steps.core.workflow import run_tags
-from steps.core.workflow.step_spec import DRIVER, read_specs
+from steps.core.workflow.step_spec import DRIVER, StepSpec, read_specs
 
 MODEL = "models:/"
 SOURCE = "source"  # the input of ingest, which is no pinned URI
@@ -98,13 +98,17 @@ class ProvenanceIndex:
         return sorted(named, key=lambda pair: (not _is_model(pair[0]), pair[1].when))
 
     @cached_property
+    def _specs(self) -> list[StepSpec[Any]]:
+        return read_specs()
+
+    @cached_property
     def _input_names(self) -> list[str]:
         """The names of inputs that something is made of; a champion, for example, is only compared with."""
-        return list(dict.fromkeys([SOURCE, *(name for spec in read_specs() for name in spec.works_on_uris)]))
+        return list(dict.fromkeys([SOURCE, *(name for spec in self._specs for name in spec.works_on_uris)]))
 
     @cached_property
     def _output_names(self) -> list[str]:
-        names = dict.fromkeys(name for spec in read_specs() for name in spec.outputs)
+        names = dict.fromkeys(name for spec in self._specs for name in spec.outputs)
         return [name for name in names if name != registry.VERDICT]
 
     def _in_tables(self, uri: str) -> Iterator[tuple[str, Provenance]]:

@@ -5,11 +5,11 @@ Reads tables, runs and the registry; deletes nothing but models.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, Run
+from mlflow.entities import LoggedModel
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from steps.core.models import registry
@@ -19,8 +19,6 @@ from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs
 from steps.core.workflow import run_tags, vacuum_notices
-
-AT_WORK = timedelta(days=1)  # a run that runs, and a file of no version, this young may be of a step that is at work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +135,7 @@ def references(limit: datetime) -> dict[str, str]:
     URI where no identity was written down.
     """
     needed: dict[str, str] = {}
-    for run in [*runs.search(f"attributes.end_time >= {_milliseconds(limit)}"), *_runs_at_work()]:
+    for run in [*runs.search(f"attributes.end_time >= {runs.milliseconds(limit)}"), *runs.at_work()]:
         reason = f"run {run.info.run_id[:8]} names it"
         for prefix, identities in run_tags.IDENTITIES.items():
             for name, uri in run_tags.with_prefix(run, prefix).items():
@@ -154,8 +152,8 @@ def sources(path: str, *, without: Collection[int] = ()) -> dict[str, str]:
     needed: dict[str, str] = {}
     newest = snapshot.find(TableUri(path))
     for version, commit in newest.commits.items() if newest else ():
-        read = {value for name, value in commit.metadata.items() if name.endswith(".identity")}
-        read |= {commit.metadata["table"]} if "table" in commit.metadata and not read else set()
+        identities = [value for name, value in commit.metadata.items() if name.endswith(".identity")]
+        read = identities or [uri for name, uri in commit.metadata.items() if name == "table"]
         if not read or version in without:
             continue
         made = snapshot.find(TableUri(path, version))
@@ -183,7 +181,7 @@ def plan_table(newest: Snapshot, *, limit: datetime, needed: Mapping[str, str]) 
     unneeded = {name for files in files_of.values() for name in files if name in stored} - needed_files
     strays: set[str] = set()
     if None not in versions.values():  # else a file that no known version has may be of one that is not known
-        oldest = min(limit, datetime.now(UTC) - AT_WORK).timestamp()
+        oldest = min(limit, datetime.now(UTC) - runs.AT_WORK).timestamp()  # a younger one may be of a step at work
         strays = {name for name in set(stored).difference(*files_of.values()) if stored[name].modified < oldest}
     lost = {version: sorted(unneeded & files) for version, files in files_of.items() if unneeded & files}
     return TablePlan(
@@ -205,11 +203,11 @@ def unregistered_models(experiment_id: str, *, limit: datetime) -> list[LoggedMo
     versions = registry.all_versions()
     registered_from = {version.run_id for version in versions}
     sources = " ".join(version.source or "" for version in versions)  # models:/m-... or a folder called so
-    at_work = {run.info.run_id for run in _runs_at_work()}
+    at_work = {run.info.run_id for run in runs.at_work()}
     return [
         model
         for model in _logged_models(experiment_id)
-        if model.creation_timestamp < _milliseconds(limit)
+        if model.creation_timestamp < runs.milliseconds(limit)
         and model.model_id not in sources
         and model.source_run_id not in registered_from | at_work
         and (run := runs.find(model.source_run_id or ""))
@@ -230,11 +228,6 @@ def _reason_to_keep(uri: TableUri, opened: Snapshot | None, needed: Mapping[str,
     return needed.get(identity, "") or needed.get(str(uri), "")
 
 
-def _runs_at_work() -> list[Run]:
-    since = _milliseconds(datetime.now(UTC) - AT_WORK)
-    return runs.search(f"attributes.status = 'RUNNING' and attributes.start_time >= {since}")
-
-
 def _parquet_files(path: str) -> dict[str, filesystem.Stored]:
     """The Parquet files of a table; what starts with _ or . is Delta's own, or Hadoop's."""
     return {
@@ -246,7 +239,3 @@ def _parquet_files(path: str) -> dict[str, filesystem.Stored]:
 
 def _logged_models(experiment_id: str) -> list[LoggedModel]:
     return runs.all_pages(lambda token: MlflowClient().search_logged_models([experiment_id], page_token=token))
-
-
-def _milliseconds(when: datetime) -> int:
-    return int(when.timestamp() * 1000)

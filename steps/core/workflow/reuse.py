@@ -14,7 +14,8 @@ from steps.core.tables import location, snapshot
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import artifacts, runs
 from steps.core.workflow import differences, run_tags
-from steps.core.workflow.step_inputs import code, code_now, code_of, identity, key_of
+from steps.core.workflow.differences import code_of
+from steps.core.workflow.step_inputs import code, code_now, identity, key_of
 
 RECEIPT = "receipt.json"
 EARLIER_RUNS = 20  # how many are looked at, for one to reuse and for the one that differs least

@@ -22,7 +22,7 @@ from steps.core.models import registry
 from steps.core.process import loaded_code
 from steps.core.tables import location, snapshot
 from steps.core.tables.snapshot import Snapshot
-from steps.core.workflow.differences import CODE
+from steps.core.workflow.differences import CODE, code_of
 from steps.core.workflow.step_spec import StepSpec
 
 
@@ -60,11 +60,6 @@ def identity(thing: str | Snapshot) -> str:
 def code() -> dict[str, str]:
     """The project's files that this process has loaded by now, each with a digest of what was read."""
     return {f"{CODE}{file}": digest for file, digest in loaded_code.digests().items()}
-
-
-def code_of(inputs: Mapping[str, str]) -> dict[str, str]:
-    """The files of code among a run's inputs, with the digests that it read."""
-    return {name: digest for name, digest in inputs.items() if name.startswith(CODE)}
 
 
 def code_now(inputs: Mapping[str, str]) -> dict[str, str]:

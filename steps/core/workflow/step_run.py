@@ -63,9 +63,13 @@ class StepRun:
         inputs = step_inputs.inputs_of(self._spec, settings, **works_on)
         self._receipt["inputs"] = inputs
         key = step_inputs.key_of(self._spec.name, inputs)
-        mlflow.set_tags({run_tags.KEY: key, run_tags.WORKFLOW: f"{settings.name}.{self._spec.name}"})
-        identities = {name: inputs.get(f"{name}.identity") for name in self._receipt["read"]}
-        mlflow.set_tags({f"{run_tags.INPUT_IDENTITY}{name}": value for name, value in identities.items() if value})
+        identities = {
+            f"{run_tags.INPUT_IDENTITY}{name}": inputs[identity]
+            for name in self._receipt["read"]
+            if (identity := f"{name}.identity") in inputs
+        }
+        workflow = f"{settings.name}.{self._spec.name}"
+        mlflow.set_tags({run_tags.KEY: key, run_tags.WORKFLOW: workflow, **identities})
         return inputs
 
     def made_of(self) -> dict[str, str]:

@@ -7,7 +7,6 @@ sees the other. The vacuum leaves out what a step reads; the step waits for a va
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
@@ -21,7 +20,6 @@ from steps.core.workflow import orphaned_runs
 NOTICE = "deleting."  # a tag on a vacuum's run: deleting.<identity of a version> = its URI
 TAGS_AT_ONCE = 100  # MLflow's limit for one request
 WAIT_MINUTES = 30  # a vacuum deletes some thousand files in a minute
-VACUUM_TAKES = timedelta(days=1)  # a run that began longer ago belongs to a machine that was switched off
 LOOK_SECONDS = 1  # from one look at the vacuum to the next
 
 
@@ -58,6 +56,4 @@ def _wait(table: Snapshot, own: Run, *, holder: str) -> None:
 def _vacuums_of(table: Snapshot) -> list[Run]:
     """The runs of vacuums at work that have announced to delete this version, wherever its table lies for them."""
     runs.forget_experiments()  # a vacuum may be the first run of a new one
-    since = int((datetime.now(UTC) - VACUUM_TAKES).timestamp() * 1000)
-    is_at_work = f"attributes.status = 'RUNNING' and attributes.start_time >= {since}"
-    return runs.search(f"{is_at_work} and tags.`{NOTICE}{table.identity}` LIKE '%'")
+    return runs.at_work(f"tags.`{NOTICE}{table.identity}` LIKE '%'")
