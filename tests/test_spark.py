@@ -1,11 +1,15 @@
 """The JVM of a workflow: who can reach it, that it ends with the process that started it, and what its own end does."""
 
 import contextlib
+import logging
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +19,8 @@ import grpc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 import pytest
 from place import PROJECT, Place, new_database, until
+from py4j.clientserver import ClientServer, JavaParameters, PythonParameters
+from py4j.protocol import Py4JError
 from pyspark.sql.connect.proto import AnalyzePlanRequest, SparkConnectServiceStub
 
 from steps.core.errors import SettingInvalid, SparkUnavailable
@@ -268,6 +274,29 @@ class TestAJvmThatIsKilled:
             os.kill(session.jvm, signal.SIGKILL)
             assert until(session.is_gone, seconds=5)
             is_one_message(session.text, "its JVM was ended by SIGKILL")
+
+
+def test_a_connection_that_the_jvm_drops_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """It may end while py4j waits for an answer, for which py4j logs a traceback beside the error that it raises."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: _drop(server.accept()[0]), daemon=True).start()
+        gateway = ClientServer(JavaParameters(port=server.getsockname()[1]), PythonParameters(port=0))
+        root = logging.getLogger()
+        root.addFilter(connect_server.is_not_from_py4j)
+        try:
+            with pytest.raises(Py4JError, match="System does not exist in the JVM"):
+                gateway.jvm.System.currentTimeMillis()
+        finally:
+            gateway.shutdown_callback_server()
+            root.removeFilter(connect_server.is_not_from_py4j)
+    assert capfd.readouterr().err == ""
+
+
+def _drop(connection: socket.socket) -> None:
+    """Reset it as soon as something was asked, as the kernel does for a process that is killed."""
+    connection.recv(1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 def test_a_jvm_that_runs_out_of_memory_says_so_and_which_setting_helps(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ JVM too, and writes into the folder why it ended.
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import sys
@@ -79,6 +80,11 @@ def wait_for_address(folder: Path) -> str:
     raise SparkUnavailable(f"it did not start within {START_SECONDS} s", next=f"read {jvm.keep_log(folder)}")
 
 
+def is_not_from_py4j(record: logging.LogRecord) -> bool:
+    """A filter of the root logger, by which py4j logs the traceback of each broken connection, which it raises too."""
+    return record.module not in ("java_gateway", "clientserver")
+
+
 def read_failure(folder: Path) -> SparkUnavailable | None:
     """Why the JVM of the server with this folder did not start, or has ended; None while it runs."""
     if not (folder / FAILURE).exists():
@@ -110,6 +116,7 @@ class Server:
         os.environ["LC_ALL"] = "C.UTF-8"
         for name in UNSET_VARIABLES:
             os.environ.pop(name, None)
+        logging.getLogger().addFilter(is_not_from_py4j)
         self._thread.start()
 
     def stop(self) -> None:
