@@ -216,9 +216,11 @@ def object_store(folder: Path, *, bucket: str) -> Iterator[ObjectStore]:
     """An object store with one bucket, for this block."""
     store = ObjectStore(folder)
     store.start()
-    store.client().create_bucket(Bucket=bucket)
-    yield store
-    store.stop()
+    try:
+        store.client().create_bucket(Bucket=bucket)
+        yield store
+    finally:
+        store.stop()
 
 
 class Stack:

@@ -80,17 +80,17 @@ def wait_for_address(folder: Path) -> str:
     raise SparkUnavailable(f"it did not start within {START_SECONDS} s", next=f"read {jvm.keep_log(folder)}")
 
 
-def is_not_from_py4j(record: logging.LogRecord) -> bool:
-    """A filter of the root logger, by which py4j logs the traceback of each broken connection, which it raises too."""
-    return record.module not in ("java_gateway", "clientserver")
-
-
 def read_failure(folder: Path) -> SparkUnavailable | None:
     """Why the JVM of the server with this folder did not start, or has ended; None while it runs."""
     if not (folder / FAILURE).exists():
         return None
     reason, _, next = (folder / FAILURE).read_text().partition("\0")
     return SparkUnavailable(reason, next=next)
+
+
+def is_not_from_py4j(record: logging.LogRecord) -> bool:
+    """A filter of the root logger, by which py4j logs the traceback of each broken connection, which it raises too."""
+    return record.module != "java_gateway"
 
 
 class Server:
