@@ -1,7 +1,12 @@
 # Thin names over the real commands; the first one also makes the environment.
-.PHONY: run run-stack test soak check bench setup ui up down
+.PHONY: run run-stack test test-share soak check check-infrastructure check-automation sbom audit train-and-report
+.PHONY: rollout kubeconfig notebook bench image-size setup ui up down
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PINS = sed -n '/- pip:$$/,$$ s/^ *- \([^ ]*==.*\)/\1/p' conda.yaml
+TOOL = PATH="$$PATH:$(CURDIR)/.uv/bin" uv tool run --quiet --from
+# A user id without a name in /etc/passwd, as in containers, gets one, for which MLflow asks.
+export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -un 2>/dev/null || echo uid$$(id -u)))
 
 run: setup
 	@python -m steps.core.tracking.store
@@ -21,20 +26,65 @@ run-stack: setup
 test: setup
 	python -m pytest $(ARGS)
 
+# One of SHARES parts of the tests, for machines that run one each: `make test-share SHARE=2 SHARES=5`.
+test-share: setup
+	files=$$(python -m automation.shares "$$SHARE" "$$SHARES") && python -m pytest $$files $(ARGS)
+
 # Acts at random on one workflow, each compared with a run from nothing: `make soak ACTS=200 SEED=7`.
 soak: ACTS ?= 60
 soak: SEED ?= $(shell echo $$RANDOM)
 soak: setup
 	SOAK_ACTS=$(ACTS) SOAK_SEED=$(SEED) python -m pytest tests/test_soak.py
 
-check: setup
+check: setup check-automation
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports
 
+check-automation: setup
+	.ci/check-automation
+
+# The first time it builds the tools, which takes some minutes.
+check-infrastructure: setup
+	infrastructure/check.sh
+
+# The packages of the environment, as a CycloneDX bill of materials.
+sbom: SBOM ?= sbom.json
+sbom: setup
+	$(TOOL) cyclonedx-bom==7.5.0 cyclonedx-py environment --output-reproducible --output-file $(SBOM) .venv/bin/python
+
+# Known vulnerabilities of the pins, as PyPI tells them today.
+audit: setup
+	$(TOOL) pip-audit==2.10.1 pip-audit --disable-pip --no-deps --requirement <($(PINS)) --requirement notebooks/requirements.txt
+
+# What the workflows in .github run, with their settings from the environment (docs/how-to/ci.md).
+train-and-report: setup
+	@python -m steps.core.tracking.store
+	python -m automation.train
+
+kubeconfig:
+	aws eks update-kubeconfig --name "$$EKS_CLUSTER"
+
+rollout: setup
+	python -m automation.rollout --config="$$CONFIG" --version="$$VERSION" --alias="$$ALIAS" --force="$$FORCE" \
+	  --reason="$$REASON" --image="$$IMAGE" --overlay="$$OVERLAY" --url="$$SERVE_URL"
+
+# In an environment over that of conda.yaml, as the tests execute it.
+notebook: setup
+	PATH="$$PATH:$(CURDIR)/.uv/bin" PYTHONPATH="$(CURDIR)" uv run --no-project --with-requirements \
+	  notebooks/requirements.txt --with jupyterlab==4.6.6 jupyter lab notebooks/explore.ipynb
+
 bench: setup
 	python -m benchmarks.workflow
+	python -m benchmarks.ingest
+	python -m benchmarks.train_and_infer --exponents
+	.ci/go-install "$${XDG_CACHE_HOME:-$$HOME/.cache}/tabular-workflow/bin" github.com/tsenart/vegeta/v12@v12.13.0
+	python -m benchmarks.serving
+
+# How large the packages are that the image of compose's profile serve gets.
+image-size: setup
+	@folder=$$(mktemp -d); trap "rm -r $$folder" EXIT; python compose/serve/size.py $$folder/packages
 
 ui: setup
 	mlflow ui
@@ -56,7 +106,7 @@ setup: .venv/installed
 	@PATH="$$PATH:$(CURDIR)/.uv/bin"; set -e -o pipefail; \
 	  uv venv --quiet --clear --seed .venv; \
 	  echo "installing the packages of conda.yaml ..."; \
-	  sed -n '/- pip:$$/,$$ s/^ *- \([^ ]*==.*\)/\1/p' conda.yaml | \
+	  $(PINS) | \
 	    uv pip install --quiet --compile-bytecode --python .venv/bin/python --requirements -
 	@echo "preparing Spark: its jars, and an archive of its classes for faster starts ..."
 	@python -m steps.core.spark.prepare

@@ -16,6 +16,7 @@ SAMPLE_SECONDS = 0.1  # between two looks at the processes
 TIMEOUT_SECONDS = 900  # a command that takes longer hangs
 FAREWELL_SECONDS = 30  # for a JVM to end after its parent, so that it does not disturb the next measurement
 OUTPUT_TAIL_CHARACTERS = 8000  # of a failed command
+WARM_PROCESS = "warm process"  # the kind of the one that forks itself for each step, and of those that wait for them
 ALL_TOGETHER = "all together"  # the kind that stands for the whole tree at one moment
 
 
@@ -139,11 +140,15 @@ def _memory_mebibytes(pid: int) -> tuple[float, float]:
 
 
 def _kind(pid: int) -> str:
-    """What the process is by its command line: JVM, mlflow CLI, Python workers, main.py, a step's name, other."""
+    """What the process is by its own name or command line: JVM, mlflow CLI, Python workers, main.py, a step, other."""
     try:
         words = (PROC / str(pid) / "cmdline").read_text(errors="replace").split("\0")
+        name = (PROC / str(pid) / "comm").read_text().strip()
     except OSError:
-        words = [""]
+        words, name = [""], ""
+    if name.startswith("steps-"):
+        step = name.removeprefix("steps-")
+        return WARM_PROCESS if step in ("warm", "keeper") else step
     program = Path(words[0]).name
     if program == "java":
         return "JVM"

@@ -8,6 +8,7 @@ Fails   exit 1 with the command's output when one fails, hangs, leaves processes
 import argparse
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,13 +20,14 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
-from benchmarks.process_tree import ALL_TOGETHER, SAMPLE_SECONDS, CommandFailed, Measurement, measure
+from benchmarks.process_tree import ALL_TOGETHER, SAMPLE_SECONDS, WARM_PROCESS, CommandFailed, Measurement, measure
 from steps.core.spark import jars, java
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 PACKAGES = ("mlflow", "pyspark", "delta-spark", "deltalake", "xgboost", "scikit-learn", "pandas", "pyarrow")
 FLOWERS = 150  # rows of Iris, each of which must get a prediction
+IDLE_STEPS = 5
 TITLES = {
     "plain": "three plain scripts",
     "project": "`mlflow run . -e main`",
@@ -33,12 +35,24 @@ TITLES = {
     "changed": "again with `-P max_depth=3`",
     "empty": "empty `mlflow run`",
     "empty again": "the same again, the store is there",
+    "idle": "`mlflow run` of a workflow of one step that does nothing",
+    "idle steps": f"the same of {IDLE_STEPS} such steps",
 }
 FOLDERS = {"plain": "plain", "project": "project", "again": "project", "changed": "project"}  # of the others: "empty"
+FOLDERS |= {"idle": "idle", "idle steps": "idle"}
 # Settings of the caller that would lead a fresh run to an old store, lake, Spark or interpreter.
 NOT_INHERITED = ("MLFLOW_", "SPARK_", "PYSPARK_", "WORKFLOW_", "LAKE_URI")
 # Kinds of process in the order of the memory table; others follow.
-KINDS = ("mlflow CLI", "main.py", "ingest", "train", "evaluate", "infer", "JVM", "Python workers")
+KINDS = ("mlflow CLI", "main.py", WARM_PROCESS, "ingest", "train", "evaluate", "infer", "JVM", "Python workers")
+
+LEFT = """\
+## Where the time is that is left
+
+A run that changes nothing is an empty `mlflow run` and 1.9 s: 1.1 s import MLflow's client in main's own process, 0.2
+s are MLflow's check of its database, 0.2 s import the rest, and 0.4 s find four earlier runs and look at their
+results. Leaving modules of MLflow out saved 0.4 s and was given up, as it took a mechanism that each release of
+theirs could break. A hyperparameter that changes adds train (1.3 s), evaluate (2.9 s, of which 2.2 s wait for a clean
+interpreter that loads the version as others would) and infer (0.8 s)."""
 
 HOW = f"""\
 ## How it was measured
@@ -48,7 +62,8 @@ new SQLite tracking store and a new lake each, so nothing earlier can be reused 
 which follow the first run of theirs where that stood. The workloads take turns within each repeat, so that a slow
 minute of the machine hits all of them. After each one its JVM is waited for, outside the clock, and both chains
 must have written {FLOWERS} predictions. Spark's jars were downloaded before the clock started: {{warm_up}}. The
-ratio is between the medians.
+ratio is between the medians. What a step costs beyond its own work is the difference between a workflow of one and of
+{IDLE_STEPS} steps that do nothing (`benchmarks/idle_project/`), by step.
 
 The plain scripts are in `benchmarks/plain/`: a classic Spark session each, library defaults, no contract, no
 gate. The project does more work in its time, and its JVM starts from the class archive if one is present (above),
@@ -125,6 +140,24 @@ def run_empty(folder: Path) -> Iterator[Measurement]:
     yield measure("empty", command, folder=folder, environment=fresh_environment(folder))
 
 
+def run_idle(folder: Path, *, steps: int = 1) -> Iterator[Measurement]:
+    """A workflow of steps that do nothing, in a copy of this project."""
+    project = folder / "project"
+    if not project.exists():
+        shutil.copytree(ROOT / "steps", project / "steps", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("conda.yaml", "configs"):
+            (project / name).symlink_to(ROOT / name)
+        for name, path in {"MLproject": "MLproject", "main.py": "main.py", "idle.py": "steps/idle.py"}.items():
+            shutil.copy(ROOT / "benchmarks" / "idle_project" / name, project / path)
+    command = ["mlflow", "run", str(project), "-P", f"steps={steps}", "--env-manager", "local"]
+    yield measure("idle", command, folder=folder, environment=fresh_environment(folder))
+
+
+def run_idle_steps(folder: Path) -> Iterator[Measurement]:
+    """The same with several of them."""
+    yield from run_idle(folder, steps=IDLE_STEPS)
+
+
 WORKLOADS: dict[str, Callable[[Path], Iterator[Measurement]]] = {
     "plain": run_plain,
     "project": run_project,
@@ -132,6 +165,8 @@ WORKLOADS: dict[str, Callable[[Path], Iterator[Measurement]]] = {
     "changed": run_changed,
     "empty": run_empty,
     "empty again": run_empty,
+    "idle": run_idle,
+    "idle steps": run_idle_steps,
 }
 
 
@@ -168,7 +203,7 @@ def report(rounds: Sequence[dict[str, list[Measurement]]], *, load: float, warm_
     memory = list(memory_table(rounds))
     if memory:
         parts += ["## Memory\n\nPeak MiB.", "\n".join(memory)]
-    return "\n\n".join([*parts, HOW.format(warm_up=warm_up)]) + "\n"
+    return "\n\n".join([*parts, LEFT, HOW.format(warm_up=warm_up)]) + "\n"
 
 
 def time_table(rounds: Sequence[dict[str, list[Measurement]]]) -> Iterator[str]:
@@ -181,6 +216,10 @@ def time_table(rounds: Sequence[dict[str, list[Measurement]]]) -> Iterator[str]:
         for index, process in enumerate(processes if len(processes) > 1 else []):
             seconds = [done[workload][index].seconds for done in rounds]
             yield time_row(f"- {process.name}.py", seconds, plain=plain)
+    if {"idle", "idle steps"} <= rounds[0].keys():
+        several, one = ([seconds_of(done[workload]) for done in rounds] for workload in ("idle steps", "idle"))
+        by_step = [(long - short) / (IDLE_STEPS - 1) for long, short in zip(several, one, strict=True)]
+        yield time_row("a step beyond its own work", by_step, plain=plain)
 
 
 def time_row(title: str, seconds: Sequence[float], *, plain: float | None) -> str:

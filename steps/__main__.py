@@ -8,20 +8,25 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from steps.core.process import startup
+from steps.core.process import hand_over, loaded_code, startup, warm_process
 
 PROJECT = Path(__file__).absolute().parent.parent
 
 
 def run() -> None:
-    """Set the process up, then import the entry point and call its main()."""
+    """Hand a step over to the driver's warm process, or set this process up, import the entry point and run it."""
     names = ["main", *sorted(path.stem for path in (PROJECT / "steps").glob("[a-z]*.py"))]
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         sys.exit(f"usage: python -m steps {'|'.join(names)} [--<parameter>=<value> ...]")
-    name = sys.argv.pop(1)
     sys.path.insert(0, str(PROJECT))  # before the folder where the user stands, which may have a main.py too
+    startup.set_up()
     try:
-        startup.before_imports()
+        if sys.argv[1] == "main":
+            warm_process.start()  # returns in the process of each step too, with the arguments of that step
+        else:
+            hand_over.to_warm_process()
+        name = sys.argv.pop(1)
+        loaded_code.watch()
         entry_point = importlib.import_module("main" if name == "main" else f"steps.{name}")
         startup.after_imports()
         sys.argv[0] = str(entry_point.__file__)  # MLflow's name for the source of a run

@@ -1,25 +1,35 @@
 """Judge a model on the test part of a table, beside a baseline and the champion, and let the gate decide.
 
-Reads   the table's test part, which no model with the same split was trained on; the train part's class shares
-Writes  metrics, pictures and report.html; the verdict on the version; on a pass the alias `staging` moves to it
+Reads   the table's test part, which no model with the same split was trained on, of a very large one a sample; the
+        train part's class shares or mean
+Writes  metrics, pictures, report.html and model_card.md; monitor_reference.json, beside which monitor holds what comes
+        later; the verdict on the version, and its model card as its description; on a pass the alias `staging` moves
+        to it
 Hands on  output.verdict (pass, fail or undecided), output.champion (what `staging` names afterwards; "" for nothing, or
         for a version whose files are lost)
 Fails   TableNotFound, TableVersionGone, TableUnfit, ModelNotFound, ModelDamaged; ModelUnreadable, also for a champion:
         only one that is known to be lost counts as none
 """
 
+import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
-import numpy as np
+from mlflow.entities.model_registry import ModelVersion
 
 from steps.core import config, metrics
-from steps.core.models import aliases, loading, plots, registry, report
-from steps.core.models.evaluation import BASELINE, Evaluation, evaluate, parts_to_judge_on
+from steps.core.models import aliases, artifact_check, judged_rows, loading, model_card, registry
+from steps.core.models.earlier import load_earlier
+from steps.core.models.evaluation import BASELINE, Evaluation, evaluate
+from steps.core.models.evaluation_report import report_of
+from steps.core.models.report import Report, render
+from steps.core.monitoring import gate_reference
 from steps.core.parameters import parameters
 from steps.core.tables import location, snapshot
+from steps.core.tracking import config_files
 from steps.core.workflow import entry_point
 from steps.core.workflow.step_spec import StepSpec
 
@@ -35,7 +45,7 @@ class EvaluateParameters:
 SPEC = StepSpec(
     name="evaluate",
     parameters=EvaluateParameters,
-    config_keys=("columns", "key", "target", "task", "split", "gate"),
+    config_keys=("columns", "key", "target", "task", "weight", "split", "gate"),
     works_on=("table", "model"),
     outputs=("verdict", "champion"),
 )
@@ -52,40 +62,42 @@ def _log_scores(evaluation: Evaluation, by_class: Mapping[str, Mapping[str, floa
     )
 
 
-def _log_report(
-    evaluation: Evaluation,
-    by_class: Mapping[str, Mapping[str, float]],
-    *,
-    truth: np.ndarray,
-    model_uri: str,
-    facts: Mapping[str, str],
+def _log_scores_of_all_rows(
+    table: snapshot.Snapshot, model: loading.LoadedModel, settings: config.Config, judged: judged_rows.JudgedRows
 ) -> None:
-    """The pictures, as far as the model could be scored, and the report with them inside."""
-    images: dict[str, bytes] = {}
-    if evaluation.probabilities is not None:
-        counts = metrics.confusion(truth, evaluation.probabilities, evaluation.classes)
-        labels = [str(label) for label in evaluation.classes]
-        images["confusion_matrix"] = plots.png(plots.confusion_matrix(counts, labels))
-        images["curves"] = plots.png(plots.curves(truth, evaluation.probabilities, evaluation.classes))
-    page = report.render(
-        title=model_uri,
-        verdict=evaluation.verdict,
-        facts=facts,
-        scores=evaluation.scores,
-        per_class=by_class,
-        images=images,
-    )
+    """As all_rows_<name>, the metrics that are sums, of a test part that is judged by a sample."""
+    from steps.core.models import spark_evaluation  # PySpark takes half a second, which others do not pay
+
+    of_all = spark_evaluation.scores(table, model.scorer, settings, judged.split_settings, columns=list(judged.columns))
+    mlflow.log_metrics({f"all_rows_{name}": value for name, value in of_all.items()})
+
+
+def _log_report(report: Report, card: model_card.Card) -> None:
+    """The report, its pictures beside it, and the whole model card."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, image in images.items():
-            Path(folder, f"{name}.png").write_bytes(image)
-        Path(folder, "report.html").write_text(page, encoding="utf-8")
+        for picture in report.pictures:
+            Path(folder, f"{picture.name}.png").write_bytes(picture.png)
+        Path(folder, "report.html").write_text(render(report), encoding="utf-8")
+        Path(folder, "model_card.md").write_text(card.text(), encoding="utf-8")
         mlflow.log_artifacts(folder)
 
 
+def _checked(
+    evaluation: Evaluation, version: ModelVersion, check: artifact_check.Check, *, columns: Sequence[str]
+) -> Evaluation:
+    """`evaluation` with what the registry adds: how often its test rows were asked, and, where it would pass, whether
+    others can use the version on a table with these `columns`."""
+    judged = registry.judged_on(version, evaluation.test_rows) if evaluation.test_rows else 0
+    doubts = [f"these test rows have judged {judged} versions"] if judged > 1 else []
+    rules = [check.rule(columns)] if evaluation.verdict.outcome == "pass" else []
+    return replace(evaluation, verdict=evaluation.verdict.with_rules(rules, doubts=doubts))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    with entry_point.start(SPEC, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=location.home())
+    with entry_point.start(SPEC, argv) as (parameters, run), contextlib.ExitStack() as started:
+        settings = config_files.load(parameters.config, home=location.home())
         version = registry.resolve(parameters.model or registry.newest_uri(settings.model.name))
+        check = started.enter_context(artifact_check.started(registry.uri_of(version)))
         table = snapshot.open(
             location.parse_table(parameters.table or f"{location.lake_root(parameters.lake)}/{settings.name}")
         )
@@ -96,23 +108,56 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.depends_on(settings, table=table, model=model.uri)
         run.logs_table(table, context="evaluate")
 
-        rows = table.read(settings.training_columns).to_pandas()
-        parts = parts_to_judge_on(rows, settings, table_uri=str(table))
-        truth = parts.test[settings.target].to_numpy()
-        facts = {"table": str(table), "rows in the test part": str(len(truth)), "model run": version.run_id or ""}
-
         with aliases.deciding(version.name):  # the champion that is judged against is the one that is replaced
             champion, lost = loading.load_champion(version.name)
             if lost:
                 run.warn(lost)
             run.reads(champion=champion.uri if champion else "")
-            evaluation = evaluate(parts, model, settings=settings, champion=champion, lost_champion=lost)
-            verdict, by_class = evaluation.verdict, evaluation.per_class(truth)
-            _log_scores(evaluation, by_class, model_uri=model.uri)
-            _log_report(evaluation, by_class, truth=truth, model_uri=model.uri, facts=facts)
-            registry.record_verdict(version, verdict=verdict.outcome, reasons=verdict.reasons, run_id=run.run_id)
+            judged = judged_rows.read(table, settings, model, champion=champion)
+            parts = judged.parts
+            truth = parts.test[settings.target].to_numpy()
+            facts = {"table": str(table), "rows in the test part": f"{judged.test_rows}"}
+            if judged.is_sample:
+                facts["rows that it is judged on"] = f"{len(truth)}, chosen by hash"
+                run.remark([f"evaluate: judged on {len(truth):,} of {judged.test_rows:,} test rows, chosen by hash"])
+            evaluation = evaluate(
+                parts,
+                model,
+                settings=settings,
+                champion=champion,
+                lost_champion=lost,
+                earlier=lambda: load_earlier(version, loaded=champion),
+            )
+            if judged.is_sample and evaluation.scores:
+                _log_scores_of_all_rows(table, model, settings, judged)
+            report = report_of(
+                evaluation,
+                parts.test,
+                model,
+                settings=settings,
+                facts=facts,
+                warnings=(table.commit.metadata.get("warnings") or "").splitlines(),
+            )
+            evaluation = _checked(evaluation, version, check, columns=table.schema.names)
+            verdict = evaluation.verdict
+            report = replace(report, verdict=verdict)
+            _log_scores(evaluation, evaluation.per_class(truth), model_uri=model.uri)
+            judgement = model_card.Judgement(report=report, run_id=run.run_id, experiment_id=run.experiment_id)
+            card = model_card.of_version(version, model.schema, judgement=judgement)
+            _log_report(report, card)
+            if kept := gate_reference.of(evaluation, truth, model_uri=model.uri, metric=settings.gate.metric):
+                mlflow.log_text(kept.dumps(), gate_reference.ARTIFACT)
+            registry.record_verdict(
+                version,
+                verdict=verdict.outcome,
+                reasons=verdict.reasons,
+                run_id=run.run_id,
+                test_rows=len(truth),
+                test_rows_digest=evaluation.test_rows,
+            )
             if verdict.outcome == "pass":
                 aliases.move_alias(version, aliases.STAGING, how="gate")
+            model_card.describe(version, card)
         run.explains(verdict.reasons)
         usable = model if verdict.outcome == "pass" else champion
         run.writes(verdict=verdict.outcome, champion=usable.uri if usable else "")

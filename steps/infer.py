@@ -1,23 +1,27 @@
-"""Predict every row of a table with one version of a model.
+"""Predict every row of a table with one version of a model, each exactly once.
 
 Reads   the table; the model by version or alias (by default the alias `staging`)
 Writes  <lake>/<name>_predictions: the table's columns, prediction, probability, probabilities, model_uri, table_uri,
-        run_id, scored_at. The same model and table again change nothing
+        run_id, scored_at, deleted_at (of a regression no probabilities). Its newest version has one row for each row of
+        the table, known by the config's key, else by its values, and one for each that the table has no more: with the
+        last prediction, and deleted_at, which is missing in all others. With `mode` new, rows that are as the same
+        model has scored them, by the same code, keep their prediction, run_id, scored_at and table_uri; all others are
+        scored. With `mode` all, every row is. The same model and table again change nothing, unless `mode` is all
 Hands on  output.predictions, the pinned URI
-Fails   TableNotFound, TableVersionGone, TableUnfit (a feature is missing), ModelNotFound; the predictions stay as
-        they were
+Fails   TableNotFound, TableVersionGone, ModelNotFound, TableBusy, TableUnfit (a feature is missing, or a key is missing
+        or repeated); the predictions stay as they were
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import mlflow
-from mlflow.exceptions import MlflowException
 
-from steps.core import config
 from steps.core.models import aliases, inference, loading, registry
+from steps.core.models.inference import LATER_CODE
+from steps.core.models.scoring_plan import SCORED_BY, TABLE_ID, Mode
 from steps.core.parameters import parameters
-from steps.core.tables import commit, location, snapshot
+from steps.core.tables import location, snapshot
+from steps.core.tracking import config_files
 from steps.core.workflow import entry_point
 from steps.core.workflow.step_spec import StepSpec
 
@@ -28,12 +32,13 @@ class InferParameters:
     table: str = ""
     model: str = ""
     lake: str = ""
+    mode: Mode = "new"
 
 
 SPEC = StepSpec(
     name="infer",
     parameters=InferParameters,
-    config_keys=("name",),
+    config_keys=("name", "key"),
     works_on=("lake", "table", "model"),
     outputs=("predictions",),
     spark="large tables",
@@ -42,7 +47,7 @@ SPEC = StepSpec(
 
 def main(argv: Sequence[str] | None = None) -> None:
     with entry_point.start(SPEC, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=location.home())
+        settings = config_files.load(parameters.config, home=location.home())
         lake_uri = location.lake_root(parameters.lake)
         version = registry.resolve(parameters.model or f"models:/{settings.model.name}@{aliases.STAGING}")
         table = snapshot.open(location.parse_table(parameters.table or f"{lake_uri}/{settings.name}"))
@@ -52,23 +57,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.depends_on(settings, lake=lake_uri, table=table, model=registry.uri_of(version))
         run.logs_table(table, context="infer")
 
-        write_rows = inference.writer_for(table)  # before made_of(), as it may import code that is part of it
-
-        def write(folder: str) -> None:
-            model = loading.load(version)
-            inference.check_features(table, model.schema)
-            lineage = {"model_uri": registry.uri_of(version), "table_uri": str(table), "run_id": run.run_id}
-            try:
-                unseen = inference.count_unseen(table, model.schema)
-                write_rows(table, model.scorer, folder, beside={**lineage, "scored_at": datetime.now(UTC)})
-            except MlflowException as err:
-                raise inference.unfit(table, model.schema, err.message) from err
-            mlflow.log_metrics({f"unseen.{name}": rows for name, rows in unseen.items()})
-
-        committed = commit.once(predicted, made_of=run.made_of(), made_by=run.made_by(), write=write)
-        rows = committed.table.row_count
-        mlflow.log_metrics({"rows": rows, "rows_written": rows if committed.written else 0})
-        run.writes(predictions=committed.table)
+        result = inference.run(
+            table,
+            predicted,
+            load=lambda: loading.load(version),
+            key=settings.key,
+            mode=parameters.mode,
+            made_of={
+                **run.made_of(*LATER_CODE),
+                SCORED_BY: run.key_without("table", *LATER_CODE),
+                TABLE_ID: str(table.delta_table.metadata().id),
+            },
+            made_by=run.made_by(),
+        )
+        mlflow.log_metrics(result.metrics)
+        run.remark([f"infer: {line}" for line in result.lines()])
+        run.writes(predictions=result.committed.table)
 
 
 if __name__ == "__main__":

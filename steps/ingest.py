@@ -1,21 +1,24 @@
 """Bring a source into a versioned Delta table.
 
-Reads   the config's source, of a kind that steps/core/sources/kinds.py lists
+Reads   the config's source, or one without a config (`source` and `target`), of which a config is inferred and logged,
+         of a kind that steps/core/sources/kinds.py lists
 Writes  <lake>/<name>: the contract's columns; a new version only when rows or types changed
+        <lake>/<name>_rejects: the rows that break the contract, with the rules that they break
+        with labelled=false <lake>/<name>_unlabelled in place of <name>: rows to predict, without the target
+        the table's profile and warnings, as profile.json and profile.html
 Hands on  output.table, the pinned URI
-Fails   SourceUnreadable, ContractBroken (every broken rule at once), SourceUnlabelled; the table is then as it was
+Fails   SourceUnreadable; ContractBroken for too many rejects, too few rows or stale ones, SourceUnlabelled;
+        the table is then as it was
 """
 
 from collections.abc import Sequence
 
-import mlflow
-
-from steps.core import config
+from steps.core.errors import SourceChanged
 from steps.core.parameters import parameters
-from steps.core.sources import contract, kinds, reader
-from steps.core.spark.session import spark_session
-from steps.core.tables import commit, location
-from steps.core.workflow import entry_point
+from steps.core.sources import ingestion, kinds, outcome
+from steps.core.sources.job import Job
+from steps.core.tables import commit, location, snapshot
+from steps.core.workflow import entry_point, own_data
 from steps.core.workflow.step_spec import StepSpec
 
 
@@ -23,50 +26,75 @@ from steps.core.workflow.step_spec import StepSpec
 class IngestParameters:
     config: str = "configs/iris.yaml"
     source: str = ""
+    target: str = ""  # with a source and no config: one is inferred
+    name: str = ""  # of the inferred config; by default the source's
     lake: str = ""
+    labelled: bool = True
 
 
 SPEC = StepSpec(
     name="ingest",
     parameters=IngestParameters,
-    config_keys=("name", "source", "columns", "target"),
+    config_keys=("name", "source", "columns", "target", "key", "mode", "rows_at_least", "rejects_at_most", "freshness"),
     works_on=("lake", "content"),
     outputs=("table",),
-    spark="always",
+    spark="large sources",
 )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     with entry_point.start(SPEC, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=location.home())
-        source = kinds.resolve(settings.source, parameters.source)
+        loaded = own_data.load(parameters, run, entry_point=SPEC.name)
+        source = kinds.resolve(loaded.settings.source, loaded.source)
+        settings = loaded.settings.with_source(source.settings)
         lake_root = location.lake_root(parameters.lake)
-        table = location.TableUri(f"{lake_root}/{settings.name}")
+        table = location.TableUri(f"{lake_root}/{settings.table_name(labelled=parameters.labelled)}")
+        rejects = location.TableUri(f"{table.path}_rejects")
         run.reads(source=source.uri)
         run.ran_with(source__uri=source.uri)
 
-        source_reader = reader.SourceReader(source)
+        change_token = source.change_token()
         run.remark(source.remarks())
-        run.depends_on(settings.with_source(source.settings), lake=lake_root, content=source.fingerprint())
+        content = source.fingerprint()
+        if parameters.labelled:
+            run.depends_on(settings, lake=lake_root, content=content or "")
 
-        with spark_session(lake_root, source.uri, data_bytes=source_reader.size_bytes) as spark:
-            raw_rows = source_reader.read(spark, columns=settings.source_columns)
-            result = contract.check(raw_rows, settings, source=source, table=str(table))
-            rows = contract.conform(raw_rows, settings.columns)
+        with commit.staging(table, run.run_id) as folder, commit.staging(rejects, run.run_id) as rejects_folder:
+            job = Job(
+                columns=source.with_missing(settings.contract(labelled=parameters.labelled)),
+                key=settings.key,
+                target=settings.target if parameters.labelled else "",
+                folder=folder,
+                rejects_folder=rejects_folder,
+                table=table.path,
+            )
+            digests = outcome.new_files(source, table, mode=settings.mode)
+            if not digests:
+                run.remark([f"{source.uri}: all of its files are in {table.path} already"])
+                run.writes(table=snapshot.open(table))
+                return
+            is_append = settings.mode == "append"
+            beside = snapshot.find(table) if is_append else None
+            result = ingestion.run(source, job, files=digests if is_append else None, beside=beside)
+            if is_append and source.change_token() != change_token:
+                raise SourceChanged(source.uri)  # its digests are those of other rows
+            warnings = outcome.warnings(result, settings, labelled=parameters.labelled)
+            made_by = {**run.made_by(), "source": source.uri, "warnings": "\n".join(warnings)}
+            made_by |= outcome.counts(result)
+            outcome.check_labels(result, source=source, target=job.target, table=table)
+            rejected = outcome.commit_rejects(result, rejects, rejects_folder, made_by=made_by)
+            told = outcome.lines(result, source=source, target=job.target, rejects=rejected)
+            run.remark([*told, *warnings])
+            outcome.check(result, settings, source=source, rejects=rejected)
+            made_of = {"step": "ingest", "fingerprint": result.fingerprint_of(job.columns)}
+            pinned = outcome.commit_rows(
+                result, settings, table, digests=digests, made_of=made_of, made_by=made_by, beside=beside
+            )
 
-            def write(folder: str) -> None:
-                commit.save(rows, folder)
-                source_reader.check_unchanged()  # nothing is committed that was not checked
-
-            made_of = {"step": "ingest", "fingerprint": result.fingerprint}
-            made_by = {**run.made_by(), "source": source.uri}
-            pinned = commit.once(table, made_of=made_of, made_by=made_by, write=write).table
-
-        if source_reader.source_has_changed():
-            run.is_not_reusable(f"{source.uri} was written to meanwhile")
+        for reason in outcome.reasons_against_reuse(source, settings, content=content, change_token=change_token):
+            run.is_not_reusable(reason)
         run.logs_table(pinned, context="ingest")
-        mlflow.log_metric("rows", result.row_count)
-        mlflow.log_dict(result.profile, "profile.json")
+        outcome.log(result, settings, table=pinned, warnings=warnings)
         run.writes(table=pinned)
 
 

@@ -15,12 +15,11 @@ from datetime import datetime
 
 import mlflow
 
-from steps.core import config
 from steps.core.errors import LakeUndefined, NothingKnown
 from steps.core.models import registry
 from steps.core.parameters import parameters
 from steps.core.tables import location, snapshot
-from steps.core.tracking import runs
+from steps.core.tracking import config_files, runs
 from steps.core.workflow import entry_point, run_tags
 from steps.core.workflow.lineage_tree import downstream, page, upstream
 from steps.core.workflow.provenance import MODEL, SOURCE, ProvenanceIndex, is_pinned
@@ -61,7 +60,7 @@ def _ingested_source(text: str) -> str:
 
 
 def _predictions(parameters: LineageParameters) -> str:
-    settings = config.load(parameters.config, home=location.home())
+    settings = config_files.load(parameters.config, home=location.home())
     return f"{location.lake_root(parameters.lake)}/{settings.name}_predictions"
 
 

@@ -1,21 +1,24 @@
 """Move an alias of a model, or take it one step back.
 
 Reads   the version's verdict, the alias's history
-Writes  the alias and one entry of its history (who, when, from, to) on the registered model
+Writes  the alias, one entry of its history (who, when, from, to, why) and the description of the registered model
 Hands on  output.model, what the alias names afterwards
-Fails   ModelNotFound, ModelDamaged; PromotionRefused when the verdict is not a pass (unless force=true) or there is
-        nothing to go back to
+Fails   ModelNotFound, ModelDamaged; PromotionRefused when the verdict is not a pass (unless force=true has a reason) or
+        there is nothing to go back to
 """
 
+import shlex
 from collections.abc import Sequence
+from typing import Annotated
 
 from mlflow.entities.model_registry import ModelVersion
+from pydantic import StringConstraints
 
-from steps.core import config
-from steps.core.errors import PromotionRefused
-from steps.core.models import aliases, model_files, registry
+from steps.core.errors import ModelNotFound, PromotionRefused
+from steps.core.models import aliases, model_files, model_page, registry
 from steps.core.parameters import parameters
 from steps.core.tables import location
+from steps.core.tracking import config_files
 from steps.core.workflow import entry_point
 from steps.core.workflow.step_spec import StepSpec
 
@@ -28,7 +31,8 @@ class PromoteParameters:
     name: str = ""  # of the model; by default the config's
     version: str = aliases.STAGING  # a number, an alias, or "previous"
     alias: aliases.Alias = aliases.PRODUCTION
-    force: bool = False
+    force: bool = False  # also a version that did not pass
+    reason: Annotated[str, StringConstraints(max_length=500)] = ""  # kept in the history; a must when it did not pass
 
 
 SPEC = StepSpec(name="promote", parameters=PromoteParameters, outputs=("model",))
@@ -39,6 +43,11 @@ def choose(name: str, version: str, alias: str) -> ModelVersion:
     if version.isdecimal():
         return registry.resolve(f"models:/{name}/{version}")
     if version != PREVIOUS:
+        if lost := aliases.deleted(name, version):
+            raise ModelNotFound(
+                f"models:/{name}@{version} names nothing: version {lost}, which it named, was deleted",
+                known=[registry.uri_of(other) for other in registry.newest(name)],
+            )
         return registry.resolve(f"models:/{name}@{version}")
     registry.newest_uri(name)  # a model that is not there has no alias either: say the first
     now = registry.aliases_of(name).get(alias, "")
@@ -52,28 +61,38 @@ def choose(name: str, version: str, alias: str) -> ModelVersion:
     return registry.resolve(f"models:/{name}/{before}")
 
 
-def _accepted(version: ModelVersion, *, force: bool) -> str:
-    """The gate's verdict on a version. PromotionRefused unless it is a pass, or `force`."""
+def accepted(version: ModelVersion, parameters: PromoteParameters) -> str:
+    """The gate's verdict on a version. PromotionRefused unless it is a pass, or forced with a reason."""
     verdict = version.tags.get(registry.VERDICT, "not judged yet")
-    if verdict != "pass" and not force:
-        reasons = version.tags.get(f"{registry.VERDICT}.reasons", "")
-        raise PromotionRefused(
-            f"the verdict on {registry.uri_of(version)} is: {verdict}" + (f" ({reasons})" if reasons else ""),
-            expected="a version that passed the gate",
-            next=f"run `mlflow run . -e evaluate -P model={registry.uri_of(version)}`, or pass -P force=true",
-        )
-    return verdict
+    if verdict == "pass" or (parameters.force and parameters.reason.strip()):
+        return verdict
+    uri, why = registry.uri_of(version), version.tags.get(f"{registry.VERDICT}.reasons", "")
+    forced = aliases.promote_command(
+        version.name,
+        PREVIOUS if parameters.version == PREVIOUS else str(version.version),
+        alias=parameters.alias,
+        reason=parameters.reason.strip() or "WHY",
+    )
+    judge = shlex.join(
+        ["mlflow", "run", ".", "-e", "evaluate", "-P", f"config={parameters.config}", "-P", f"model={uri}"]
+    )
+    raise PromotionRefused(
+        f"the verdict on {uri} is: {verdict}" + (f" ({why})" if why else ""),
+        expected="a version that passed the gate, or force=true with a reason, which the history keeps",
+        next=f"run `{judge} --env-manager local`; or, to move {parameters.alias} all the same, `{forced}`",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     with entry_point.start(SPEC, argv) as (parameters, run):
-        name = parameters.name or config.load(parameters.config, home=location.home()).model.name
+        name = parameters.name or config_files.load(parameters.config, home=location.home()).model.name
         how: aliases.MoveKind = "previous" if parameters.version == PREVIOUS else "promote"
         with aliases.deciding(name):
             version = choose(name, parameters.version, parameters.alias)
-            verdict = _accepted(version, force=parameters.force)
+            verdict = accepted(version, parameters)
             model_files.fetch(version)  # an alias that names what cannot be loaded helps nobody, forced or not
-            moved = aliases.move_alias(version, parameters.alias, how=how)
+            moved = aliases.move_alias(version, parameters.alias, how=how, reason=parameters.reason.strip())
+            model_page.describe(name)
         run.reads(version=registry.uri_of(version))
         run.ran_with(verdict=verdict, moved=moved)
         run.writes(model=registry.uri_of(version))

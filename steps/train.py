@@ -1,27 +1,45 @@
-"""Train a classifier on one version of a table and register it.
+"""Train a model on one version of a table and register it; with trials, search its hyperparameters first.
 
-Reads   the table's train part; the validation part only to stop early
-Writes  a new version of the config's model: booster, schema, signature, input example; metrics for each round,
-        learning curve and feature importance as pictures
+Reads   the table's train part; the validation part only to stop early and to compare trials; some rows at a time, but
+        for a search
+Writes  a new version of the config's model: booster, schema, signature, input example, a summary of the table's rows
+        for monitor, a model card that says that it is not judged yet; metrics for each round, learning curve and
+        feature importance as pictures; of a search, its trials as a table and as pictures
 Hands on  output.model, models:/<name>/<version>
-Fails   TableNotFound, TableVersionGone, TableUnfit (a column is missing, one class, an empty part)
+Fails   TableNotFound, TableVersionGone, TableUnfit (a column is missing, one class or value, an empty part, a target
+        or weight that cannot be learnt from); ConfigInvalid when XGBoost refuses one of model.params; MatrixTooLarge or
+        SearchTooLarge when the rows fit into neither memory nor disk
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from steps.core import config
-from steps.core.models import plots, registration, registry, training
-from steps.core.models.split import labelled, settings_of, split
+from steps.core.models import (
+    aliases,
+    engines,
+    features,
+    model_card,
+    objectives,
+    plots,
+    registration,
+    registry,
+    training,
+)
+from steps.core.models.training_rows import TrainingRows, split_settings_of
+from steps.core.monitoring import reference
 from steps.core.parameters import Hyperparameters, parameters
 from steps.core.tables import location, snapshot
+from steps.core.tracking import config_files
 from steps.core.workflow import entry_point
 from steps.core.workflow.step_spec import StepSpec
+
+MOST_ROWS_TO_COUNT = 1_000_000  # different ones, for a message: tables that lack some are small
 
 
 @parameters
@@ -34,55 +52,103 @@ class TrainParameters(Hyperparameters):
 SPEC = StepSpec(
     name="train",
     parameters=TrainParameters,
-    config_keys=("columns", "key", "target", "task", "split", "model"),
+    config_keys=("columns", "key", "target", "task", "weight", "split", "model", "tune"),
     works_on=("table",),
     outputs=("model",),
     spark="large tables",  # not for this step: infer needs it afterwards, and it starts while this one works
 )
 
 
+def _logged_settings(model: config.Model, *, without: Set[str]) -> Mapping[str, Any]:
+    """What a model is trained with, for the run's parameters: all settings but those that are left out, or searched."""
+    values = {f"model__{name}": value for name, value in model.model_dump(exclude={"params", *without}).items()}
+    values |= {f"model__params__{name}": value for name, value in model.params.items()}
+    return {name: value for name, value in values.items() if value not in (None, {})}
+
+
 def _log_fit(fit: training.Fit, run_id: str) -> None:
     """The metric of each part after each round, the round that was kept, and two pictures."""
     now = time.time_ns() // 10**6
     metrics = [
-        Metric(f"{part}_{training.METRIC}", value, now, round_number)
+        Metric(f"{part}_{fit.metric}", value, now, round_number)
         for part, values in fit.history.items()
         for round_number, value in enumerate(values, start=1)
     ]
     MlflowClient().log_batch(run_id, metrics=metrics)
     mlflow.log_metric("best_round", fit.best_round)
-    curve = plots.learning_curve(fit.history, best_round=fit.best_round, metric=training.METRIC)
+    curve = plots.learning_curve(fit.history, best_round=fit.best_round, metric=fit.metric)
     mlflow.log_figure(curve, "learning_curve.png")
     mlflow.log_figure(plots.feature_importance(fit.total_gain), "feature_importance.png")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     with entry_point.start(SPEC, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=location.home())
+        settings = config_files.load(parameters.config, home=location.home())
         settings = settings.with_hyperparameters(**parameters.hyperparameters())
-        model = settings.model
+        model, searched = settings.model, settings.tune.searched
         table = snapshot.open(
             location.parse_table(parameters.table or f"{location.lake_root(parameters.lake)}/{settings.name}")
         )
         run.reads(table=table)
-        run.ran_with(table__uri=table, **{f"model__{key}": value for key, value in model.model_dump().items()})
+        run.ran_with(
+            table__uri=table,
+            **_logged_settings(model, without={*searched, "engine"}),
+            **{f"tune__{key}": value for key, value in settings.tune.model_dump(exclude_defaults=True).items()},
+        )
         inputs = run.depends_on(settings, table=table)
         run.logs_table(table, context="train")
 
-        rows = table.read(settings.training_columns).to_pandas()
-        with_label, split_settings = labelled(rows, settings), settings_of(settings)
-        parts = split(with_label, split_settings)
-        schema = training.learn_schema(parts, settings, split_settings=split_settings, table_uri=str(table))
-        counts = {f"{part}_rows": len(part_rows) for part, part_rows in asdict(parts).items()}
-        mlflow.log_metrics({**counts, "unlabelled_rows": len(rows) - len(with_label)})
+        rows = TrainingRows(table=table, settings=settings, split_settings=split_settings_of(table, settings))
+        survey = rows.survey()
+        schema = training.learn_schema(
+            survey.parts,
+            settings,
+            split_settings=rows.split_settings,
+            table_uri=str(table),
+            seen=survey.seen,
+            labelled=lambda: rows.first(MOST_ROWS_TO_COUNT),
+        )
+        objectives.check_parameters(schema, model, path=parameters.config)
+        run.remark([f"train: {line}" for line in features.warnings(schema.features, survey.rounded)])
+        counts = {f"{part}_rows": len(part_rows) for part, part_rows in vars(survey.parts).items()}
+        mlflow.log_metrics({**counts, "unlabelled_rows": survey.unlabelled, "rows_outside_window": survey.outside})
+        if survey.outside and (window := rows.split_settings.window):
+            since = rows.split_settings.window_from
+            run.remark([f"train: {survey.outside:,} rows are left out, whose {window} is before {since} or missing"])
 
-        fit = training.fit_booster(parts, schema, model=model)
+        trained_on = counts["train_rows"] + counts["validation_rows"]
+        needed_bytes = training.matrix_bytes(schema, rows=trained_on)
+        engine = engines.choose(model.engine, needed_bytes=needed_bytes)
+        training.check_engine(engine, model, path=parameters.config)
+        run.ran_with(model__engine=engine.name, model__engine_reason=engine.reason)
+        if engine.is_worth_saying:
+            run.warn(f"engine {engine.name}: {engine.reason}")
+
+        tags = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
+        if settings.tune.trials:
+            from steps.core.workflow import search  # Optuna takes a second, which only a search pays
+
+            kinds = [settings.columns[name].kind for name in settings.training_columns]
+            engines.check_search_fits(kinds, rows=trained_on, matrix_bytes=needed_bytes)
+            parts, split_settings = rows.frames(survey), rows.split_settings
+            best = search.run_search(run, parts, schema, settings, split_settings=split_settings, inputs=inputs)
+            model = best.model
+            found = {f"model.{key}": value for key, value in model.model_dump(include=searched).items()}
+            run.ran_with(**found)
+            tags |= {**{name: str(value) for name, value in found.items()}, "search": best.summary}
+
+        stop_early = settings.tune.stops_early
+        fit = training.fit_rows(rows, survey, schema, model=model, engine=engine, stop_early=stop_early)
 
         _log_fit(fit, run.run_id)
-        tags = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
         tags[registry.TABLE_IDENTITY] = inputs["table.identity"]
-        example = parts.train[[feature.name for feature in schema.features]].head(3)
-        registered = registration.register(fit.booster, schema, example=example, name=model.name, tags=tags)
+        tags |= registration.tags_of(settings)
+        kept = reference.of_sample(survey.sample, schema, settings, rows.split_settings, table=table)
+        registered = registration.register(
+            fit.booster, schema, example=survey.example, name=model.name, tags=tags, reference=kept.dumps()
+        )
+        with aliases.deciding(model.name):  # they are in the model's description
+            model_card.describe(registered, model_card.of_version(registered, schema, judgement=None))
         run.writes(model=registry.uri_of(registered))
 
 

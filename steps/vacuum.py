@@ -1,6 +1,6 @@
 """Remove the data files of table versions that nobody needs any more, and old models that were never registered.
 
-Reads   the config's table and its predictions; runs, the registry
+Reads   the config's table, its predictions and its rejects; runs, the registry
 Writes  fewer files, and no version of a table; vacuum.json on its run. Never touched: the newest version, one younger
         than keep_days, one that a registered model was trained on, that kept predictions were made of, that a step is
         just reading, or that a receipt younger than keep_days names. With dry_run=true it only says what would go
@@ -14,9 +14,9 @@ from typing import Annotated
 import mlflow
 from pydantic import Field
 
-from steps.core import config
 from steps.core.parameters import parameters
 from steps.core.tables import location, vacuum
+from steps.core.tracking import config_files
 from steps.core.workflow import entry_point, retention
 from steps.core.workflow.step_spec import StepSpec
 
@@ -34,7 +34,7 @@ SPEC = StepSpec(name="vacuum", parameters=VacuumParameters)
 
 def main(argv: Sequence[str] | None = None) -> None:
     with entry_point.start(SPEC, argv) as (parameters, run):
-        settings = config.load(parameters.config, home=location.home())
+        settings = config_files.load(parameters.config, home=location.home())
         lake_root = location.lake_root(parameters.lake)
         limit = datetime.now(UTC) - timedelta(days=parameters.keep_days)
         run.ran_with(limit=limit.isoformat(timespec="seconds"))

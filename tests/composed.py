@@ -106,6 +106,44 @@ class Tracking(Service):
         super().__init__(folder, command(service, addresses), values, port)
 
 
+class ModelServer(Service):
+    """The service of the profile serve, of the packages that its image has: they are installed into `folder`."""
+
+    health = "/ping"
+    start_seconds = 120
+
+    def __init__(self, folder: Path, settings: Mapping[str, str], *, store: Service, tracking: Service) -> None:
+        service, port = services(settings)["serve"], free_port()
+        for name in ("steps", "configs"):  # what Dockerfile.dockerignore lets in
+            shutil.copytree(PROJECT / name, folder / "project" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        size = [sys.executable, str(COMPOSE / "serve" / "size.py"), str(folder / "packages")]
+        self.size = subprocess.run(size, capture_output=True, text=True, check=True).stdout
+        self._addresses = {
+            **{"http://object-store:9000": store.url, "http://mlflow:5000": tracking.url, "0.0.0.0": "127.0.0.1"},
+            **{
+                "5002": str(port),
+                "/opt/project": str(folder / "project"),
+                "/var/spool/requests": str(folder / "spool"),
+            },
+        }
+        values = {**environment(service, self._addresses, folder), "PYTHONPATH": str(folder / "project")}
+        self._healthcheck = service["healthcheck"]["test"][1:]
+        self._python = str(folder / "packages" / "bin" / "python")
+        super().__init__(folder, [self._python, *command(service, self._addresses)[1:]], values, port)
+
+    @property
+    def is_healthy(self) -> bool:
+        """What Docker takes it for."""
+        words = [self._python, *(here(word, self._addresses) for word in self._healthcheck[1:])]
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+    def end(self) -> int:
+        """As `docker stop`: its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=30)
+
+
 class Restarting:
     """A process that is started again whenever it ends, until stop(): Docker's `restart: unless-stopped`."""
 

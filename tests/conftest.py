@@ -1,7 +1,9 @@
 """What is made once for all tests: one finished workflow, and one Spark for the steps that run alone."""
 
 import contextlib
+import fcntl
 import os
+import pickle
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Any
 
 import pytest
 from place import PROJECT, Finished, Place, new_database
-from services import Stack
+from services import ObjectStore, Stack, object_store
+from small import sqlite, tracked
 from xdist.scheduler import LoadScopeScheduling
 
 from steps.core.spark import connect_server
@@ -17,13 +20,21 @@ from steps.core.spark import connect_server
 WORKERS = 3  # of the whole suite, on two cores, as much of it is waiting; a file is run by one of them
 TOGETHER = {  # files that share what is made once
     **dict.fromkeys(("test_stack", "test_stack_security"), "the stack"),
-    **dict.fromkeys(("test_workflow", "test_status", "test_bad_input"), "a finished workflow"),
+    **dict.fromkeys(("test_spark_inference", "test_vacuum", "test_spark_ingestion"), "one Spark"),
+    **dict.fromkeys(("test_modes_in_spark", "test_spark_training", "test_monitor"), "one Spark"),
+    **dict.fromkeys(("test_workflow", "test_status", "test_bad_input", "test_schedule"), "a finished workflow"),
 }
 LONGEST = (  # files that are begun first, so that no worker is left alone with one of them
-    *("test_stack_faults", "test_stack", "test_stack_security", "test_ingest_entry_point", "test_soak", "test_reuse"),
-    *("test_interruption", "test_compose", "test_single_steps", "test_vacuum", "test_spark", "test_spark_inference"),
-    *("test_serving", "test_lineage", "test_several_at_once", "test_workflow", "test_status", "test_bad_input"),
-    *("test_git_url", "test_reader"),
+    *("test_retraining", "test_serve_step", "test_request_log", "test_notebook", "test_serve", "test_rollout"),
+    *("test_interruption", "test_stack", "test_stack_security", "test_reuse", "test_spark_inference", "test_vacuum"),
+    *("test_spark_ingestion", "test_modes_in_spark", "test_spark_training", "test_monitor", "test_spark"),
+    *("test_stack_faults",),
+    *("test_workflow", "test_status", "test_bad_input", "test_schedule", "test_single_steps", "test_compose"),
+    *("test_soak", "test_several_at_once", "test_own_data", "test_tuning", "test_git_url", "test_contributing"),
+    *("test_model_files", "test_ingest", "test_ingest_cases", "test_jdbc", "test_upsert", "test_train_step"),
+    *("test_serving", "test_commit", "test_vacuum_notices", "test_lineage", "test_nameless_user", "test_engines"),
+    *("test_train_and_report",),
+    *("test_cluster", "test_warm_process", "test_infer_step", "test_scoring_in_spark", "test_scoring_plan"),
 )
 OF_A_CLUSTER = """<configuration>
 <property><name>fs.defaultFS</name><value>hdfs://nowhere.invalid:8020</value></property>
@@ -53,9 +64,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """`mlflow run <project> -e main`, once, in a folder whose name has a blank and a letter that is not ASCII. Its user
-    keeps all files to themselves, on a machine that is set to use a cluster."""
-    base = tmp_path_factory.mktemp("finished")
+    """`mlflow run <project> -e main`, once for all workers, in a folder whose name has a blank and a letter that is not
+    ASCII. Its user keeps all files to themselves, on a machine that is set to use a cluster."""
+    base = tmp_path_factory.getbasetemp()
+    of_all_workers = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (of_all_workers / "finished.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = of_all_workers / "finished.pickle"
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(_finish(tmp_path_factory.mktemp("finished"))))
+    made: Finished = pickle.loads(kept.read_bytes())
+    return made
+
+
+def _finish(base: Path) -> Finished:
     folder, temporary = base / "my project é", base / "tmp"
     folder.mkdir()
     temporary.mkdir()
@@ -64,7 +86,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     (cluster / "core-site.xml").write_text(OF_A_CLUSTER)
     (cluster / "spark-defaults.conf").write_text("spark.master yarn\n")
     of_the_machine = {"HADOOP_CONF_DIR": str(cluster), "SPARK_CONF_DIR": str(cluster)}
-    place = Place(folder, {"TMPDIR": str(temporary), **of_the_machine}, umask=0o077)
+    place = Place(folder, {"TMPDIR": str(temporary), **of_the_machine}, umask=0o077, is_forked=False)
     before = _git_status()
     ended = place.mlflow_run("main")
     assert ended.exit_code == 0, ended.text
@@ -86,11 +108,32 @@ def served_at_store(stack: Stack) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, served: dict[str, str]) -> Place:
-    """A fresh folder for the tests of one module, where Spark is served."""
+def served_with_driver() -> Iterator[dict[str, str]]:
+    """The environment of a process that is to use its module's one Spark server for databases, which is in New York."""
+    with _serving("jdbc:", TZ="America/New_York") as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A fresh folder for the tests of one module."""
     folder = tmp_path_factory.mktemp("stand")
     new_database(folder)
-    return Place(folder, served)
+    return Place(folder)
+
+
+@pytest.fixture
+def own_store(tmp_path: Path) -> Iterator[None]:
+    """MLflow in this process has a store of the test's own, which is made where it is asked for."""
+    with tracked(sqlite(tmp_path)):
+        yield
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An object store with the bucket `delta`, for tests that do not stop it and write where no other does."""
+    with object_store(tmp_path_factory.mktemp("object-store"), bucket="delta") as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

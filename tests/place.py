@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import yaml
@@ -34,6 +34,8 @@ STANDING = "TEST_STANDS_IN"  # environment variable that marks every process sta
 PREFIXES = ("MLFLOW_", "AWS_", "SPARK_", "PYSPARK_", "WORKFLOW_", "GIT_", "LAKE_URI", "PYTHONPATH", STANDING)
 
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+# of the model that main trains on Iris with XGBoost 3.4.1, conda.yaml's pin
+BOOSTER_SHA256 = "fe53871d0c4a2fb1b6ff065d2b16ed71b9d3bb7398d70e55f1cae449c25e71ad"
 COLUMNS: dict[str, dict[str, Any]] = {  # of Iris where a file has them under the config's names
     **{name: {"type": "double", "min": 0} for name in FEATURES},
     "species": {"type": "string", "allowed": ["setosa", "versicolor", "virginica"]},
@@ -61,6 +63,7 @@ class Place:
     folder: Path
     extra: Mapping[str, str] = field(default_factory=dict)
     umask: int = -1  # as it is
+    is_forked: bool = True  # a command of this Python comes from a process that has imported the packages already
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,11 +73,13 @@ class Place:
         return {**clean, STANDING: str(self.folder), **self.extra}
 
     def run(self, *command: str | Path) -> Ended:
-        """A process of its own; a command of this Python is forked by one that need not import the packages first."""
+        """A process of its own; `mlflow` and this Python are forked by one that need not import the packages first."""
         began = time.monotonic()
         words = [str(word) for word in command]
-        is_python = words[0] == sys.executable and words[1] in ("-m", "-c", *(w for w in words if w.endswith(".py")))
-        exit_code, out, err = (self._forked if is_python else self._started)(words)
+        if words[0] == str(BIN / "mlflow"):
+            words = [sys.executable, *words]
+        is_python = words[0] == sys.executable and (words[1] in ("-m", "-c") or os.path.isfile(words[1]))
+        exit_code, out, err = (self._forked if is_python and self.is_forked else self._started)(words)
         return Ended(exit_code=exit_code, out=out, err=err, seconds=time.monotonic() - began)
 
     def _started(self, words: list[str]) -> tuple[int, str, str]:
@@ -92,16 +97,11 @@ class Place:
         return ended.returncode, ended.stdout, ended.stderr
 
     def _forked(self, words: list[str]) -> tuple[int, str, str]:
-        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as connection:
+        with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             for path in (out, err):
                 path.touch()
-            request = {"words": words[1:], "folder": str(self.folder), "umask": self.umask}
-            request |= {"out": str(out), "err": str(err), "environment": self.environment}
-            connection.settimeout(LIMIT_SECONDS)
-            connection.connect(_warm_python())
-            connection.sendall(f"{json.dumps(request)}\n".encode())
-            with connection.makefile() as answers:
+            with self.fork(words[1:], stdin=Path(os.devnull), stdout=out, stderr=err) as answers:
                 pid = int(answers.readline())
                 try:
                     exit_code = int(answers.readline())
@@ -109,6 +109,16 @@ class Place:
                     os.kill(pid, signal.SIGKILL)
                     raise
             return exit_code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
+
+    def fork(self, words: Sequence[str], *, stdin: Path, stdout: Path, stderr: Path) -> TextIO:
+        """A command of this Python with these files: the answers are its number and, at its end, its exit code."""
+        request = {"words": words, "folder": str(self.folder), "umask": self.umask, "environment": self.environment}
+        request |= {"in": str(stdin), "out": str(stdout), "err": str(stderr)}
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(LIMIT_SECONDS)
+            connection.connect(_warm_python())
+            connection.sendall(f"{json.dumps(request)}\n".encode())
+            return connection.makefile()
 
     def mlflow_run(
         self, entry_point: str, /, *, project: str | Path = PROJECT, at: str = "", **parameters: object
@@ -120,7 +130,7 @@ class Place:
 
     def step(self, name: str, /, **parameters: object) -> Ended:
         """The command of an entry point, `python -m steps <name>`, without MLflow's own around it."""
-        there = Place(self.folder, {"PYTHONPATH": str(PROJECT), **self.extra}, self.umask)
+        there = replace(self, extra={"PYTHONPATH": str(PROJECT), **self.extra})
         return there.run(sys.executable, "-m", "steps", name, *_options(parameters))
 
     def workflow(self, **parameters: object) -> Ended:
@@ -149,7 +159,7 @@ class Place:
         return str(self.folder / "lake" / name)
 
     def processes(self) -> dict[int, str]:
-        """The processes that were started from here and live, with their command lines."""
+        """The processes that were started from here and live, with their command lines, or the names that they took."""
         found = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal() or int(entry.name) == os.getpid():
@@ -158,10 +168,11 @@ class Place:
                 environment = (entry / "environ").read_bytes().split(b"\0")
                 alive = " Z " not in (entry / "stat").read_text().rpartition(")")[2][:4]
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                name = (entry / "comm").read_text().strip()
             except OSError:  # it has ended, or is not ours to see
                 continue
             if alive and f"{STANDING}={self.folder}".encode() in environment:
-                found[int(entry.name)] = command
+                found[int(entry.name)] = name if name.startswith("steps-") else command
         return found
 
 

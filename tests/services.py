@@ -204,7 +204,8 @@ class MlflowServer(Service):
             folder.mkdir(parents=True)
             settings.write_text(
                 "[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
-                f"admin_password = {PASSWORD}\ndatabase_uri = sqlite:///{folder}/users.db\n"
+                f"admin_password = {PASSWORD}\nauth_cache_ttl_seconds = 60\n"  # a hash takes longer than a request
+                f"database_uri = sqlite:///{folder}/users.db\n"
                 "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
             )
             environment["MLFLOW_AUTH_CONFIG_PATH"] = str(settings)
@@ -261,22 +262,23 @@ class Stack:
         self.store.stop()
 
 
-class HeldPuts:
-    """A proxy before an object store that holds back a put of an object whose path matches, until it is released.
+class HeldRequests:
+    """A proxy before a service that holds back a request whose path matches, a put of an object by default, until it is
+    released.
 
-    It holds the next one after hold(), and no other. With `lose_answers` that put is passed on and its answer is not.
+    It holds the next one after hold(), and no other. With `lose_answers` that one is passed on and its answer is not.
     """
 
-    def __init__(self, port: int, *, name: str, lose_answers: bool = False) -> None:
+    def __init__(self, port: int, *, name: str, method: str = "PUT", lose_answers: bool = False) -> None:
         self._port = port
-        self._pattern = re.compile(rf"PUT \S*{name}[? ]".encode())
+        self._pattern = re.compile(rf"{method} \S*{name}[? ]".encode())
         self._lose_answers = lose_answers
         self._is_to_hold = threading.Event()
         self._held, self._released = threading.Semaphore(0), threading.Semaphore(0)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def __enter__(self) -> "HeldPuts":
+    def __enter__(self) -> "HeldRequests":
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -286,12 +288,12 @@ class HeldPuts:
     def hold(self) -> None:
         self._is_to_hold.set()
 
-    def wait_for_put(self) -> None:
-        """Until the store would have the next put, if this proxy were not."""
-        assert self._held.acquire(timeout=30)
+    def wait_for_request(self) -> None:
+        """Until the service would have the next one, if this proxy were not."""
+        assert self._held.acquire(timeout=60)
 
     def release(self) -> None:
-        """Let the put that is held back through."""
+        """Let the request that is held back through."""
         self._released.release()
 
     def _accept(self) -> None:
@@ -301,7 +303,11 @@ class HeldPuts:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+        with client, contextlib.suppress(ConnectionRefusedError):  # by a service that is gone
+            self._pass_on(client)
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", self._port)) as server:
             answers = threading.Thread(target=self._answer, args=(client, server), daemon=True)
             answers.start()
             with contextlib.suppress(OSError):
@@ -319,7 +325,7 @@ class HeldPuts:
             answers.join()
 
     def _pass_on_alone(self, client: socket.socket, chunk: bytes) -> None:
-        """Put by a connection of its own, so that the answer is read here, and hang up."""
+        """Ask by a connection of its own, so that the answer is read here, and hang up."""
         with socket.create_connection(("127.0.0.1", self._port)) as server:
             server.sendall(chunk)
             client.settimeout(0.2)

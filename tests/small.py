@@ -14,7 +14,7 @@ import xgboost
 from hypothesis import settings
 
 from steps.core import config
-from steps.core.models import loading, scorer, split, training
+from steps.core.models import judged_rows, loading, scorer, split, training
 
 xgboost.set_config(nthread=1)  # threads that wait for a core that others use take a hundred times as long
 QUICK = settings(deadline=None, max_examples=60)  # the machine may be shared: no time limit for one example
@@ -31,6 +31,17 @@ FLOWERS: dict[str, Any] = {
     },
     "target": "species",
     "model": {"name": "flowers_model", "num_boost_round": 30, "max_depth": 3, "early_stopping_rounds": 5},
+}
+
+
+OF_EVERY_TYPE: dict[str, dict[str, Any]] = {  # columns of flowers with a day and a moment
+    "petal_length": {"type": "double"},
+    "petals": {"type": "long", "categorical": True},
+    "wild": {"type": "boolean"},
+    "color": {"type": "string", "nullable": True},
+    "day": {"type": "date"},
+    "at": {"type": "timestamp"},
+    "species": {"type": "string"},
 }
 
 
@@ -60,6 +71,15 @@ def flower_parts(settings: config.Config | None = None) -> split.Parts:
     return split.split(flowers(), split.settings_of(settings or flowers_config()))
 
 
+def judged_parts(
+    rows: pd.DataFrame, settings: config.Config, *, model: loading.LoadedModel | None = None
+) -> split.Parts:
+    """What evaluate judges `model` on in a table of these rows."""
+    columns = list(rows.columns)
+    split_settings = judged_rows.split_to_judge_by(columns, settings, model)
+    return judged_rows.select([rows], settings, split_settings, table_uri="t", columns=columns).parts
+
+
 def model_of(booster: xgboost.Booster, schema: scorer.Schema) -> scorer.Scorer:
     model = scorer.Scorer()
     model.booster, model.schema = booster, schema
@@ -67,7 +87,9 @@ def model_of(booster: xgboost.Booster, schema: scorer.Schema) -> scorer.Scorer:
 
 
 def fit(settings: config.Config, parts: split.Parts) -> scorer.Scorer:
-    schema = training.learn_schema(parts, settings, split_settings=split.settings_of(settings), table_uri=TABLE)
+    rows = pd.concat([parts.train, parts.validation, parts.test])
+    split_settings = split.with_boundaries(split.settings_of(settings), rows)
+    schema = training.learn_schema(parts, settings, split_settings=split_settings, table_uri=TABLE)
     return model_of(training.fit_booster(parts, schema, model=settings.model).booster, schema)
 
 

@@ -2,29 +2,29 @@
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from place import PROJECT, Place, rows_of
-from services import HeldPuts, ObjectStore, object_store
-from small import sqlite, tracked
+from place import Place, rows_of
+from services import HeldRequests, ObjectStore
+from writers import Writer, save
 
 from steps.core.errors import TableNotWritten, TableUnfit, TableUnreadable
 from steps.core.tables import commit, location, snapshot
 
-COMMITS = 20  # of each of two writers, and of the late one
+pytestmark = pytest.mark.usefixtures("own_store")
+
+COMMITS = 10  # of each of two writers, and of the late one
 WRITER = """
 import sys
 import pyarrow as pa
 from steps.core.tables import commit, location, snapshot
 who, path = sys.argv[1:]
 table = location.parse_table(path)
+print("ready", flush=True)
 for line in sys.stdin:
     name = f"{who}-{line.strip()}"
     rows = pa.table({"who": [name]})
@@ -32,16 +32,6 @@ for line in sys.stdin:
     done = commit.once(table, made_of={"made": name}, made_by={"run_id": name}, write=save)
     print(done.table.version, done.written, flush=True)
 """
-
-
-@pytest.fixture(autouse=True)
-def _tracking(tmp_path: Path) -> Iterator[None]:
-    with tracked(sqlite(tmp_path)):
-        yield
-
-
-def save(rows: pa.Table) -> Callable[[str], None]:
-    return lambda folder: commit.save(rows, folder)
 
 
 def numbers(*values: int) -> pa.Table:
@@ -178,40 +168,16 @@ class TestATableWithACollationInItsLog:
         assert [path.name for path in entry.parent.iterdir()] == [entry.name]
 
 
-class Writer:
-    """A process that commits once for each line that it is sent."""
-
-    def __init__(self, store: ObjectStore, folder: Path, who: str, path: str, **extra: str) -> None:
-        place = Place(folder, {**store.settings, "PYTHONPATH": str(PROJECT), **extra})
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, who, path],
-            cwd=folder,
-            env=place.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def begin(self, number: int) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{number}\n")
-        self._process.stdin.flush()
-
-    def version(self) -> int:
-        """The version that the oldest commit that was begun has written."""
-        assert self._process.stdout is not None
-        version, written = self._process.stdout.readline().split()
-        assert written == "True"
-        return int(version)
-
-    def stop(self) -> None:
-        self._process.communicate()  # which closes its input, and so ends it
+def writer_of(store: ObjectStore, folder: Path, who: str, path: str, **extra: str) -> Writer:
+    """One that commits once for each line that it is sent."""
+    return Writer(Place(folder, {**store.settings, **extra}), WRITER, who, path)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with object_store(tmp_path_factory.mktemp("store"), bucket="delta") as store:
-        yield store
+def version_of(writer: Writer) -> int:
+    """The version that the oldest commit that was begun has written."""
+    version, written = writer.line().split()
+    assert written == "True"
+    return int(version)
 
 
 class TestATableInAnObjectStore:
@@ -222,14 +188,14 @@ class TestATableInAnObjectStore:
         return [json.loads(version["userMetadata"])["run_id"] for version in reversed(history)]
 
     def test_two_writers_lose_no_commit(self, store: ObjectStore, tmp_path: Path) -> None:
-        path = "s3://delta/two writers"
-        writers = {who: Writer(store, tmp_path, who, path) for who in "ab"}
+        path = "s3://delta/commit/two writers"
+        writers = {who: writer_of(store, tmp_path, who, path) for who in "ab"}
         for writer in writers.values():
             for number in range(COMMITS):
                 writer.begin(number)
-        versions = {who: [writer.version() for _ in range(COMMITS)] for who, writer in writers.items()}
+        versions = {who: [version_of(writer) for _ in range(COMMITS)] for who, writer in writers.items()}
         for writer in writers.values():
-            writer.stop()
+            assert writer.written() == []
         names = self.names(store, path)
         assert sorted(names) == sorted(f"{who}-{number}" for who in "ab" for number in range(COMMITS))
         for who, own in versions.items():
@@ -237,17 +203,17 @@ class TestATableInAnObjectStore:
 
     def test_a_late_commit_does_not_replace_another_writers(self, store: ObjectStore, tmp_path: Path) -> None:
         """Its put is held back, as by a machine that sleeps, until another program has committed that version."""
-        path = "s3://delta/late"
-        with HeldPuts(store.port, name=r"/late/_delta_log/\d+\.json") as proxy:
-            late = Writer(store, tmp_path, "late", path, MLFLOW_S3_ENDPOINT_URL=proxy.url)
+        path = "s3://delta/commit/late"
+        with HeldRequests(store.port, name=r"/commit/late/_delta_log/\d+\.json") as proxy:
+            late = writer_of(store, tmp_path, "late", path, MLFLOW_S3_ENDPOINT_URL=proxy.url)
             for number in range(COMMITS):
                 proxy.hold()
                 late.begin(number)
-                proxy.wait_for_put()
+                proxy.wait_for_request()
                 self.write(store, path, f"other-{number}")
                 proxy.release()
-                assert late.version() == 2 * number + 1
-            late.stop()
+                assert version_of(late) == 2 * number + 1
+            assert late.written() == []
         expected = [f"{who}-{number}" for number in range(COMMITS) for who in ("other", "late")]
         assert self.names(store, path) == expected
         rows = rows_of(path, options=store.deltalake_options).to_pylist()
@@ -256,16 +222,16 @@ class TestATableInAnObjectStore:
     def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(
         self, store: ObjectStore, tmp_path: Path
     ) -> None:
-        path = "s3://delta/unheard"
-        with HeldPuts(store.port, name=r"/unheard/_delta_log/\d+\.json", lose_answers=True) as proxy:
-            writer = Writer(store, tmp_path, "a", path, MLFLOW_S3_ENDPOINT_URL=proxy.url)
+        path = "s3://delta/commit/unheard"
+        with HeldRequests(store.port, name=r"/commit/unheard/_delta_log/\d+\.json", lose_answers=True) as proxy:
+            writer = writer_of(store, tmp_path, "a", path, MLFLOW_S3_ENDPOINT_URL=proxy.url)
             for number in range(3):
                 proxy.hold()
                 writer.begin(number)
-                proxy.wait_for_put()
+                proxy.wait_for_request()
                 proxy.release()
-                assert writer.version() == number
-            writer.stop()
+                assert version_of(writer) == number
+            assert writer.written() == []
         assert self.names(store, path) == ["a-0", "a-1", "a-2"]
 
     @staticmethod

@@ -82,7 +82,7 @@ class TestSettings:
 
     def test_no_secret_has_a_default_but_those_that_must_be_changed(self) -> None:
         secrets = {name: value for name, value in example().items() if SECRETS.search(name)}
-        assert len(secrets) == 4
+        assert len(secrets) == 5
         assert {name: value for name, value in secrets.items() if value} == KNOWN
         text = EXAMPLE.read_text(encoding="utf-8")
         for name in secrets:
@@ -94,10 +94,24 @@ class TestSettings:
         told = subprocess.run(["git", "check-ignore", "-q", "compose/.env"], cwd=PROJECT, check=False)
         assert told.returncode == 0
 
-    def test_an_image_gets_no_env_file(self) -> None:
-        lines = (PROJECT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    @pytest.mark.parametrize("path", [".dockerignore", "compose/serve/Dockerfile.dockerignore"])
+    def test_an_image_gets_no_env_file(self, path: str) -> None:
+        lines = (PROJECT / path).read_text(encoding="utf-8").splitlines()
         assert lines[1] == "*"  # what follows is let in by name
-        assert [line for line in lines[2:] if not line.startswith("!") or ".env" in line] == []
+        without = [line for line in lines[2:] if line != "steps/**/__pycache__"]
+        assert [line for line in without if not line.startswith("!") or ".env" in line] == []
+
+    def test_the_servers_image_gets_what_it_copies(self) -> None:
+        folder = COMPOSE / "serve"
+        copied = re.findall(r"^COPY (\S+) ", (folder / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+        lines = (folder / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+        assert sorted(copied) == sorted(line[1:] for line in lines if line.startswith("!"))
+
+    @pytest.mark.parametrize("name", ["mlflow", "serve", "spark"])
+    def test_an_image_runs_as_a_user_without_rights(self, name: str) -> None:
+        dockerfile = (COMPOSE / name / "Dockerfile").read_text(encoding="utf-8")
+        assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == [name]
+        assert re.search(rf"useradd --create-home --uid 10001 {name}\b", dockerfile)
 
 
 class TestVersions:
@@ -118,7 +132,7 @@ class TestVersions:
         image = services()[name]["image"]
         assert PINNED.fullmatch(image) or (image.endswith(":local") and "build" in services()[name])
 
-    @pytest.mark.parametrize("name", ["mlflow", "spark"])
+    @pytest.mark.parametrize("name", ["mlflow", "serve", "spark"])
     def test_a_base_is_pinned_and_the_same_in_both_places(self, name: str) -> None:
         dockerfile = (COMPOSE / name / "Dockerfile").read_text(encoding="utf-8")
         assert re.findall("^FROM (.*)$", dockerfile, re.MULTILINE) == ["${PYTHON_IMAGE}"]
@@ -126,7 +140,7 @@ class TestVersions:
         assert PINNED.fullmatch(defaults["PYTHON_IMAGE"])
         assert defaults == {key: used()[key] for key in services()[name]["build"]["args"]}
 
-    @pytest.mark.parametrize("name", ["mlflow", "spark"])
+    @pytest.mark.parametrize("name", ["mlflow", "serve", "spark"])
     def test_packages_have_the_versions_of_conda_yaml(self, name: str) -> None:
         """Read by the Makefile's program; none is named beside them."""
         dockerfile = (COMPOSE / name / "Dockerfile").read_text(encoding="utf-8")
@@ -143,6 +157,14 @@ class TestVersions:
         asked = {re.sub(r"\[.*\]", "", name.strip("'")) for name in names[1].split()}
         assert asked == {"mlflow", "boto3", "psycopg", "flask-wtf"}
         assert asked | {"psycopg-binary"} <= pins
+
+    def test_what_the_server_is_installed_with_is_in_conda_yaml(self) -> None:
+        dockerfile = (COMPOSE / "serve" / "Dockerfile").read_text(encoding="utf-8")
+        pins = set(re.findall(r"- ([a-z0-9-]+)==", (PROJECT / "conda.yaml").read_text(encoding="utf-8")))
+        (names,) = re.findall(r"--constraint \S+ ([^&]+) &&", dockerfile)
+        removed = re.findall(r"pip uninstall --yes (\S+)", dockerfile)
+        asked = {*names.replace("\\\n", " ").split(), *removed}
+        assert {"mlflow-skinny", "xgboost", "deltalake", "nvidia-nccl-cu13"} <= asked <= pins
 
     def test_what_the_image_installs_of_the_project_keeps_the_servers_artifacts(self, tmp_path: Path) -> None:
         service = services()["mlflow"]
@@ -214,7 +236,10 @@ class TestAsDockerComposeReadsIt:
             for name, service in resolved().items()
             for port in service.get("ports", [])
         }
-        assert set(ports) == {("object-store", 9000), ("object-store", 9001), ("mlflow", 5000), ("spark", 15002)}
+        assert set(ports) == {
+            *(("object-store", port) for port in (9000, 9001)),
+            *(("mlflow", 5000), ("serve", 5002), ("spark", 15002)),
+        }
         assert ports == {(name, port): ("127.0.0.1", str(port)) for name, port in ports}
 
     def test_no_secret_has_a_value_of_its_own(self) -> None:
@@ -233,9 +258,10 @@ class TestAsDockerComposeReadsIt:
         assert without_check == {name: service for name, service in resolved().items() if name != "settings"}
         assert settings == example()
 
-    def test_spark_starts_only_when_it_is_asked_for(self) -> None:
+    def test_what_is_in_a_profile_starts_only_when_it_is_asked_for(self) -> None:
         assert {name: service["profiles"] for name, service in resolved().items() if service.get("profiles")} == {
-            name: ["spark"] for name in ("spark-master", "spark-worker", "spark")
+            **{name: ["spark"] for name in ("spark-master", "spark-worker", "spark")},
+            "serve": ["serve"],
         }
 
     def test_every_service_reaches_the_object_store_at_the_same_address(self) -> None:

@@ -75,7 +75,11 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"modle": {}}, "modle is not a key (did you mean 'model'?)"),
+        (
+            {"columns": columns(petals={"type": "long", "required": True})},
+            "columns.petals.required is `nullable: false` now",
+        ),
+        ({"modell": {}}, "modell is not a key (did you mean 'model'?)"),
         ({"gate": {"at_last": 0.5}}, "gate.at_last is not a key (did you mean 'at_least'?)"),
         ({"columns": columns(petals={"typ": "long"})}, "columns.petals.typ is not a key (did you mean 'type'?)"),
         ({"columns": columns(petals={"typ": "long"})}, "columns.petals.type is missing"),
@@ -87,7 +91,17 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
         ({"target": "specis"}, "target: 'specis' is not under columns (did you mean 'species'?)"),
         ({"key": ["petal"]}, "key: 'petal' is not under columns (did you mean 'petals'?)"),
         ({"split": {"group": "colour"}}, "split.group: 'colour' is not under columns (did you mean 'color'?)"),
-        ({"target": "petal_length"}, "target: 'petal_length' is double; a class is string, long or boolean"),
+        ({"target": "petal_length"}, "target: 'petal_length' is double; a class is string, int, long or boolean"),
+        ({"split": {"time": "color"}}, "split.time: 'color' is no date or timestamp"),
+        ({"split": {"columns": ["colour"]}}, "split.columns: 'colour' is not under columns (did you mean 'color'?)"),
+        ({"split": {"columns": ["species"]}}, "split: the target 'species' cannot decide a row's part"),
+        ({"split": {"group": "color", "columns": ["petals"]}}, "split: group and columns given; one of them decides"),
+        ({"split": {"folds": 1}}, "split.folds: 1 given, input should be greater than or equal to 2"),
+        ({"gate": {"slices": ["colour"]}}, "gate.slices: 'colour' is not under columns (did you mean 'color'?)"),
+        ({"gate": {"calibration_error_at_most": 2}}, "gate.calibration_error_at_most: 2 given, input should be less"),
+        ({"monitor": {"quality": {"metrics": ["r2"]}}}, "monitor.quality.metrics: 'r2' is not of a classification"),
+        ({"monitor": {"quality": {"drop": {"warn": 0.2, "alert": 0.1}}}}, "monitor.quality.drop: warn 0.2 is above"),
+        ({"monitor": {"quality": {"calibration_error_at_most": 1}}}, "monitor.quality.calibration_error_at_most: 1 "),
         ({"split": {"test": 1}}, "split.test: 1 given, input should be less than 1"),
         ({"split": {"test": 0.6, "validation": 0.4}}, "split: test 0.6 and validation 0.4 leave nothing to train on"),
         (
@@ -99,20 +113,26 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
         ({"model": {"name": "iris:2"}}, "model.name: 'iris:2' given; a model's name is not empty"),
         (
             {"gate": {"metric": "f1"}},
-            "gate.metric: 'f1' given; the metrics are accuracy, f1_macro, precision_macro, recall_macro, log_loss, roc",
+            "gate.metric: 'f1' given; the metrics are accuracy, balanced_accuracy, f1_macro, precision_macro, ",
         ),
         ({"gate": {"max_drop_below_champion": -0.1}}, "gate.max_drop_below_champion: -0.1 given"),
         ({"gate": {"at_least": float("nan")}}, "gate.at_least: nan given, input should be a finite number"),
         ({"name": "my-flowers"}, "name: 'my-flowers' given; a name has letters from a to z"),
         ({"name": "iris_predictions"}, "name: 'iris_predictions' ends in _predictions, as tables beside those of"),
         ({"name": "a_rejects"}, "name: 'a_rejects' ends in _rejects, as tables beside those of another config do"),
-        ({"task": "regression"}, "task: 'regression' given, input should be 'classification'"),
+        ({"task": "ranking"}, "task: 'ranking' given, input should be 'classification' or 'regression'"),
         ({"columns": {"species": {"type": "string"}}}, "columns: "),
         ({"columns": columns(**{"petal width": {"type": "double"}})}, "columns.petal width: "),
         ({"columns": columns(Color={"type": "string"})}, "columns: two columns differ only by case"),
         ({"columns": columns(Prediction={"type": "double"})}, "Prediction: the predictions table has columns of these"),
         ({"columns": columns(color={"type": "string", "min": 0})}, "columns.color: min and max are for columns of"),
-        ({"columns": columns(day={"type": "date"})}, "columns: day cannot be a feature; say `feature: false`"),
+        ({"weight": "petalz"}, "weight: 'petalz' is not under columns (did you mean 'petals'?)"),
+        ({"weight": "color"}, "weight: 'color' is string; a row's weight is a number"),
+        ({"weight": "petals", "key": ["petals"]}, "weight: 'petals' is the target, the key or the group as well"),
+        (
+            {"columns": columns(wild={"type": "boolean", "categorical": True})},
+            "columns.wild: categorical is for columns of type int, long, string, not boolean",
+        ),
         (
             {"columns": columns(day={"type": "date", "feature": False, "allowed": ["2020-01-01"]})},
             "columns.day: allowed is not for columns of type date",
@@ -187,6 +207,14 @@ def test_features_are_all_columns_but_target_key_group_and_those_that_say_no(tmp
     )
     assert loaded.features == ["petal_length", "petals", "wild", "color"]
     assert loaded.training_columns == ["petal_length", "petals", "wild", "color", "species", "field"]
+
+
+def test_a_weight_is_no_feature_and_is_not_needed_where_rows_are_only_predicted(tmp_path: Path) -> None:
+    loaded = load(tmp_path, columns=columns(times_seen={"type": "int"}), weight="times_seen")
+    assert loaded.features == ["petal_length", "petals", "wild", "color"]
+    assert loaded.training_columns == ["petal_length", "petals", "wild", "color", "species", "times_seen"]
+    assert "times_seen" in loaded.contract()
+    assert list(loaded.contract(labelled=False)) == loaded.features
 
 
 def test_a_config_cannot_be_changed_afterwards() -> None:

@@ -1,32 +1,44 @@
 """What every message to a user holds: what was given, what was expected, what to do next."""
 
+import pickle
 import re
 
 import pytest
 
 from steps.core import errors
 from steps.core.errors import UserError
+from steps.core.monitoring import errors as of_monitoring
 
 EXAMPLES: list[UserError] = [
     errors.ParametersInvalid("train", ["'num_bost_round' is not one of them"], ["num_boost_round"]),
     errors.ConfigNotFound("my.yaml", ["/here", "/there"]),
     errors.ConfigInvalid("my.yaml", ["target is missing"]),
+    errors.NoTrainingWindow(),
     errors.JavaUnusable("there is no Java on PATH"),
+    errors.TableChanged("/lake/iris"),
     errors.SettingInvalid("SPARK_DRIVER_MEMORY", "much", expected="a size such as 4g or 1500m"),
     errors.SparkUnavailable("it does not answer", next="start the server"),
     errors.PackageMissing("/usr/bin/python3", "No module named 'yaml'"),
     errors.ProjectBroken("steps/train.py", "is not Python: '(' was never closed", line=7),
     errors.DiskUnusable("/lake/iris", "No space left on device"),
+    errors.MatrixTooLarge(needed="51.0 GiB", memory="8.0 GiB", disk="100.0 GiB", folder="/tmp"),
+    errors.SearchTooLarge(needed="51.0 GiB", memory="8.0 GiB"),
     errors.RunUnusable("MLFLOW_RUN_ID", "1a2b", "it was deleted", next="unset it"),
     errors.TrackingUnavailable("http://localhost:1", "it does not answer"),
     errors.LockNotReleased("table /lake/iris", "process 17 (python)", minutes=60),
     errors.LakeUndefined("tracking is on a server, and no lake is given"),
     errors.ObjectStoreUnavailable("s3://delta", "http://localhost:9000", "there is no such bucket"),
     errors.SourceChanged("/data/large.csv"),
+    errors.SourceIngestedMeanwhile("/lake/iris", ingested=1, files=2),
     errors.TableBusy("s3://delta/iris", attempts=100),
     errors.TableNotWritten("s3://delta/iris", "No space left on device (os error 28)"),
     errors.SourceUnreadable("a.csv", "there is no such file or folder"),
+    errors.FormUnclear("a.csv", "byte 12 is no UTF-8", likely={"encoding": "cp1252"}, next="say its encoding"),
+    errors.NotText("a.csv", "a PDF document"),
+    errors.FeaturesMissing("a.csv", ["id  long: no feature, as it counts the rows"]),
     errors.ContractBroken("a.csv", ["it has no rows"]),
+    errors.TargetNotFound("a.csv", "churnd", ["id", "churned"]),
+    errors.TargetUnfit("a.csv", "price", "its numbers have fractions"),
     errors.TableNotFound("/lake/iris"),
     errors.TableUnreadable("/lake/iris", "its log is no JSON"),
     errors.TableVersionGone("/lake/iris@v9", "there is no such version yet", versions="0 to 2"),
@@ -38,6 +50,12 @@ EXAMPLES: list[UserError] = [
     errors.ModelProtected("iris_xgboost_classifier", "ada"),
     errors.PromotionRefused("the verdict is: fail", expected="a version that passed", next="run evaluate"),
     errors.NothingToInferWith("models:/iris/1", "fail", "f1_macro 0.1 is not at least 0.8"),
+    errors.AddressUnusable("127.0.0.1", 5002, "Address already in use"),
+    of_monitoring.NothingToWatch("there are no predictions yet", expected="rows", next="run infer"),
+    of_monitoring.ReferenceUnknown("models:/iris/1", "does not tell what its training rows looked like"),
+    of_monitoring.TooManyWindows(8_760, most=400),
+    of_monitoring.LabelsUnusable("labels.csv", ["it has no rows"]),
+    of_monitoring.LabelsContradictory("labels.csv", keys=1, examples=["id 1 has yes and no"]),
     errors.NothingKnown("sklearn:wine", "no run has ingested it"),
 ]
 
@@ -88,3 +106,9 @@ def test_the_nearest_known_name_is_offered_and_a_far_one_is_not() -> None:
 def test_a_missing_model_is_told_what_models_there_are() -> None:
     assert "there is models:/a/1, models:/a/2\n" in str(errors.ModelNotFound("x", known=["models:/a/1", "models:/a/2"]))
     assert "there is no model yet\n" in str(errors.ModelNotFound("x", known=[]))
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_of_another_process_arrives_as_it_was(error: UserError) -> None:
+    arrived = pickle.loads(pickle.dumps(error))
+    assert (type(arrived), str(arrived), vars(arrived)) == (type(error), str(error), vars(error))

@@ -57,12 +57,12 @@ def test_a_path_a_folder_or_a_glob_means_files(root: str, pattern: str, names: l
     assert sorted(filesystem.matching_files(f"{root}/{pattern}")) == [f"{root}/{name}" for name in names]
 
 
-def test_a_file_is_read_whole_from_its_start_or_from_anywhere(root: str) -> None:
+def test_a_file_is_read_whole_or_from_anywhere(root: str) -> None:
     path = f"{root}/numbers"
     filesystem.write(path, content := bytes(range(256)) * 1000)
     assert filesystem.read(path) == content
-    assert (filesystem.start_of(path, 7), filesystem.start_of(path, 10**6)) == (content[:7], content)
     with filesystem.opened(path, len(content)) as file:
+        assert file.read(7) == content[:7]
         file.seek(-10, 2)
         assert file.read() == content[-10:]
         file.seek(100_000)
@@ -105,3 +105,8 @@ def test_a_folder_is_removed_with_what_is_in_it_and_nothing_beside_it(root: str)
     filesystem.remove_folder(root)
     assert filesystem.files(root) == {}
     assert list(filesystem.files(f"{root}-other")) == ["d.csv"]
+
+
+def test_a_file_is_removed_and_nothing_beside_it(root: str) -> None:
+    filesystem.remove_file(f"{root}/sub é/b.csv")
+    assert set(filesystem.files(root)) == {"a.csv", "sub é/deep/c.json"}

@@ -7,7 +7,8 @@ from small import QUICK
 
 from steps.core.config import Gate
 from steps.core.metrics import METRICS, SAME
-from steps.core.models.gate import Candidate, Verdict, judge
+from steps.core.models import gate_rules
+from steps.core.models.gate import Candidate, Rule, Verdict, judge
 
 NAMES = st.sampled_from(list(METRICS))
 SCORES = st.floats(0, 1)
@@ -115,46 +116,163 @@ def test_a_champion_can_only_make_it_harder(gate: Gate, model: float, baseline: 
 
 @QUICK
 @given(GATES, st.lists(st.none() | SCORES, min_size=3, max_size=3))
-def test_a_metric_that_is_missing_anywhere_leaves_it_undecided(gate: Gate, scores: list[float | None]) -> None:
+def test_a_metric_that_is_missing_anywhere_never_passes(gate: Gate, scores: list[float | None]) -> None:
     assume(None in scores)
-    result = judge(
-        gate,
-        model=candidate("model", scores[0], metric=gate.metric),
-        baseline=candidate("baseline", scores[1], metric=gate.metric),
-        champion=candidate("champion", scores[2], metric=gate.metric),
-        test_rows=ROWS,
-    )
+    result = verdict_of_three(gate, *scores)
     names = [name for name, score in zip(("model", "baseline", "champion"), scores, strict=True) if score is None]
-    assert result.outcome == "undecided"
-    assert [reason.split()[0] for reason in result.reasons] == names
-    assert all(gate.metric in reason for reason in result.reasons)
+    told = [reason.split()[0] for reason in result.reasons if f"has no {gate.metric} on the test part" in reason]
+    if names == ["champion"]:
+        assert result.outcome in ("undecided", "fail")
+        assert told == names
+    else:
+        assert result.outcome == "undecided"
+        assert told == [name for name in names if name != "champion"]
 
 
-@pytest.mark.parametrize("who", ["model", "champion"])
-def test_rows_of_the_test_part_that_a_candidate_was_trained_on_leave_it_undecided(who: str) -> None:
+def verdict_of_three(gate: Gate, model: float | None, baseline: float | None, champion: float | None) -> Verdict:
+    """Each of which may have no score."""
+    candidates = {"model": model, "baseline": baseline, "champion": champion}
+    scored = {name: candidate(name, score, metric=gate.metric) for name, score in candidates.items()}
+    return judge(gate, model=scored["model"], baseline=scored["baseline"], champion=scored["champion"], test_rows=ROWS)
+
+
+def beside(champion: Candidate, model: float = 0.9, **gate: float) -> Verdict:
+    """The verdict on a version whose champion is this one."""
+    settings = Gate.model_validate(gate)
+    baseline = candidate("baseline", 0.3)
+    return judge(settings, model=candidate("model", model), baseline=baseline, champion=champion, test_rows=ROWS)
+
+
+def rule(verdict: Verdict, name: str) -> Rule:
+    return next(rule for rule in verdict.rules if rule.name == name)
+
+
+def test_rows_of_the_test_part_that_the_version_was_trained_on_leave_it_undecided() -> None:
     """However good its score, as it says nothing."""
-    candidates = {name: candidate(name, 1.0, trained_on=9 if name == who else 0) for name in ("model", "champion")}
-    result = judge(
-        Gate(),
-        model=candidates["model"],
-        baseline=candidate("baseline", 0.3),
-        champion=candidates["champion"],
-        test_rows=ROWS,
-    )
+    model, baseline = candidate("model", 1.0, trained_on=9), candidate("baseline", 0.3)
+    result = judge(Gate(), model=model, baseline=baseline, champion=None, test_rows=ROWS)
     assert result.outcome == "undecided"
-    assert result.reasons == [f"{who} was trained on 9 rows of the test part, as its split is another one"]
+    assert result.reasons == [
+        "model was trained on 9 rows of the test part, as its split is another one: train it again"
+    ]
 
 
-def test_a_champion_that_cannot_be_scored_leaves_it_undecided_with_its_own_reason() -> None:
-    champion = candidate("champion", unfit="the table has no column x")
-    result = judge(
-        Gate(),
-        model=candidate("model", 0.9),
-        baseline=candidate("baseline", 0.3),
-        champion=champion,
-        test_rows=ROWS,
+def test_a_champion_that_no_fair_comparison_is_left_with_decides_nothing_and_is_named() -> None:
+    champion = candidate("champion", incomparable="the table has no column x")
+    assert beside(champion).outcome == "pass"
+    assert beside(champion).reasons[-1] == "champion is not compared with: the table has no column x"
+    assert rule(beside(champion), "champion").outcome == "not applicable"
+    assert beside(champion, at_least=0.95).outcome == "fail"
+
+
+def test_a_comparison_that_has_no_answer_yet_leaves_it_undecided_unless_it_fails_anyway() -> None:
+    champion = candidate("champion", undecidable="6 of the 30 test rows are new to both")
+    assert beside(champion).outcome == "undecided"
+    assert beside(champion).reasons[-1] == "6 of the 30 test rows are new to both"
+    assert beside(champion, at_least=0.95).outcome == "fail"
+
+
+def test_a_champion_is_compared_on_the_rows_that_it_shares_with_the_version() -> None:
+    shared = candidate("champion", 0.8, against={"f1_macro": 0.75}, rows="the 40 of 90 test rows that are new to both")
+    result = beside(shared, model=0.9)
+    assert result.outcome == "fail"
+    assert result.reasons[-1] == (
+        "f1_macro 0.7500 against 0.8000 of champion on the 40 of 90 test rows that are new to both: 0.0500 worse, at "
+        "most 0 worse is allowed"
     )
-    assert result == Verdict(outcome="undecided", reasons=["champion cannot be scored: the table has no column x"])
+
+
+class TestIntervals:
+    def judged(self, interval: tuple[float, float], **gate: float) -> Verdict:
+        baseline = candidate("baseline", 0.3, interval=interval)
+        settings = Gate.model_validate(gate)
+        return judge(settings, model=candidate("model", 0.5), baseline=baseline, champion=None, test_rows=ROWS)
+
+    def test_a_gain_over_the_baseline_that_few_rows_explain_is_undecided(self) -> None:
+        result = self.judged((-0.01, 0.4))
+        assert result.outcome == "undecided"
+        assert result.reasons == [
+            "f1_macro 0.5000 against 0.3000 of baseline: 0.2000 better (95% interval -0.0100 to 0.4000), better is "
+            "required; so few rows do not show that it is better at all: more in the test part would"
+        ]
+
+    def test_a_gain_whose_interval_lies_above_nothing_passes_also_below_the_margin(self) -> None:
+        assert self.judged((0.01, 0.4), min_gain_over_baseline=0.1).outcome == "pass"
+
+    def test_a_margin_below_0_asks_for_no_such_proof(self) -> None:
+        assert self.judged((-0.01, 0.4), min_gain_over_baseline=-0.1).outcome == "pass"
+
+    def test_a_gain_that_is_too_small_fails_whatever_its_interval(self) -> None:
+        assert self.judged((-0.01, 0.4), min_gain_over_baseline=0.3).outcome == "fail"
+
+    def test_a_threshold_is_held_against_the_score_and_the_interval_is_told(self) -> None:
+        model = candidate("model", 0.9, interval=(0.7, 1.0))
+        result = judge(
+            Gate(at_least=0.85), model=model, baseline=candidate("baseline", 0.3), champion=None, test_rows=ROWS
+        )
+        assert result.outcome == "pass"
+        assert result.reasons[0] == "f1_macro 0.9000 (95% interval 0.7000 to 1.0000) is at least 0.85"
+
+
+class TestEarlierVersions:
+    """A small step down each time is within the tolerance each time; the sum of them is not."""
+
+    GATE = Gate(max_drop_below_champion=0.01)
+
+    def test_production_is_held_against_like_the_champion(self) -> None:
+        released = candidate("models:/m/3", 0.95)
+        result = gate_rules.production(self.GATE, candidate("models:/m/9", 0.9), released, champion="models:/m/8")
+        assert result.outcome == "fail"
+        assert result.sentence == (
+            "production: f1_macro 0.9000 against 0.9500 of models:/m/3: 0.0500 worse, at most 0.01 worse is allowed"
+        )
+
+    @pytest.mark.parametrize("released", [None, "models:/m/8", "models:/m/9"])
+    def test_production_that_is_nothing_else_is_not_judged_twice(self, released: str | None) -> None:
+        other = candidate(released, 0.95) if released else None
+        model = candidate("models:/m/9", 0.9)
+        assert gate_rules.production(self.GATE, model, other, champion="models:/m/8").outcome == "not applicable"
+
+    @pytest.mark.parametrize(
+        ("score", "interval", "outcome"),
+        [(0.95, (-0.08, -0.02), "fail"), (0.95, (-0.11, 0.01), "pass"), (0.905, (-0.009, -0.001), "pass")],
+    )
+    def test_the_best_of_the_last_counts_where_few_rows_do_not_explain_the_difference(
+        self, score: float, interval: tuple[float, float], outcome: str
+    ) -> None:
+        others = [candidate("models:/m/7", 0.5), candidate("models:/m/8", score, interval=interval)]
+        result = gate_rules.best(self.GATE, candidate("models:/m/9", 0.9), others, name="best of the last 10")
+        assert (result.outcome, result.interval) == (outcome, interval)
+        assert "of models:/m/8" in result.sentence
+
+    def test_versions_that_cannot_be_compared_with_stop_nobody(self) -> None:
+        others = [candidate("models:/m/7", incomparable="the table has no column x")]
+        result = gate_rules.best(self.GATE, candidate("models:/m/9", 0.9), others, name="best of the last 10")
+        assert result.outcome == "not applicable"
+        assert "the table has no column x" in result.sentence
+
+
+class TestCalibration:
+    @pytest.mark.parametrize(("limit", "outcome"), [(None, "not applicable"), (0.08, "pass"), (0.07, "fail")])
+    def test_it_decides_only_where_the_config_sets_a_limit(self, limit: float | None, outcome: str) -> None:
+        result = gate_rules.calibration(Gate(calibration_error_at_most=limit), 0.08)
+        assert (result.outcome, result.value, result.limit) == (outcome, 0.08, limit)
+        assert "0.0800" in result.sentence
+
+    def test_a_regression_has_none(self) -> None:
+        assert gate_rules.calibration(Gate(metric="r2"), None).outcome == "not applicable"
+
+
+def test_each_rule_says_what_came_of_it_with_its_numbers() -> None:
+    gate = Gate(at_least=0.85, min_gain_over_baseline=0.05, max_drop_below_champion=0.01)
+    rules = {rule.name: rule for rule in verdict(gate, 0.8, 0.3, 0.9, p_value=0.02).rules}
+    assert {name: (rule.outcome, rule.limit) for name, rule in rules.items()} == {
+        "threshold": ("fail", 0.85),
+        "baseline": ("pass", 0.05),
+        "champion": ("fail", -0.01),
+        "chance": ("pass", 0.05),
+    }
+    assert [rule.value for rule in rules.values()] == pytest.approx([0.8, 0.5, -0.1, 0.02])
 
 
 def test_the_champion_itself_is_not_held_against_itself() -> None:
@@ -162,6 +280,7 @@ def test_the_champion_itself_is_not_held_against_itself() -> None:
     gate = Gate(at_least=0.8)
     result = judge(gate, model=model, baseline=candidate("baseline", 0.3), champion=model, test_rows=ROWS)
     assert (result.outcome, len(result.reasons)) == ("pass", 2)
+    assert rule(result, "champion").outcome == "not applicable"
 
 
 def test_there_is_a_reason_for_every_comparison_good_or_bad() -> None:
@@ -216,7 +335,7 @@ class TestWhatTheTestPartCannotTell:
         assert result.reasons == [
             "the test part holds one class, setosa, and so does not show whether a model has learnt something: ingest "
             "more rows, or change split in the config",
-            "few rows of a class in the test part: versicolor 0",
+            "few rows of a class in the test part: versicolor 0; averages are over the classes that have some",
         ]
 
     def test_a_score_that_shuffled_labels_reach_too_is_undecided(self) -> None:
@@ -237,7 +356,9 @@ class TestWhatTheTestPartCannotTell:
     def test_a_class_with_a_handful_of_rows_is_named_and_does_not_change_the_verdict(self) -> None:
         result = verdict(Gate(), 0.9, 0.3, test_rows={"setosa": 40, "versicolor": 5, "peony": 6, "rose": 0})
         assert result.outcome == "pass"
-        assert result.reasons[1:] == ["few rows of a class in the test part: versicolor 5, rose 0"]
+        assert result.reasons[1:] == [
+            "few rows of a class in the test part: versicolor 5, rose 0; averages are over the classes that have some"
+        ]
 
     def test_of_many_such_classes_some_are_named_and_the_rest_is_counted(self) -> None:
         result = verdict(Gate(), 0.2, 0.3, test_rows={f"c{n}": 1 for n in range(9)})

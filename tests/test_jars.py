@@ -7,7 +7,7 @@ import pyspark
 import pytest
 
 from steps.core.process import locks
-from steps.core.spark import connect_server, jars
+from steps.core.spark import connect_server, gateway, jars
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_second_process_does_not_download_the_jars_while_the_first_does(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(locks, "WAIT_MINUTES", 0)
-    monkeypatch.setattr(connect_server, "launch_gateway", lambda *given: pytest.fail("a JVM was started"))
+    monkeypatch.setattr(gateway, "launch_gateway", lambda *given: pytest.fail("a JVM was started"))
     second = connect_server.Server(tmp_path, small=True, remote=False)
     with locks.exclusive_lock("jars", str(jars.for_folders().folder)):
         second._run()

@@ -18,10 +18,9 @@ ALWAYS = [
     "steps/core/__init__.py",
     "steps/core/process/__init__.py",
     "steps/core/process/loaded_code.py",
-    "steps/core/process/lean_imports.py",
-    "steps/core/process/startup.py",
 ]
-SET_UP = "from steps.core.process import startup\nstartup.before_imports()\n"
+OF_THE_LAUNCHER = [f"steps/core/process/{name}.py" for name in ("hand_over", "startup", "warm_process")]
+SET_UP = "from steps.core.process import loaded_code\nloaded_code.watch()\n"
 
 
 def sha256(text: str | bytes) -> str:
@@ -33,7 +32,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in (*ALWAYS, "steps/__main__.py"):
+        for name in (*ALWAYS, *OF_THE_LAUNCHER, "steps/__main__.py"):
             self.write(name, (PROJECT / name).read_text())
 
     def write(self, name: str, text: str) -> Path:
@@ -85,8 +84,8 @@ def test_the_launcher_and_the_entry_point_count_too(project: Project) -> None:
     program = "import json\nfrom steps.core.process import loaded_code\n"
     program += "def main():\n    print(json.dumps(loaded_code.digests()))\n"
     project.write("steps/act.py", program)
-    launcher = sha256(project.read("steps/__main__.py"))
-    assert project.run("", "-m", "steps", "act") == {"steps/__main__.py": launcher, "steps/act.py": sha256(program)}
+    launcher = {name: sha256(project.read(name)) for name in ("steps/__main__.py", *OF_THE_LAUNCHER)}
+    assert project.run("", "-m", "steps", "act") == {**launcher, "steps/act.py": sha256(program)}
 
 
 def test_in_a_process_that_was_not_set_up_no_code_is_known(project: Project) -> None:
@@ -102,7 +101,7 @@ print(json.dumps(loaded_code.digests()))
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=project.folder, env=project.environment(), capture_output=True, check=True
     )
-    loaded = [*ALWAYS[:-2], "steps/core/rate.py"]
+    loaded = [*ALWAYS, "steps/core/rate.py"]
     assert json.loads(ran.stdout) == dict.fromkeys(loaded, "unknown")
 
 

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import sklearn.calibration
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
 from small import QUICK
 
-from steps.core import metrics
-from steps.core.metrics import METRICS
+from steps.core import metrics, significance
+from steps.core.classification_metrics import Predictions, calibration_bins, confusion, expected_calibration_error
+from steps.core.metrics import metrics_of
 
 Label = str | int | bool
 KINDS: list[tuple[Label, ...]] = [("a", "b", "c"), (3, 7, 10), (False, True), ("yes", "no"), (0, 1)]
@@ -42,6 +44,10 @@ def chosen(probabilities: np.ndarray, classes: Sequence[Label]) -> list[Label]:
     return [max(zip(row, classes, strict=True), key=lambda pair: pair[0])[1] for row in probabilities.tolist()]
 
 
+def permutation_p_value(metric: str, truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[Label]) -> float:
+    return significance.p_value(metric, metrics.codes_of(truth, classes), Predictions(probabilities))
+
+
 def auc(positive: list[float], negative: list[float]) -> float:
     """The share of pairs in which the positive row has the higher value; a tie is half."""
     return sum((p > n) + 0.5 * (p == n) for p in positive for n in negative) / (len(positive) * len(negative))
@@ -67,10 +73,13 @@ def test_scores_are_what_their_formulas_say(seed: int, classes: tuple[Label, ...
         "f1_macro": f1,
         "log_loss": surprise,
         "roc_auc": areas,
+        "balanced_accuracy": recall,
     }
     expected = {name: sum(values) / len(values) for name, values in mean.items()}
     expected["accuracy"] = sum(hit for hit, _, _ in by_class) / len(truth)
-    assert metrics.scores(truth, probabilities, classes) == pytest.approx(expected)
+    computed = metrics.scores(truth, probabilities, classes)
+    del computed["brier"], computed["average_precision"]  # against scikit-learn below
+    assert computed == pytest.approx(expected)
 
 
 @QUICK
@@ -81,6 +90,69 @@ def test_scores_are_those_of_scikit_learn(seed: int, classes: tuple[Label, ...])
     assert computed["log_loss"] == pytest.approx(sklearn.metrics.log_loss(truth, probabilities, labels=list(classes)))
     area = sklearn.metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro", labels=list(classes))
     assert computed["roc_auc"] == pytest.approx(area)
+
+
+@QUICK
+@given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS), st.sampled_from([None, 1]))
+def test_scores_of_rare_classes_are_those_of_scikit_learn(
+    seed: int, classes: tuple[Label, ...], digits: int | None
+) -> None:
+    """With few digits many probabilities are equal."""
+    truth, probabilities = example(seed, classes)
+    if digits:
+        probabilities = probabilities.round(digits)
+    computed = metrics.scores(truth, probabilities, classes)
+    is_of = np.stack([truth == label for label in classes], axis=1)
+    precision = sklearn.metrics.average_precision_score(is_of, probabilities, average="macro")
+    assert computed["average_precision"] == pytest.approx(precision)
+    predicted = np.array(chosen(probabilities, classes), dtype=truth.dtype)
+    assert computed["balanced_accuracy"] == pytest.approx(sklearn.metrics.balanced_accuracy_score(truth, predicted))
+    if digits is None:
+        codes = metrics.codes_of(truth, classes)
+        labels = list(range(len(classes)))
+        brier = sklearn.metrics.brier_score_loss(codes, probabilities, labels=labels, scale_by_half=False)
+        assert computed["brier"] == pytest.approx(brier)
+
+
+@QUICK
+@given(st.lists(st.tuples(st.floats(0.101, 1), st.booleans()), min_size=1, max_size=60))
+def test_the_bins_of_a_calibration_are_those_of_scikit_learn(pairs: list[tuple[float, bool]]) -> None:
+    stated, right = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
+    on_edges = np.isclose(stated * 10, np.round(stated * 10))  # there the two differ by which bin they are in
+    stated, right = stated[~on_edges], right[~on_edges]
+    others = np.tile((1 - stated[:, np.newaxis]) / 9, 9)  # below what is stated of the first of ten classes
+    mean, share, rows = calibration_bins(np.where(right, 0, 1), Predictions(np.column_stack([stated, others])))
+    if len(stated):
+        expected_share, expected_mean = sklearn.calibration.calibration_curve(right, stated, n_bins=10)
+        np.testing.assert_allclose(mean, expected_mean)
+        np.testing.assert_allclose(share, expected_share)
+    assert rows.sum() == len(stated)
+
+
+def test_the_confusion_of_classes_is_that_of_scikit_learn() -> None:
+    random = np.random.default_rng(3)
+    codes, probabilities = random.integers(0, 4, 200), random.dirichlet([1] * 4, 200)
+    expected = sklearn.metrics.confusion_matrix(codes, probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(confusion(codes, Predictions(probabilities)), expected)
+
+
+def test_the_calibration_error_is_its_formula_written_out() -> None:
+    random = np.random.default_rng(3)
+    classes = ("a", "b")
+    truth, probabilities = example(3, classes, rows=300)
+    probabilities[:4] = [[1.0, 0.0], [0.5, 0.5], [0.9, 0.1], [0.8, 0.2]]  # on the edges of bins
+    right = [guess == label for guess, label in zip(chosen(probabilities, classes), truth.tolist(), strict=True)]
+    confidence = probabilities.max(axis=1).tolist()
+    expected = 0.0
+    for low in range(10):
+        in_bin = [i for i, value in enumerate(confidence) if low / 10 < value <= (low + 1) / 10]
+        if in_bin:
+            share = sum(right[i] for i in in_bin) / len(in_bin)
+            expected += len(in_bin) / 300 * abs(share - sum(confidence[i] for i in in_bin) / len(in_bin))
+    codes = metrics.codes_of(truth, classes)
+    assert expected_calibration_error(codes, Predictions(probabilities)) == pytest.approx(expected)
+    sure = np.eye(2)[random.integers(0, 2, 1000)]
+    assert expected_calibration_error(np.zeros(1000, dtype=int), Predictions(sure)) == pytest.approx(sure[:, 1].mean())
 
 
 @QUICK
@@ -136,8 +208,8 @@ def test_what_is_defined_of_a_class_is_what_scikit_learn_says(seed: int, rows: i
 def test_a_perfect_model_has_the_best_of_everything() -> None:
     truth = np.array(["a", "b", "c", "a"], dtype=object)
     computed = metrics.scores(truth, np.eye(3)[[0, 1, 2, 0]], ("a", "b", "c"))
-    assert computed.pop("log_loss") == pytest.approx(0, abs=1e-12)
-    assert computed == dict.fromkeys(["accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc"], 1.0)
+    assert [computed.pop(name) for name in ("log_loss", "brier")] == pytest.approx([0, 0], abs=1e-12)
+    assert computed == dict.fromkeys(set(metrics_of("classification")) - {"log_loss", "brier"}, 1.0)
 
 
 def test_a_sure_mistake_costs_much_and_not_infinitely_much() -> None:
@@ -146,14 +218,18 @@ def test_a_sure_mistake_costs_much_and_not_infinitely_much() -> None:
     assert computed["log_loss"] == pytest.approx(-math.log(np.finfo(float).eps) / 2)
 
 
-def test_auc_is_left_out_when_a_class_has_no_row() -> None:
-    """nan or 0 would be compared by accident: scikit-learn's answer has changed between versions (E01)."""
-    truth, probabilities = np.array(["a", "b", "a"], dtype=object), np.full((3, 3), 1 / 3)
-    assert "roc_auc" not in metrics.scores(truth, probabilities, ("a", "b", "c"))
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision"])
+def test_a_class_without_a_row_is_not_in_the_average(metric: str) -> None:
+    truth, probabilities = example(2, ("a", "b"))
+    wider = np.concatenate([0.8 * probabilities, np.full((len(truth), 1), 0.2)], axis=1)
+    expected = metrics.scores(truth, probabilities, ("a", "b"))[metric]
+    assert metrics.scores(truth, wider, ("a", "b", "c"))[metric] == pytest.approx(expected)
 
 
-def test_auc_is_left_out_when_there_is_one_class() -> None:
-    assert "roc_auc" not in metrics.scores(np.array(["a", "a"], dtype=object), np.ones((2, 1)), ("a",))
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision"])
+def test_what_needs_two_classes_is_left_out_when_there_is_one(metric: str) -> None:
+    """nan or 0 would be compared by accident: scikit-learn's answer has changed between versions."""
+    assert metric not in metrics.scores(np.array(["a", "a"], dtype=object), np.ones((2, 1)), ("a",))
 
 
 def test_macro_averages_are_over_the_classes_that_there_are() -> None:
@@ -176,18 +252,18 @@ def test_never_trying_the_rare_class_does_not_raise_macro_precision() -> None:
 
 
 class TestPermutationPValue:
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("metric", metrics_of("classification"))
     def test_what_knows_the_labels_is_hardly_ever_reached_by_chance(self, metric: str) -> None:
         truth, probabilities = example(1, ("a", "b", "c"))
-        assert metrics.permutation_p_value(metric, truth, probabilities, ("a", "b", "c")) == 0.01
+        assert permutation_p_value(metric, truth, probabilities, ("a", "b", "c")) == 0.01
 
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("metric", metrics_of("classification"))
     def test_what_answers_the_same_to_every_row_is_always_reached(self, metric: str) -> None:
         truth, _ = example(1, ("a", "b", "c"))
         constant = np.tile([0.5, 0.3, 0.2], (len(truth), 1))
-        assert metrics.permutation_p_value(metric, truth, constant, ("a", "b", "c")) == 1.0
+        assert permutation_p_value(metric, truth, constant, ("a", "b", "c")) == 1.0
 
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("metric", metrics_of("classification"))
     def test_of_coins_that_are_flipped_one_in_twenty_looks_as_if_it_knew(self, metric: str) -> None:
         """At the level that the gate takes, by any metric: a test of that level is wrong so often, and no oftener."""
         random, classes = np.random.default_rng(5), ("heads", "tails")
@@ -195,24 +271,24 @@ class TestPermutationPValue:
         for _ in range(200):
             truth = random.choice(np.array(classes, dtype=object), 40)
             heads = random.random(40)
-            lucky += metrics.permutation_p_value(metric, truth, np.stack([heads, 1 - heads], axis=1), classes) <= 0.05
+            lucky += permutation_p_value(metric, truth, np.stack([heads, 1 - heads], axis=1), classes) <= 0.05
         assert lucky <= 20  # 10 are expected; 21 or more come up once in a thousand times
 
     def test_a_metric_that_is_not_defined_proves_nothing(self) -> None:
-        assert metrics.permutation_p_value("roc_auc", np.array(["a", "a"], dtype=object), np.eye(2), ("a", "b")) == 1.0
+        assert permutation_p_value("roc_auc", np.array(["a", "a"], dtype=object), np.eye(2), ("a", "b")) == 1.0
 
     def test_a_perfect_score_on_too_few_rows_may_be_chance(self) -> None:
         """Three rows of two classes in any order: one in three is right."""
         truth = np.array(["a", "b", "b"], dtype=object)
-        assert metrics.permutation_p_value("accuracy", truth, np.eye(2)[[0, 1, 1]], ("a", "b")) == pytest.approx(
+        assert permutation_p_value("accuracy", truth, np.eye(2)[[0, 1, 1]], ("a", "b")) == pytest.approx(
             1 / 3, abs=0.15
         )
 
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("metric", metrics_of("classification"))
     def test_it_is_the_same_each_time(self, metric: str) -> None:
         truth, _ = example(1, ("a", "b"))
         guess = np.random.default_rng(2).random((len(truth), 2))
-        assert len({metrics.permutation_p_value(metric, truth, guess, ("a", "b")) for _ in range(3)}) == 1
+        assert len({permutation_p_value(metric, truth, guess, ("a", "b")) for _ in range(3)}) == 1
 
 
 @QUICK

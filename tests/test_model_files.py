@@ -23,7 +23,8 @@ from place import new_database
 from small import FLOWERS, flowers, sqlite, tracked
 
 from steps import evaluate, infer, promote, train
-from steps.core.models import aliases, registry
+from steps.core.models import aliases, artifact_check, loading, registry
+from steps.core.models.scorer import FORMAT_VERSION
 from steps.core.workflow import reuse, step_inputs
 
 NAME = "flowers_model"
@@ -46,6 +47,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             train.main(["--config=flowers.yaml", f"--num_boost_round={rounds}"])
         evaluate.main(["--config=flowers.yaml", f"--model=models:/{NAME}/{CHAMPION}"])
         assert registry.aliases_of(NAME) == {"staging": CHAMPION}
+        # What it starts takes seconds, and tests/test_artifact_check.py has it.
+        patch.setattr(artifact_check, "PROGRAM", """print('{"inputs": [], "example": 3}')""")
         yield folder
     patch.undo()
 
@@ -78,6 +81,11 @@ def judge(config: str = "flowers.yaml", version: str = CANDIDATE) -> dict[str, s
     evaluate.main([f"--config={config}", f"--model=models:/{NAME}/{version}"])
     tags: dict[str, str] = MlflowClient().search_runs(["0"], order_by=["attributes.start_time DESC"])[0].data.tags
     return tags
+
+
+def test_how_many_versions_the_same_test_rows_have_judged_is_among_the_reasons(champion: Path) -> None:
+    reasons = judge()["reasons"].split("; ")
+    assert "these test rows have judged 2 versions" in reasons
 
 
 FILES = ["MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/schema.json"]
@@ -116,6 +124,20 @@ def damage(folder: Path, how: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("how", "name", "reason"), DAMAGES, ids=lambda value: str(value).replace("/", "-")[:30])
+def test_a_champion_is_lost_by_any_damage_to_its_files(champion: Path, how: str, name: str, reason: str) -> None:
+    damage(champion, how, name)
+    lost = f"the champion models:/{NAME}/{CHAMPION} is lost ({reason}"
+    loaded, because = loading.load_champion(NAME)
+    assert loaded is None
+    assert because.startswith(lost)
+    assert because.endswith("), so only the baseline is compared with")
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "reason"),
+    [each for each in DAMAGES if each[:2] in (("gone", ""), ("half", "artifacts/booster.ubj"), ("other", "scorer.py"))],
+    ids=["all is gone", "booster", "code"],
+)
 def test_a_lost_champion_stops_no_candidate_and_the_alias_is_repaired_with_its_history(
     champion: Path, how: str, name: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,7 +215,7 @@ def test_a_step_that_needs_a_damaged_version_says_what_leads_out(
 
 def test_what_the_message_says_leads_out(champion: Path) -> None:
     damage(champion, "gone", "MLmodel")
-    promote.main([f"--name={NAME}", f"--version={CANDIDATE}", "--alias=staging", "--force=true"])
+    promote.main([f"--name={NAME}", f"--version={CANDIDATE}", "--alias=staging", "--force=true", "--reason=lost"])
     assert registry.aliases_of(NAME) == {"staging": CANDIDATE}
 
 
@@ -287,13 +309,15 @@ def test_a_champion_whose_schema_has_fields_of_a_later_release_is_compared_with(
 def test_a_champion_of_a_later_format_is_not_lost_and_keeps_its_alias(
     champion: Path, command: list[str], keeps_its_fields: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    later = FORMAT_VERSION + 1
     if keeps_its_fields:
-        edit_schema(champion, format_version=2)
+        edit_schema(champion, format_version=later)
     else:
-        (champion / "artifacts" / "schema.json").write_text('{"format_version": 2, "inputs": []}')
+        (champion / "artifacts" / "schema.json").write_text(json.dumps({"format_version": later, "inputs": []}))
     message = refused(command, capsys)
-    assert f"ModelUnreadable: models:/{NAME}/{CHAMPION} cannot be read here: its schema.json has format 2\n" in message
-    assert "a format up to 1, which is what this version of the project reads\n" in message
+    unreadable = f"ModelUnreadable: models:/{NAME}/{CHAMPION} cannot be read here"
+    assert f"{unreadable}: its schema.json has format {later}\n" in message
+    assert f"a format up to {FORMAT_VERSION}, which is what this version of the project reads\n" in message
     assert "run the version of the project that trained it, or a later one; or let the alias name another" in message
     assert registry.aliases_of(NAME) == {"staging": CHAMPION}
 

@@ -40,9 +40,8 @@ def test_any_text_arrives_as_it_was_given(text: str) -> None:
 
 
 def test_nothing_parsedis_all_defaults() -> None:
-    assert read() == Letter(
-        text="hello", force=False, num_boost_round=None, max_depth=None, learning_rate=None, seed=None
-    )
+    assert read() == Letter(text="hello", force=False)
+    assert read().hyperparameters() == {}
 
 
 def test_an_empty_value_means_the_default_as_mlproject_passes_it() -> None:
@@ -84,6 +83,11 @@ def test_a_switch_takes_true_and_false(text: str, value: bool) -> None:
         "learning_rate=1.5",
         "learning_rate=nan",
         "learning_rate=inf",
+        "trials=-1",
+        "trials=abc",
+        "trials=2.5",
+        "time_limit_minutes=0",
+        "time_limit_minutes=inf",
         "force=maybe",
     ],
 )
@@ -131,7 +135,10 @@ def test_a_name_is_never_completed() -> None:
 
 
 def test_the_names_that_there_are_stand_in_the_message() -> None:
-    with pytest.raises(ParametersInvalid, match="among num_boost_round, max_depth, learning_rate, seed, text, force\n"):
+    with pytest.raises(
+        ParametersInvalid,
+        match="among num_boost_round, .*, gamma, trials, time_limit_minutes, engine, train_on, text, force\n",
+    ):
         read("--x=1")
 
 

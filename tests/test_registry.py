@@ -182,29 +182,58 @@ class TestMoves:
         assert [move.to_version for move in aliases.history(name, "prod")] == ["1"]
         assert [move.to_version for move in aliases.history(name, "prod-eu")] == ["2"]
 
+    def test_a_reason_is_kept_and_a_history_without_reasons_can_be_read(self, name: str) -> None:
+        first, second = register(name, 2)
+        aliases.move_alias(first, "live", how="promote")
+        aliases.move_alias(second, "live", how="promote", reason="it's | quick")
+        assert [move.reason for move in aliases.history(name, "live")] == ["", "it's | quick"]
+
+    def test_a_history_that_a_later_release_wrote_more_into_can_be_read(self, name: str) -> None:
+        (version,) = register(name)
+        aliases.move_alias(version, "live", how="promote")
+        ((key, written),) = MlflowClient().get_registered_model(name).tags.items()
+        MlflowClient().set_registered_model_tag(name, key, written.replace("{", '{"ticket": "A-1", ', 1))
+        assert [move.to_version for move in aliases.history(name, "live")] == ["1"]
+
+    def test_a_history_whose_last_version_was_deleted_is_whole(self, name: str) -> None:
+        first, second = register(name, 2)
+        aliases.move_alias(first, "live", how="promote")
+        MlflowClient().delete_model_version(name, "1")
+        assert [move.to_version for move in aliases.history(name, "live")] == ["1"]
+        assert aliases.deleted(name, "live") == "1"
+        aliases.move_alias(second, "live", how="promote")
+        assert [move.to_version for move in aliases.history(name, "live")] == ["1", "2"]
+        assert aliases.deleted(name, "live") == ""
+
     def test_a_history_is_empty_before_the_first_move(self, name: str) -> None:
         register(name)
         assert aliases.history(name, "live") == []
 
     def test_a_later_verdict_replaces_an_earlier_one(self, name: str) -> None:
         (version,) = register(name)
-        registry.record_verdict(version, verdict="fail", reasons=["too bad", "and worse"], run_id="r1")
-        registry.record_verdict(version, verdict="pass", reasons=["good", "enough"], run_id="r2")
+        registry.record_verdict(version, verdict="fail", reasons=["too bad", "and worse"], run_id="r1", test_rows=9)
+        registry.record_verdict(version, verdict="pass", reasons=["good", "enough"], run_id="r2", test_rows=8)
         tags = registry.resolve(f"models:/{name}/1").tags
-        assert tags == {"verdict": "pass", "verdict.reasons": "good; enough", "verdict.run_id": "r2"}
+        assert tags == {
+            "verdict": "pass",
+            "verdict.reasons": "good; enough",
+            "verdict.run_id": "r2",
+            "verdict.test_rows": "8",
+        }
 
 
 MOVER = """
 import sys
 import mlflow
-from steps.core.models import aliases, registry
+from steps.core.models import aliases, model_page, registry
 uri, name, versions = sys.argv[1], sys.argv[2], sys.argv[3:]
 mlflow.set_tracking_uri(uri)
 print("ready", flush=True)
 sys.stdin.readline()
 for number in versions:
     with aliases.deciding(name):
-        aliases.move_alias(registry.resolve(f"models:/{name}/{number}"), "live", how="promote")
+        aliases.move_alias(registry.resolve(f"models:/{name}/{number}"), "live", how="promote", reason="turn " + number)
+        model_page.describe(name)
 """
 
 
@@ -242,6 +271,10 @@ class TestSeveralAtOnce:
             moves = aliases.history("iris", "live")
             assert [move.from_version for move in moves] == ["", *[move.to_version for move in moves[:-1]]]
             assert registry.aliases_of("iris") == {"live": moves[-1].to_version}
+            page = MlflowClient().get_registered_model("iris").description.replace("&nbsp;", "")
+            listed = re.findall(r"UTC \| (.) \| (\d) \| \w+ \(promote\) \| turn \2 \|", page)
+            assert listed == [(move.from_version or "–", move.to_version) for move in moves[:-11:-1]]
+            assert f"| live | [version {moves[-1].to_version}](" in page
 
 
 def parsed(alias: str) -> str:
@@ -264,7 +297,7 @@ class TestAliasNames:
             parsed(alias)
 
     def test_the_refusal_names_all_parameters_of_promote(self) -> None:
-        with pytest.raises(ParametersInvalid, match="NAME among config, name, version, alias, force\n"):
+        with pytest.raises(ParametersInvalid, match="NAME among config, name, version, alias, force, reason\n"):
             parsed("v3")
 
     @pytest.mark.parametrize("alias", ["Latest", "LATEST", "V3"])

@@ -13,7 +13,7 @@ from steps.core.process import waiting
 from steps.core.storage import filesystem, s3
 from steps.core.tables import location, snapshot
 
-LIMIT_SECONDS = 6
+LIMIT_SECONDS = 4
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
         monkeypatch.setenv(waiting.LIMIT, str(LIMIT_SECONDS))
         monkeypatch.setattr(waiting, "PROBE_SECONDS", 1)
+        monkeypatch.setattr(s3, "_usable", {})
         s3._client.cache_clear()
         yield url
         s3._client.cache_clear()
@@ -37,7 +38,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     "ask",
     [
         lambda: filesystem.files("s3://delta/iris"),
-        lambda: filesystem.start_of("s3://delta/iris.csv", 10),
+        lambda: filesystem.read("s3://delta/iris.csv"),
         lambda: DeltaTable("s3://delta/iris", storage_options=s3.for_deltalake()),
         lambda: DeltaTable.is_deltatable("s3://delta/iris", s3.for_deltalake()),
     ],
@@ -84,3 +85,11 @@ def test_an_error_without_an_answer_is_the_stores_also_when_it_answers_by_now(mo
     monkeypatch.setattr(s3, "_usable", {"delta": "s3://delta"})
     error = ReadTimeoutError(endpoint_url="http://there")
     assert 'Read timeout on endpoint URL: "http://there"' in str(s3.store_failure(error))
+
+
+def test_a_new_client_has_the_keys_that_the_environment_has_now(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("first", "second"):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        s3._client.cache_clear()
+        url = s3.client().generate_presigned_url("list_objects_v2", Params={"Bucket": "delta"})
+        assert f"{key}%2F" in url or f"AWSAccessKeyId={key}&" in url

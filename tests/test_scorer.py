@@ -30,14 +30,22 @@ LABELS = st.one_of(
 SCHEMAS = st.builds(
     Schema,
     features=st.lists(
-        st.builds(Feature, name=TEXT, type=st.sampled_from(["double", "long", "boolean"]))
-        | st.builds(Feature, name=TEXT, type=st.just("string"), levels=st.lists(TEXT, max_size=3).map(tuple)),
+        st.builds(
+            Feature,
+            name=TEXT,
+            type=st.sampled_from(["double", "long", "boolean", "date", "timestamp"]),
+            optional=st.booleans(),
+        )
+        | st.builds(Feature, name=TEXT, type=st.just("string"), levels=st.lists(TEXT, max_size=3).map(tuple))
+        | st.builds(Feature, name=TEXT, type=st.just("long"), levels=st.lists(st.integers(), max_size=3).map(tuple)),
         max_size=4,
     ).map(tuple),
     target=TEXT,
     classes=LABELS.map(tuple),
     split=st.fixed_dictionaries({"seed": st.integers(0, 9), "columns": st.lists(TEXT, max_size=2)}),
     table_uri=TEXT,
+    objective=st.sampled_from(["", "multi:softprob"]),
+    weight=st.none() | TEXT,
 )
 
 
@@ -180,7 +188,8 @@ def test_a_schema_that_an_earlier_release_wrote_is_read_for_good(path: Path) -> 
         ("setosa", "versicolor", "virginica"),
         "/lake/flowers@v3",
     )
-    assert split.recorded(schema.split) == split.settings_of(flowers_config())
+    as_recorded = dataclasses.replace(split.settings_of(flowers_config()), types={})  # types came later
+    assert split.recorded(schema.split) == as_recorded
 
 
 def test_fields_that_a_later_release_added_to_the_same_format_are_passed_over() -> None:

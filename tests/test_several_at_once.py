@@ -79,7 +79,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
 def test_both_workflows_end_well(both: Both) -> None:
     assert both.exit_codes == [0, 0], "\n".join(both.texts)
     assert {run.info.status for run in both.place.runs()} == {"FINISHED"}
-    assert len(both.place.runs()) == 10
+    # The same source: an ingest that starts after the other's has ended reuses it.
+    assert len(both.place.runs()) in (9, 10)
 
 
 def test_equal_rows_are_ingested_once(both: Both) -> None:

@@ -154,7 +154,7 @@ def test_what_mlflow_started_ends_when_that_process_was_gone_before_it_could_loo
     """Its imports take seconds."""
     imports = """
 from steps.core.process import startup
-startup.before_imports()
+startup.set_up()
 print("imports", flush=True)
 while os.getppid() == startup.launched_by: time.sleep(0.01)
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import write_deltalake
 from mlflow.entities import Run
-from place import Ended, Finished, Place, datasets_of, new_database, rows_of, version_of
+from place import BOOSTER_SHA256, Ended, Place, datasets_of, new_database, rows_of, version_of
 
 pytestmark = pytest.mark.spark
 
@@ -32,6 +32,11 @@ def done(ended: Ended) -> str:
     return ended.out
 
 
+def one_by_one(place: Place, **parameters: object) -> None:
+    for step in ("ingest", "train", "evaluate", "infer"):
+        done(place.step(step, **parameters))
+
+
 @pytest.fixture(scope="module")
 def trained(place: Place) -> Place:
     """Where Iris was ingested and version 1 was trained on it and passed the gate, one step after the other."""
@@ -42,7 +47,7 @@ def trained(place: Place) -> Place:
 
 
 def test_a_version_of_a_table_and_a_hyperparameter_can_be_given_to_train(trained: Place) -> None:
-    ended = trained.mlflow_run("train", table=trained.lake("iris@v0"), max_depth=2)
+    ended = trained.step("train", table=trained.lake("iris@v0"), max_depth=2)
     version = done(ended).strip().rpartition("/")[2]
     assert ended.out == f"train: model = models:/{MODEL}/{version}\n"
     assert int(version) >= 2
@@ -70,10 +75,9 @@ def test_the_same_parameters_make_the_same_booster_and_others_another(trained: P
     assert digests[0] != digests[1] == digests[2]
 
 
-def test_the_booster_is_the_one_that_main_makes(finished: Finished, trained: Place) -> None:
-    """Another process on another Spark, in another folder: the same rows, the same split, the same trees."""
-    boosters = [each.client.get_model_version(MODEL, "1").tags for each in (finished.place, trained)]
-    assert boosters[0]["booster_sha256"] == boosters[1]["booster_sha256"]
+def test_the_booster_is_the_one_that_main_makes(trained: Place) -> None:
+    """Other processes, in another folder: the same rows, the same split, the same trees."""
+    assert trained.client.get_model_version(MODEL, "1").tags["booster_sha256"] == BOOSTER_SHA256
 
 
 def test_evaluate_alone_judges_the_model_that_is_named(trained: Place) -> None:
@@ -105,9 +109,9 @@ def test_infer_again_changes_nothing_and_another_model_does(trained: Place, mode
     assert done(first) == f"infer: predictions = {lake}/iris_predictions@v0\n"
     run_ids = rows_of(f"{lake}/iris_predictions")["run_id"].unique().to_pylist()
     assert run_ids == [newest(trained, "infer").info.run_id]
-    assert trained.mlflow_run("infer", lake=lake, table=table).out == first.out
+    assert trained.step("infer", lake=lake, table=table).out == first.out
     assert version_of(f"{lake}/iris_predictions") == 0
-    assert newest(trained, "infer").data.metrics == {"rows": 150, "rows_written": 0}
+    assert newest(trained, "infer").data.metrics == {"rows": 150, "rows_scored": 0, "rows_kept": 150, "rows_deleted": 0}
     assert rows_of(f"{lake}/iris_predictions")["run_id"].unique().to_pylist() == run_ids
     other = f"models:/{model}/1"
     assert (
@@ -140,7 +144,9 @@ def gated(place: Place) -> Place:
 def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place) -> None:
     strict = gated.config(gate={"min_gain_over_baseline": 0.99})
 
-    alone = gated.mlflow_run("main", config=strict)
+    done(gated.step("ingest"))
+    done(gated.step("train"))
+    alone = gated.workflow(config=strict)  # takes the two, and judges
 
     assert alone.exit_code == 1
     assert "Traceback" not in alone.text
@@ -162,6 +168,7 @@ def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place
     judged_again = gated.workflow(config=strict)
     assert judged_again.exit_code == 0, judged_again.text
     assert f"The verdict on models:/{MODEL}/1 is fail: f1_macro" in judged_again.out
+    done(gated.step("train", config=strict, num_boost_round=9))
     with_champion = gated.workflow(config=strict, num_boost_round=9)
 
     assert with_champion.exit_code == 0, with_champion.text
@@ -180,7 +187,8 @@ def test_a_lost_champion_stops_no_workflow(place: Place) -> None:
     folder.mkdir()
     new_database(folder)
     lost = Place(folder, place.extra)
-    assert lost.workflow().exit_code == 0
+    for step in ("ingest", "train", "evaluate"):
+        done(lost.step(step))
     model_id = str(lost.client.get_model_version(MODEL, "1").source).rpartition("/")[2]
     booster = next(folder.glob(f"mlruns/**/{model_id}/artifacts/artifacts/booster.ubj"))
     booster.write_bytes(booster.read_bytes()[:100])
@@ -202,7 +210,8 @@ def test_an_absolute_limit_fails_a_model_that_cannot_reach_it(trained: Place) ->
     ended = trained.step("evaluate", config=config, model=f"models:/{MODEL}/{version}")
     assert re.fullmatch(
         f"evaluate: verdict = fail\nevaluate: champion = models:/{MODEL}/{before}\n"
-        r"evaluate: because accuracy 0\.\d{4} is not at least 1\.01\n(evaluate: because .*\n)+",
+        r"evaluate: because accuracy 0\.\d{4} \(95% interval [\d.]+ to [\d.]+\) is not at least 1\.01\n"
+        r"(evaluate: because .*\n)+",
         done(ended),
     )
     assert "not at least 1.01" in trained.client.get_model_version(MODEL, version).tags["verdict.reasons"]
@@ -213,11 +222,18 @@ def test_promote_refuses_a_version_that_was_not_judged_unless_forced(trained: Pl
     ended = trained.step("promote", name=model, version=3, alias="unjudged")
     assert ended.exit_code == 1
     assert f"PromotionRefused: the verdict on models:/{model}/3 is: not judged yet" in ended.err
+    without_reason = trained.step("promote", name=model, version=3, alias="unjudged", force="true")
+    assert (without_reason.exit_code, without_reason.out) == (1, "")
+    command = f"mlflow run . -e promote -P name={model} -P version=3 -P alias=unjudged -P force=true -P reason=WHY"
+    assert f"`{command} --env-manager local`" in without_reason.err
     assert "unjudged" not in aliases(trained, model)
-    assert "now names version 3" in done(
-        trained.mlflow_run("promote", name=model, version=3, alias="unjudged", force="true")
-    )
+    reason = "Ada's wish: | & <b> $5"
+    ended = trained.mlflow_run("promote", name=model, version=3, alias="unjudged", force="true", reason=reason)
+    assert "now names version 3" in done(ended)
     assert aliases(trained, model)["unjudged"] == "3"
+    tags = trained.client.get_registered_model(model).tags
+    (move,) = [json.loads(value) for key, value in tags.items() if key.startswith("alias_history.unjudged.")]
+    assert move["reason"] == reason
 
 
 def test_promote_moves_production_back_and_forth_and_keeps_the_history(trained: Place, model: str) -> None:
@@ -260,8 +276,7 @@ def test_labels_keep_their_values_from_source_to_predictions(trained: Place) -> 
         target="label",
         model={"name": "gap"},
     )
-    ended = trained.workflow(config=config)
-    assert ended.exit_code == 0, ended.text
+    one_by_one(trained, config=config)
     predictions = rows_of(trained.lake("gap_predictions"))
     assert set(predictions["prediction"].to_pylist()) == {3, 7, 10}
     hits = [row["prediction"] == row["label"] for row in predictions.to_pylist()]
@@ -279,8 +294,7 @@ def test_labels_may_hold_what_the_name_of_a_metric_may_not(trained: Place) -> No
         target="income",
         model={"name": "incomes"},
     )
-    ended = trained.workflow(config=config)
-    assert ended.exit_code == 0, ended.text
+    one_by_one(trained, config=config)
     metrics = newest(trained, "evaluate").data.metrics
     assert {"f1.__50K", "f1._50K", "f1.it_s 50_"} <= set(metrics)
     assert set(rows_of(trained.lake("incomes_predictions"))["prediction"].to_pylist()) == set(labels)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from small import FLOWERS, flowers, sqlite, tracked
+from small import FLOWERS, flowers, tracked
 from sqlalchemy import make_url
 
 from steps import evaluate, infer, train
@@ -18,13 +17,9 @@ from steps.core.errors import LakeUndefined, TableNotFound, TableUnfit, TableUnr
 from steps.core.tables import location, snapshot
 from steps.core.tables.location import TableUri
 
+pytestmark = pytest.mark.usefixtures("own_store")
+
 ROWS = pa.table({"length": [1.5, 2.5], "color": ["red", None], "petals": [3, None]})
-
-
-@pytest.fixture(autouse=True)
-def _store(tmp_path: Path) -> Iterator[None]:
-    with tracked(sqlite(tmp_path)):
-        yield
 
 
 def write(path: Path, *versions: pa.Table) -> TableUri:
@@ -281,7 +276,11 @@ class TestReading:
             with pytest.raises(LakeUndefined, match=f"in/{folder}.* holds a percent sequence"):
                 ask()
 
-    @pytest.mark.parametrize("folder", ["my lake", "é", "c#", "q?x", "data [2026]", "50% off"])
+    def test_a_lake_whose_name_has_a_backslash_is_refused(self) -> None:
+        with pytest.raises(LakeUndefined, match=r"in/a\\b holds a backslash"):
+            location.lake_root("in/a\\b")
+
+    @pytest.mark.parametrize("folder", ["my lake", "é", "c#", "q?x", "data [2026]", "50% off", "a^b", "a|b"])
     def test_a_lake_in_a_folder_of_any_other_name_is_read(self, folder: str, tmp_path: Path) -> None:
         """D02."""
         write(tmp_path / "plain" / "t")

@@ -1,44 +1,23 @@
-"""A table that one process cannot hold is scored by Spark's workers: here, and on a cluster without this project."""
+"""A table that one process cannot hold is scored by Spark's workers."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyspark
 import pytest
 from deltalake import DeltaTable
 from place import PROJECT, Ended, Place, new_database, rows_of, until
-from services import free_port
-from small import flowers
-
-from steps.core.spark import jars
+from small import OF_EVERY_TYPE, flowers
 
 pytestmark = pytest.mark.spark
 
-COLUMNS: dict[str, dict[str, Any]] = {
-    "petal_length": {"type": "double"},
-    "petals": {"type": "long"},
-    "wild": {"type": "boolean"},
-    "color": {"type": "string"},
-    "day": {"type": "date", "feature": False},
-    "at": {"type": "timestamp", "feature": False},
-    "species": {"type": "string"},
-}
 PLAIN = {"double", "long", "boolean", "string", "date", "timestamp"}
+BY_WORKERS = {"PYTHONPATH": str(PROJECT), "WORKFLOW_IN_MEMORY_MEBIBYTES": "0"}
 SCORED = ["prediction", "probability", "probabilities"]
-INFER_BY_WORKERS = """
-from steps.core.tables import location, snapshot
-snapshot.IN_MEMORY_BYTES = 0
-from steps import infer
-infer.main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, served: dict[str, str]) ->
     config = place.config(
         name="flowers",
         source={"uri": "flowers.csv"},
-        columns=COLUMNS,
+        columns=OF_EVERY_TYPE,
         target="species",
         model={"name": "flowers_model", "num_boost_round": 20},
         gate={"at_least": 0.5},
@@ -68,8 +47,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, served: dict[str, str]) ->
 
 def infer_by_workers(place: Place, name: str, **extra: str) -> Ended:
     """infer of the same table into the predictions of another config, as if it did not fit in memory."""
-    elsewhere = Place(place.folder, {**place.extra, "PYTHONPATH": str(PROJECT), **extra})
-    return elsewhere.run(sys.executable, "-c", INFER_BY_WORKERS, *given_to_infer(place, name))
+    elsewhere = Place(place.folder, {**place.extra, **BY_WORKERS, **extra})
+    return elsewhere.run(sys.executable, "-m", "steps", "infer", *given_to_infer(place, name))
 
 
 def given_to_infer(place: Place, name: str) -> list[str]:
@@ -82,7 +61,7 @@ def given_to_infer(place: Place, name: str) -> list[str]:
 def is_equal_to_what_was_scored_in_memory(place: Place, name: str) -> bool:
     expected, scored = (rows_of(place.lake(f"{table}_predictions")) for table in ("flowers", name))
     assert scored.schema.names == expected.schema.names
-    columns = [*COLUMNS, *SCORED, "model_uri", "table_uri"]
+    columns = [*OF_EVERY_TYPE, *SCORED, "model_uri", "table_uri"]
     return sorted(map(repr, scored.select(columns).to_pylist())) == sorted(
         map(repr, expected.select(columns).to_pylist())
     )
@@ -116,9 +95,9 @@ class TestWorkersOfThisMachine:
 
 
 def test_a_jvm_that_is_killed_while_they_write_ends_infer_and_the_next_one_goes_on(trained: Place) -> None:
-    alone = Place(trained.folder, {"WORKFLOW_SPARK": "", "PYTHONPATH": str(PROJECT)})
+    alone = Place(trained.folder, {"WORKFLOW_SPARK": "", **BY_WORKERS})
     process = subprocess.Popen(
-        [sys.executable, "-c", INFER_BY_WORKERS, *given_to_infer(trained, "killed")],
+        [sys.executable, "-m", "steps", "infer", *given_to_infer(trained, "killed")],
         cwd=alone.folder,
         env=alone.environment,
         stdout=subprocess.PIPE,
@@ -141,61 +120,3 @@ def test_a_jvm_that_is_killed_while_they_write_ends_infer_and_the_next_one_goes_
     assert not DeltaTable.is_deltatable(str(predictions))
     assert infer_by_workers(trained, "killed").out == f"infer: predictions = {predictions}@v0\n"
     assert is_equal_to_what_was_scored_in_memory(trained, "killed")
-
-
-@contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    """A Spark master, a worker and a Connect server, none of which can import this project; the server's address."""
-    home, (master, connect) = Path(pyspark.__file__).parent, (free_port(), free_port())
-    class_path = os.pathsep.join(str(jar) for jar in jars.needed(remote=False).downloaded())
-    settings = {
-        "spark.master": f"spark://127.0.0.1:{master}",
-        "spark.driver.host": "127.0.0.1",
-        "spark.executor.extraClassPath": class_path,
-        "spark.executor.memory": "1g",
-        "spark.ui.enabled": "false",
-        "spark.connect.grpc.binding.port": str(connect),
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    }
-    given = [word for name, value in settings.items() for word in ("--conf", f"{name}={value}")]
-    deploy, server = "org.apache.spark.deploy", "org.apache.spark.sql.connect.service.SparkConnectServer"
-    uri, address = f"spark://127.0.0.1:{master}", ["-h", "127.0.0.1", "--webui-port", str(free_port())]
-    commands = [
-        ["spark-class", f"{deploy}.master.Master", *address, "-p", str(master)],
-        ["spark-class", f"{deploy}.worker.Worker", *address, "-c", "1", "-m", "1g", "-d", str(folder), uri],
-        ["spark-submit", *given, "--driver-class-path", class_path, "--class", server],
-    ]
-    commands[1][commands[1].index("--webui-port") + 1] = str(free_port())
-    clean = {name: value for name, value in Place(folder).environment.items() if name != "PYTHONPATH"}
-    environment = {**clean, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
-    processes = []
-    with (folder / "log").open("wb") as log:
-        for program, *words in commands:
-            processes.append(
-                subprocess.Popen(
-                    [str(home / "bin" / program), *words],
-                    cwd=folder,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            )
-    try:
-        started = until(lambda: b"Spark Connect server started" in (folder / "log").read_bytes(), seconds=90)
-        assert started, (folder / "log").read_text()[-3000:]
-        yield f"sc://localhost:{connect}"
-    finally:
-        for process in processes:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def test_workers_of_a_cluster_need_no_file_of_this_project(trained: Place, tmp_path: Path) -> None:
-    with cluster(tmp_path) as address:
-        extra = {"SPARK_REMOTE": address, "SPARK_CONNECT_AUTHENTICATE_TOKEN": "", "JAVA_HOME": "/nowhere"}
-        ended = infer_by_workers(trained, "by_cluster", **extra)
-    assert ended.exit_code == 0, ended.text
-    assert is_equal_to_what_was_scored_in_memory(trained, "by_cluster")

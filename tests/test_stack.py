@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import requests
+from composed import ModelServer
 from deltalake import DeltaTable
-from place import Ended, Place, rows_of, until
-from pyspark.sql import DataFrame, SparkSession
-from services import Stack
+from place import FEATURES, Ended, Place, rows_of, until
+from services import KEY, SECRET, Stack
 
 from steps.core import config
 from steps.core.sources import kinds
-from steps.core.spark.session import spark_session
 from steps.core.storage import s3, s3_files
 
 pytestmark = pytest.mark.spark
@@ -109,6 +109,46 @@ class TestTheWorkflow:
         client.put_object(Bucket=bucket, Key=key, Body=content)
         assert ended.exit_code == 0, ended.text
         assert re.search(rf"{damage}, {len(content):,} expected", ended.out), ended.out
+
+
+class TestAModelsServer:
+    """compose's profile serve, with the packages of its image and no others."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls, stack: Stack, finished: Ended, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+        keys = {"MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET}
+        settings = {**keys, "SERVE_MODEL": f"models:/{MODEL}/1", "SERVE_LOG": "true"}
+        server = ModelServer(tmp_path_factory.mktemp("serve"), settings, store=stack.store, tracking=stack.mlflow)
+        assert not server.is_healthy
+        server.start()
+        yield server
+        server.stop()
+
+    def test_has_no_spark_and_tells_its_size(self, server: ModelServer) -> None:
+        told = re.match(r"\d+ packages, (\d+) MiB; the largest in MiB: ", server.size)
+        assert told is not None
+        assert int(told[1]) < 750
+        installed = {path.name for path in (server.folder / "packages").glob("lib/python*/site-packages/*")}
+        assert {"xgboost", "deltalake", "mlflow"} <= installed
+        assert installed.isdisjoint({"pyspark", "py4j", "delta", "nvidia", "sklearn", "matplotlib"})
+
+    def test_answers_by_the_registrys_model_and_keeps_what_it_was_asked(
+        self, stack: Stack, server: ModelServer
+    ) -> None:
+        assert server.is_healthy
+        flowers = iris(stack, "iris_predictions").select([*FEATURES, "prediction", "probability"]).to_pylist()
+        rows = [{name: flower[name] for name in FEATURES} for flower in flowers]
+        answer = requests.post(f"{server.url}/invocations", json={"dataframe_records": rows}, timeout=30)
+        assert (answer.status_code, answer.headers["X-Model-Uri"]) == (200, f"models:/{MODEL}/1")
+        expected = [(flower["prediction"], flower["probability"]) for flower in flowers]
+        assert [(row["prediction"], row["probability"]) for row in answer.json()["predictions"]] == expected
+        assert server.end() == 0
+        logged = iris(stack, "iris_requests").to_pylist()
+        assert sorted((row["row"], row["prediction"], row["probability"]) for row in logged) == [
+            (number, *pair) for number, pair in enumerate(expected)
+        ]
+        assert {row["model_uri"] for row in logged} == {f"models:/{MODEL}/1"}
 
 
 class TestStepsAlone:
@@ -205,49 +245,50 @@ class TestStepsAlone:
 class TestSources:
     """Files in the bucket, read in this process."""
 
-    @pytest.fixture
-    def session(
-        self, stack: Stack, served_at_store: dict[str, str], monkeypatch: pytest.MonkeyPatch
-    ) -> Iterator[SparkSession]:
-        for name, value in {**stack.store.settings, **served_at_store}.items():
+    @pytest.fixture(autouse=True)
+    def _store(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        for name, value in stack.store.settings.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(s3, "_usable", {})
         s3._client.cache_clear()
-        with spark_session("s3://delta", data_bytes=0) as session:
-            yield session
+        yield
         s3._client.cache_clear()
 
     @staticmethod
-    def read(session: SparkSession, uri: str, *columns: str) -> DataFrame:
-        return kinds.resolve(config.Source(uri=uri)).read(session, columns=columns)
+    def read(uri: str, **columns: str) -> list[dict[str, object]]:
+        """The rows of these columns, of these types, as they stand in the files."""
+        source = kinds.resolve(config.Source(uri=uri))
+        wanted = {name: config.Column(type=kind) for name, kind in columns.items()}
+        return [row for part in source.parts(wanted) for raw in part.read() for row in raw.columns.to_pylist()]
 
     @pytest.mark.parametrize("order", list(permutations(range(3)))[::2])
-    def test_csv_files_are_read_by_the_names_of_their_columns(
-        self, stack: Stack, session: SparkSession, order: tuple[int, ...]
-    ) -> None:
+    def test_csv_files_are_read_by_the_names_of_their_columns(self, stack: Stack, order: tuple[int, ...]) -> None:
         texts = ["a,b\n1,2\n", "b,a\n4,3\n", "a,c,b\n5,x,6\n"]
         folder = f"sources/csv{''.join(map(str, order))}"
         for place, number in enumerate(order):
             key = f"{folder}/day={place}/f.csv"
             stack.store.client().put_object(Bucket="delta", Key=key, Body=texts[number].encode())
-        rows = self.read(session, f"s3://delta/{folder}", "a", "b")
-        assert sorted(map(tuple, rows.select("a", "b").collect())) == [("1", "2"), ("3", "4"), ("5", "6")]
-        days = {row["a"]: row["day"] for row in rows.collect()}
-        assert days == {"135"[number]: str(place) for place, number in enumerate(order)}
+        rows = self.read(f"s3://delta/{folder}", a="string", b="string", day="string")
+        assert sorted((row["a"], row["b"]) for row in rows) == [("1", "2"), ("3", "4"), ("5", "6")]
+        assert {row["a"]: row["day"] for row in rows} == {
+            "135"[number]: str(place) for place, number in enumerate(order)
+        }
 
-    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-    def test_parquet_files_are_read_by_name_and_only_their_footers_are_looked_at(
-        self, stack: Stack, session: SparkSession, order: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    def test_of_parquet_files_only_the_footers_and_the_columns_that_are_asked_for_are_transferred(
+        self, stack: Stack, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        noise = np.random.default_rng(1).random(300_000)
-        tables = [pa.table({"x": noise, "n": np.arange(300_000)}), pa.table({"n": [-1], "more": ["?"], "x": [2.5]})]
-        folder = f"sources/parquet{order[0]}"
+        noise = np.random.default_rng(1).random(1_000_000)
+        tables = [
+            pa.table({"x": noise, "n": pa.repeat(7, len(noise))}),
+            pa.table({"n": [-1], "more": ["?"], "x": [2.5]}),
+        ]
         size_bytes = 0
-        for place, number in enumerate(order):
+        for place, table in enumerate(tables):
             buffer = BytesIO()
-            pq.write_table(tables[number], buffer)
+            pq.write_table(table, buffer)
             size_bytes += buffer.tell()
-            stack.store.client().put_object(Bucket="delta", Key=f"{folder}/f{place}.parquet", Body=buffer.getvalue())
+            key = f"sources/parquet/f{place}.parquet"
+            stack.store.client().put_object(Bucket="delta", Key=key, Body=buffer.getvalue())
         get, sizes = s3_files._get, []
 
         def counting(uri: str, **settings: str) -> bytes:
@@ -256,19 +297,12 @@ class TestSources:
             return content
 
         monkeypatch.setattr(s3_files, "_get", counting)
-        rows = self.read(session, f"s3://delta/{folder}/*.parquet", "x", "n")
-        assert rows.columns == [["x", "n"], ["n", "x"]][order[0]]
-        assert rows.where("n = -1").collect()[0].asDict() == {"x": 2.5, "n": -1}
-        assert rows.where("n >= 0").selectExpr("sum(x)", "count(n)").collect()[0] == (
-            pytest.approx(noise.sum()),
-            300_000,
-        )
-        assert size_bytes > 4_000_000
-        assert 0 < sum(sizes) < 400_000
+        rows = self.read("s3://delta/sources/parquet/*.parquet", n="long")
+        assert (len(rows), sum(int(str(row["n"])) for row in rows)) == (1_000_001, 7_000_000 - 1)
+        assert size_bytes > 8_000_000
+        assert 0 < sum(sizes) < size_bytes / 4
 
-    def test_an_object_whose_name_has_the_letters_of_a_glob_is_read(self, stack: Stack, session: SparkSession) -> None:
+    def test_an_object_whose_name_has_the_letters_of_a_glob_is_read(self, stack: Stack) -> None:
         for name, text in (("[x]*?.csv", "a\nright\n"), ("xyz.csv", "b,c\nwrong,wrong\n")):
             stack.store.client().put_object(Bucket="delta", Key=f"sources/globs/{name}", Body=text.encode())
-        assert [row["a"] for row in self.read(session, "s3://delta/sources/globs/[x]*?.csv", "a").collect()] == [
-            "right"
-        ]
+        assert self.read("s3://delta/sources/globs/[x]*?.csv", a="string") == [{"a": "right"}]

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from place import PROJECT, Ended, Place, rows_of, until
-from services import ObjectStore, Stack
+from services import HeldRequests, ObjectStore, Stack
 
 pytestmark = pytest.mark.spark
 
@@ -50,10 +51,10 @@ def mended(stack: Stack) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, mended: Stack, served_at_store: dict[str, str]) -> Place:
+def place(request: pytest.FixtureRequest, mended: Stack) -> Place:
     """Where a user stands with a lake of their own, and who does not wait long for a tracking server."""
     name = f"{request.cls.__name__}-{request.node.name}".replace("[", "-").replace("]", "")
-    return mended.place(name, lake=f"s3://delta/{name}", MLFLOW_HTTP_REQUEST_MAX_RETRIES="3", **served_at_store)
+    return mended.place(name, lake=f"s3://delta/{name}", MLFLOW_HTTP_REQUEST_MAX_RETRIES="3")
 
 
 def interfered(
@@ -90,6 +91,23 @@ def stored(stack: Stack, place: Place, table: str) -> int:
     return int(rows_of(f"{place.extra['LAKE_URI']}/{table}", options=stack.store.deltalake_options).num_rows)
 
 
+def trained(place: Place) -> str:
+    """The number of a model's version that was just trained."""
+    assert place.step("ingest").exit_code == 0
+    return place.step("train").out.strip().rpartition("/")[2]
+
+
+def staging(place: Place) -> str:
+    return str(place.client.get_registered_model(MODEL).aliases.get("staging", ""))
+
+
+def moves_to(place: Place, version: str) -> int:
+    """How often the history of `staging` has a move to this version."""
+    tags = place.client.get_registered_model(MODEL).tags
+    moves = [json.loads(text) for name, text in tags.items() if name.startswith("alias_history.staging.")]
+    return sum(move["to_version"] == version for move in moves)
+
+
 def is_written(stack: Stack, place: Place, table: str) -> Callable[[], bool]:
     """Whether anything of the table is in the store."""
     prefix = f"{place.extra['LAKE_URI'].removeprefix('s3://delta/')}/{table}/"
@@ -117,7 +135,7 @@ class TestTheObjectStore:
     def test_that_stops_while_infer_writes_loses_nothing(self, mended: Stack, place: Place) -> None:
         for step in ("ingest", "train", "evaluate"):
             assert place.step(step).exit_code == 0
-        ended = interfered(place, "infer", has_begun(mended, "infer", "table.uri"), mended.store.stop)
+        ended = interfered(place, "infer", is_written(mended, place, "iris_predictions"), mended.store.stop)
         is_one_message(ended, "ObjectStoreUnavailable")
         assert ended.seconds < 3 * LIMIT_SECONDS
         mended.store.start()
@@ -127,7 +145,16 @@ class TestTheObjectStore:
     def test_that_accepts_and_never_answers_while_ingest_writes_is_told_within_the_limit(
         self, mended: Stack, place: Place
     ) -> None:
-        ended = interfered(place, "ingest", is_written(mended, place, "iris"), mended.store.pause)
+        with HeldRequests(mended.store.port, name=r"/iris/\S*") as proxy:
+            there = Place(place.folder, {**place.extra, "MLFLOW_S3_ENDPOINT_URL": proxy.url})
+            proxy.hold()
+
+            def pause() -> None:
+                proxy.wait_for_request()
+                mended.store.pause()
+                proxy.release()
+
+            ended = interfered(there, "ingest", lambda: True, pause)
         is_one_message(ended, "ObjectStoreUnavailable")
         assert ended.seconds < 3 * LIMIT_SECONDS
         assert place.runs()[0].info.status == "FAILED"
@@ -178,7 +205,7 @@ class TestTheObjectStore:
         store.start()
         try:
             store.client().create_bucket(Bucket="delta")
-            settings = {**store.settings, "WORKFLOW_SPARK": "", "LAKE_URI": "s3://delta"}
+            settings = {**store.settings, "LAKE_URI": "s3://delta"}
             here = Place(place.folder, {**place.extra, **settings})
             assert here.step("ingest").exit_code == 0
             free = shutil.disk_usage(small_disk).free
@@ -237,6 +264,40 @@ class TestTheTrackingServer:
         assert ended.seconds < 3 * LIMIT_SECONDS
         mended.mlflow.resume()
         assert place.step("train").exit_code == 0
+
+    def test_that_stops_at_the_moment_of_a_move_leaves_the_alias_and_the_next_evaluate_moves_it(
+        self, mended: Stack, place: Place
+    ) -> None:
+        version = trained(place)
+        named = staging(place)
+        with HeldRequests(mended.mlflow.port, name="/registered-models/alias", method="POST") as proxy:
+            there = Place(place.folder, {**place.extra, "MLFLOW_TRACKING_URI": proxy.url})
+            proxy.hold()
+
+            def stop() -> None:
+                proxy.wait_for_request()
+                mended.mlflow.stop()
+                proxy.release()
+
+            ended = interfered(there, "evaluate", lambda: True, stop)
+        is_one_message(ended, "TrackingUnavailable")
+        mended.mlflow.start()
+        assert staging(place) == named != version
+        assert place.step("evaluate").exit_code == 0
+        assert staging(place) == version
+        assert moves_to(place, version) == 1
+
+    def test_that_moves_an_alias_and_loses_its_answer_is_asked_again(self, mended: Stack, place: Place) -> None:
+        version = trained(place)
+        alias = "/registered-models/alias"
+        with HeldRequests(mended.mlflow.port, name=alias, method="POST", lose_answers=True) as proxy:
+            there = Place(place.folder, {**place.extra, "MLFLOW_TRACKING_URI": proxy.url})
+            proxy.hold()
+            proxy.release()
+            ended = there.step("evaluate")
+        assert ended.exit_code == 0, ended.text
+        assert staging(place) == version
+        assert moves_to(place, version) == 1
 
     def test_whose_database_restarts_while_train_works_is_waited_for(self, mended: Stack, place: Place) -> None:
         assert place.step("ingest").exit_code == 0

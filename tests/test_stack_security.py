@@ -1,14 +1,17 @@
 """Who may use the stack, and that no secret is in anything that a run leaves, prints or shows while it works."""
 
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import requests
 from mlflow.entities import Run
-from place import Ended, Place
+from place import PROJECT, Ended, Place
 from services import KEY, PASSWORD, SECRET, MlflowServer, Stack
 
 pytestmark = pytest.mark.spark
@@ -35,7 +38,8 @@ def ada(stack: Stack, guarded: MlflowServer) -> Place:
 
 @pytest.fixture(scope="module")
 def seen(ada: Place) -> tuple[Ended, set[str]]:
-    """A workflow, and the command lines of all its processes while it worked, as `ps` shows them."""
+    """A workflow, whose model Spark's workers infer with too, and the command lines of all processes meanwhile, as `ps`
+    shows them."""
     shown: set[str] = set()
     over = threading.Event()
 
@@ -47,7 +51,10 @@ def seen(ada: Place) -> tuple[Ended, set[str]]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        ended = ada.mlflow_run("main", max_depth=3)
+        ended = replace(ada, is_forked=False).mlflow_run("main", max_depth=3)
+        by_workers = replace(ada, is_forked=False, extra={**ada.extra, "WORKFLOW_IN_MEMORY_MEBIBYTES": "0"})
+        inferred = by_workers.step("infer", table="s3://delta/guarded/iris@v0", lake="s3://delta/guarded/by_workers")
+        assert inferred.out == "infer: predictions = s3://delta/guarded/by_workers/iris_predictions@v0\n", inferred.text
     finally:
         over.set()
         watcher.join()
@@ -62,7 +69,8 @@ class TestAServerThatAsksWhoIsThere:
 
     def test_has_the_runs_of_all_steps(self, stack: Stack, seen: tuple[Ended, set[str]]) -> None:
         rows = stack.postgres.query("select name, status from runs", database="auth")
-        assert sorted(rows) == [(name, "FINISHED") for name in ("evaluate", "infer", "ingest", "main", "train")]
+        steps = ("evaluate", "infer", "infer", "ingest", "main", "train")
+        assert sorted(rows) == [(name, "FINISHED") for name in steps]
 
     @pytest.mark.parametrize("password", [None, "wrong"])
     def test_refuses_anybody_else_in_a_message(self, stack: Stack, ada: Place, password: str | None) -> None:
@@ -127,6 +135,20 @@ class TestAUserWhoMayOnlyReadTheModel:
         assert (ended.exit_code, ended.out) == (1, "")
         assert f"TrackingUnavailable: the tracking store {guarded.url} cannot be used: this user may not" in ended.err
         assert "Traceback" not in ended.err
+
+    def test_and_one_who_was_added_as_in_the_cloud_may(self, guarded: MlflowServer, bob: Place) -> None:
+        program = (PROJECT / "infrastructure/kubernetes/add_user.py").read_text(encoding="utf-8")
+        admin = {"MLFLOW_AUTH_ADMIN_USERNAME": "admin", "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD}
+        subprocess.run(
+            [sys.executable, "-c", program, "workflow", guarded.url],
+            input="another-password-3",
+            env={**bob.environment, **admin},
+            text=True,
+            check=True,
+        )
+        known = {"MLFLOW_TRACKING_USERNAME": "workflow", "MLFLOW_TRACKING_PASSWORD": "another-password-3"}
+        ended = Place(bob.folder, {**bob.extra, **known}).step("ingest")
+        assert ended.exit_code == 0, ended.text
 
     @staticmethod
     def state(ada: Place) -> tuple[object, ...]:

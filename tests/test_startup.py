@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((PROJECT / name).read_text())
     (tmp_path / "steps/core/process").mkdir()
-    for name in ("__init__.py", "lean_imports.py", "loaded_code.py", "startup.py"):
+    for name in ("__init__.py", "hand_over.py", "loaded_code.py", "startup.py", "warm_process.py"):
         (tmp_path / "steps/core/process" / name).write_text((PROJECT / "steps/core/process" / name).read_text())
     (tmp_path / "steps/report.py").write_text(REPORT)
     return tmp_path

@@ -64,7 +64,7 @@ def test_it_says_what_would_run_and_why_and_is_the_dry_run_of_main(quiet: Place)
 
 def test_it_starts_nothing_and_writes_nothing(quiet: Place) -> None:
     before = len(quiet.client.search_model_versions(f"name = '{MODEL}'"))
-    ended = quiet.mlflow_run("status", seed=9)
+    ended = quiet.workflow(seed=9, dry_run="true")
     assert ended.exit_code == 0, ended.text
     assert " ... " not in ended.err
     assert len(quiet.client.search_model_versions(f"name = '{MODEL}'")) == before
@@ -76,7 +76,7 @@ def test_it_starts_nothing_and_writes_nothing(quiet: Place) -> None:
 
 def test_where_nothing_is_it_says_so(tmp_path: Path) -> None:
     new_database(tmp_path)
-    ended = Place(tmp_path).mlflow_run("status")
+    ended = Place(tmp_path).workflow(dry_run="true")
     assert ended.exit_code == 0, ended.text
     lake = tmp_path / "lake"
     assert sections(ended.out) == {
@@ -91,7 +91,7 @@ def test_where_nothing_is_it_says_so(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_told_although_the_source_is_gone(quiet: Place) -> None:
-    ended = quiet.mlflow_run("status", source="gone.csv")
+    ended = quiet.workflow(source="gone.csv", dry_run="true")
     assert ended.exit_code == 1
     assert "150 rows" in ended.out
     assert "SourceUnreadable" in ended.err

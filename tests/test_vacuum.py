@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,8 +64,9 @@ class TestEntryPoint:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def made(cls, place: Place) -> Place:
+    def made(cls, place: Place, served: dict[str, str]) -> Place:
         """v0 was trained on, v1 and v2 predicted, v3 is the newest; a second model has lost its registered version."""
+        place = replace(place, extra=served)
         config = place.config(columns=COLUMNS, source={"uri": "150.csv"})
         for version, rows in enumerate((150, 149, 148, 147)):
             done(place, "ingest", config=config, source=write_flowers(place, rows))
@@ -109,7 +111,7 @@ class TestEntryPoint:
     def test_a_dry_run_says_what_would_go_and_removes_nothing(self, made: Place) -> None:
         before = {name: files(made.lake(name)) for name in ("iris", "iris_predictions")}
         logged = {model.model_id for model in made.client.search_logged_models(["0"])}
-        ended = made.mlflow_run("vacuum", keep_days=0, dry_run="true")
+        ended = made.step("vacuum", keep_days=0, dry_run="true")
         assert ended.exit_code == 0, ended.text
         assert plain(made, ended.out) == GOES.format(verb="would remove")
         assert {name: files(made.lake(name)) for name in before} == before
@@ -319,6 +321,37 @@ class TestRetention:
         table = write(tmp_path / "p", days_ago=[40, 40], metadata=[{"table": "/a@v0"}, {"step": "infer"}])
         assert retention.sources(table.path) == {"/a@v0": f"{table}@v0 was made of it"}
         assert retention.sources(table.path, without=[0]) == {}
+
+    def test_rejects_go_by_the_rule_of_predictions(self, tmp_path: Path) -> None:
+        write(tmp_path / "iris", days_ago=[40])
+        days = [40, 31, 29, 0]
+        endings = ("_predictions", "_rejects", "_unlabelled_rejects")
+        beside = [write(tmp_path / f"iris{ending}", days_ago=days) for ending in endings]
+        other = write(tmp_path / "tulips_rejects", days_ago=days)
+        planned = retention.plan(str(tmp_path), "iris", limit=NOW - timedelta(days=30), experiment_id="0")
+        lost = {table.path: list(table.lost) for table in planned.tables}
+        assert lost == {str(tmp_path / "iris"): [], **{table.path: [0, 1] for table in beside}}
+        assert other.path not in lost
+
+    def test_rejects_that_a_receipt_names_or_another_table_was_made_of_stay(self, tmp_path: Path) -> None:
+        write(tmp_path / "iris", days_ago=[40])
+        rejects = write(tmp_path / "iris_rejects", days_ago=[40, 40, 40, 40])
+        identity = snapshot.open(TableUri(rejects.path, 0)).identity
+        summary = write(tmp_path / "iris_summary", days_ago=[40], metadata=[{"rejects.identity": identity}])
+        run_id = ran({"input.table": f"{rejects}@v1"}, ended_days_ago=1)
+        planned = retention.plan(str(tmp_path), "iris", limit=NOW - timedelta(days=30), experiment_id="0")
+        assert [(table.kept, list(table.lost)) for table in planned.tables] == [
+            ({}, []),
+            ({0: f"{summary}@v0 was made of it", 1: f"run {run_id[:8]} names it"}, [2]),
+        ]
+
+    def test_the_rows_that_rejects_were_made_of_stay_with_them(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "iris", days_ago=[40, 40, 40])
+        write(
+            tmp_path / "iris_rejects", days_ago=[40, 0], metadata=[{"table": f"{table}@v0"}, {"table": f"{table}@v1"}]
+        )
+        planned = retention.plan(str(tmp_path), "iris", limit=NOW - timedelta(days=30), experiment_id="0")
+        assert list(planned.tables[0].lost) == [0]
 
     def test_predictions_stay_for_a_table_that_was_made_of_them(self, tmp_path: Path) -> None:
         write(tmp_path / "iris", days_ago=[40])

@@ -15,7 +15,7 @@ import yaml
 from deltalake import write_deltalake
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from place import PROJECT, Place, until
+from place import PROJECT, Place, new_database, until
 from small import FLOWERS, flowers, sqlite, tracked
 
 from steps.core.errors import LockNotReleased, TableVersionGone
@@ -83,6 +83,7 @@ class Held:
 def place(tmp_path: Path) -> Place:
     """Where the table `flowers` has three versions, of which nothing has been made."""
     place = Place(tmp_path)
+    new_database(tmp_path)
     (tmp_path / "flowers.yaml").write_text(yaml.safe_dump(FLOWERS))
     (tmp_path / "lake").mkdir()
     for seed in range(3):
@@ -94,7 +95,7 @@ def place(tmp_path: Path) -> Place:
 class TestProcesses:
     DELETE = "steps.core.tables.vacuum.delete_files"
     ANNOUNCE = "steps.core.workflow.retention.announce"
-    READ = "steps.core.tables.snapshot.Snapshot.read"
+    READ = "steps.core.tables.snapshot.Snapshot.batches"
 
     def test_a_version_that_a_step_has_chosen_since_the_vacuum_looked_stays(self, place: Place) -> None:
         vacuum = Held(place, "vacuum", self.ANNOUNCE, "--keep_days=0")

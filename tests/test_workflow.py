@@ -14,9 +14,10 @@ from deltalake import DeltaTable
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from place import Finished, datasets_of, rows_of
+from place import BOOSTER_SHA256, Finished, datasets_of, rows_of
 from sklearn.datasets import load_iris
 
+from steps.core.metrics import metrics_of
 from steps.core.workflow.step_spec import read_spec
 
 pytestmark = pytest.mark.spark
@@ -25,8 +26,7 @@ MODEL = "iris_xgboost_classifier"
 STEPS = ["ingest", "train", "evaluate", "infer"]
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 SPECIES = ["setosa", "versicolor", "virginica"]
-LINEAGE = ["prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at"]
-BOOSTER_SHA256 = "fe53871d0c4a2fb1b6ff065d2b16ed71b9d3bb7398d70e55f1cae449c25e71ad"  # XGBoost 3.4.1, conda.yaml's pin
+LINEAGE = ["prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at", "deleted_at"]
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,8 @@ def test_predictions_are_the_tables_rows_with_predictions_and_lineage(finished: 
     assert predictions.column_names == [*table.column_names, *LINEAGE]
     given = Counter(tuple(row.values()) for row in table.to_pylist())
     assert Counter(tuple(row.values()) for row in predictions.select(table.column_names).to_pylist()) == given
-    assert {name: predictions[name].null_count for name in LINEAGE} == dict.fromkeys(LINEAGE, 0)
+    missing = {name: predictions[name].null_count for name in LINEAGE}
+    assert missing == {**dict.fromkeys(LINEAGE, 0), "deleted_at": 150}
     assert predictions["model_uri"].unique().to_pylist() == [f"models:/{MODEL}/1"]
     assert predictions["table_uri"].unique().to_pylist() == [finished.place.lake("iris@v0")]
     assert predictions["run_id"].unique().to_pylist() == [runs["infer"].info.run_id]
@@ -262,7 +263,9 @@ def test_train_logs_its_metric_for_every_round(client: MlflowClient, runs: dict[
         ("train", "learning_curve.png"),
         ("train", "feature_importance.png"),
         ("evaluate", "confusion_matrix.png"),
-        ("evaluate", "curves.png"),
+        ("evaluate", "roc.png"),
+        ("evaluate", "precision_recall.png"),
+        ("evaluate", "calibration.png"),
     ],
 )
 def test_pictures_are_png_files_with_something_in_them(runs: dict[str, Run], step: str, picture: str) -> None:
@@ -277,14 +280,54 @@ def test_the_report_is_one_page_with_verdict_metrics_and_pictures(runs: dict[str
     assert f"models:/{MODEL}/1" in page
     assert "pass" in page
     assert "0.9333" in page
-    assert page.count("data:image/") == 2
+    assert page.count("data:image/") == 4
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]+"', page)
+
+
+def test_the_parent_run_can_be_compared_with_others_without_a_look_at_its_steps(
+    finished: Finished, runs: dict[str, Run]
+) -> None:
+    parent, evaluated = runs["main"].data, runs["evaluate"].data
+    names = [*metrics_of("classification"), "baseline_f1_macro"]
+    assert parent.metrics == {name: evaluated.metrics[name] for name in names}
+    assert parent.tags["verdict"] == "pass"
+    note = parent.tags["mlflow.note.content"].replace("&nbsp;", "")
+    assert note.startswith(
+        "Workflow iris: a classification of species from sklearn:iris\n\n"
+        f"Verdict: pass on [models:/{MODEL}/1](#/models/{MODEL}/versions/1), f1_macro 0.9259\n\n"
+    )
+    assert f"| [models:/{MODEL}/1](#/models/{MODEL}/versions/1) |" in note
+    assert all(f"| [{step}](#/experiments/0/runs/{runs[step].info.run_id}) |" in note for step in STEPS)
+
+
+def test_the_models_page_tells_its_aliases_and_how_to_move_them(client: MlflowClient) -> None:
+    page = (client.get_registered_model(MODEL).description or "").replace("&nbsp;", "")
+    assert "A classification of species, by the config iris." in page
+    assert f"| staging | [version 1](#/models/{MODEL}/versions/1) | pass |" in page
+    command = f"mlflow run . -e promote -P name={MODEL} -P version=staging -P alias=production --env-manager local"
+    assert f"\n{command}\n" in page
+    assert re.search(r"\| 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC \| – \| 1 \| \w+ \(gate\) \|", page)
+
+
+def test_the_version_has_a_model_card_with_its_verdict(version: ModelVersion, runs: dict[str, Run]) -> None:
+    description = version.description or ""
+    card = description.replace("&nbsp;", "")
+    assert card.startswith("Verdict: pass, by [run ")
+    assert f"#/experiments/0/runs/{runs['evaluate'].info.run_id}" in card
+    for cell in ("max_depth | 4", "rows | train 107, validation 13, test 30", "f1_macro (the gate's) | 0.9259"):
+        assert f"| {cell} |" in card
+    assert f'mlflow.pyfunc.load_model("models:/{MODEL}/1")' in card
+    assert version.tags["git_commit"] in card
+    whole = mlflow.artifacts.load_text(f"{runs['evaluate'].info.artifact_uri}/model_card.md")
+    assert description.startswith(whole)
 
 
 def test_ingest_logs_a_profile_of_each_column(runs: dict[str, Run]) -> None:
     profile = json.loads((Path(runs["ingest"].info.artifact_uri) / "profile.json").read_text(encoding="utf-8"))
-    assert list(profile) == [*FEATURES, "species"]
-    assert profile["petal_width"] == {"type": "double", "missing": 0, "min": "0.1", "max": "2.5"}
+    assert list(profile["columns"]) == [*FEATURES, "species"]
+    width = profile["columns"]["petal_width"]
+    assert [width[name] for name in ("type", "missing", "distinct", "min", "max")] == ["double", 0, 22, 0.1, 2.5]
+    assert dict(profile["columns"]["species"]["top"]) == dict.fromkeys(("setosa", "versicolor", "virginica"), 50)
     assert runs["ingest"].data.metrics["rows"] == 150
 
 
@@ -310,8 +353,12 @@ def test_the_version_says_where_it_comes_from_and_how_it_was_judged(
 ) -> None:
     tags = version.tags
     assert tags["verdict"] == "pass"
-    assert "f1_macro 0.9259 is at least 0.85" in tags["verdict.reasons"]
+    said = r"f1_macro 0\.9259 \(95% interval 0\.\d{4} to 1\.0000\) is at least 0\.85; f1_macro 0\.9259 against "
+    assert re.match(said, tags["verdict.reasons"])
     assert tags["verdict.run_id"] == runs["evaluate"].info.run_id
+    assert tags["verdict.test_rows"] == "30"
+    assert (tags["config"], tags["task"], tags["target"]) == ("iris", "classification", "species")
+    assert re.fullmatch(r"[0-9a-f]{64}", tags["config_sha256"])
     assert tags["table_uri"] == finished.place.lake("iris@v0")
     assert tags["run_id"] == version.run_id == runs["train"].info.run_id
     assert re.fullmatch(r"[0-9a-f]{40}", tags["git_commit"])

@@ -15,12 +15,20 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import warnings
 from typing import Any
 
 PACKAGES = (
     *("alembic.command", "boto3", "deltalake", "jinja2", "matplotlib.pyplot", "numpy", "pandas", "psutil", "pydantic"),
-    *("mlflow", "mlflow.data.delta_dataset_source", "mlflow.data.meta_dataset", "mlflow.projects", "mlflow.pyfunc"),
+    *(
+        "mlflow",
+        "mlflow.cli",
+        "mlflow.data.delta_dataset_source",
+        "mlflow.data.meta_dataset",
+        "mlflow.projects",
+        "mlflow.pyfunc",
+    ),
     *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store", "pyarrow.parquet"),
     *(
         "pyspark.sql.connect.session",
@@ -90,13 +98,14 @@ def _fork() -> int:
 
 def _become(request: dict[str, Any]) -> None:
     for stream, name, flags in (
-        (0, os.devnull, os.O_RDONLY),
+        (0, request["in"], os.O_RDONLY),
         (1, request["out"], os.O_WRONLY),
         (2, request["err"], os.O_WRONLY),
     ):
         os.dup2(os.open(name, flags), stream)
     sys.modules.pop("__mp_main__", None)  # a library's second name for this file, which is none of the command's
     os.chdir(request["folder"])
+    tempfile.tempdir = None  # TMPDIR may be another one
     os.environ.clear()
     os.environ.update(request["environment"])
     if request["umask"] >= 0:

@@ -1,70 +1,37 @@
 """The config of one workflow: YAML read into frozen models that know every key, and report every mistake at once."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
 from steps.core import validation
-from steps.core.errors import ConfigInvalid, ConfigNotFound, did_you_mean
-from steps.core.metrics import METRICS
+from steps.core.columns import LABELS, NUMBERS, TIMES, Strict
+from steps.core.columns import Column as Column
+from steps.core.config_gate import Gate as Gate
+from steps.core.config_model import Model as Model
+from steps.core.config_monitor import Monitor as Monitor
+from steps.core.config_split import Split as Split
+from steps.core.config_tune import Tune as Tune
+from steps.core.config_types import Name
+from steps.core.errors import ConfigInvalid, ConfigNotFound, NoTrainingWindow, did_you_mean
+from steps.core.metrics import DEFAULT_METRICS, METRICS, Task, metrics_of
 
 PROJECT = Path(__file__).resolve().parents[2]
-PREDICTION_COLUMNS = ("prediction", "probability", "probabilities", "model_uri", "table_uri", "run_id", "scored_at")
-OTHER_TABLES = ("_predictions", "_rejects")  # what <lake>/<name> stands beside, by the ends of their names
+PREDICTION_COLUMNS = (
+    *("prediction", "probability", "probabilities"),
+    *("model_uri", "table_uri", "run_id", "scored_at", "deleted_at"),
+)
+UNLABELLED = "_unlabelled"  # <lake>/<name>_unlabelled: rows to predict, without the target
+# What <lake>/<name> stands beside, by the ends of their names.
+OTHER_TABLES = ("_predictions", "_requests", "_rejects", UNLABELLED)
 
 
-def matches(pattern: str, rule: str) -> AfterValidator:
-    """A text that `pattern` fits as a whole; `rule` says in words which these are."""
-
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} given; {rule}")
-        return text
-
-    return AfterValidator(check)
-
-
-def _known_metric(name: str) -> str:
-    if name not in METRICS:
-        raise ValueError(f"{name!r} given; the metrics are {', '.join(METRICS)}{did_you_mean(name, METRICS)}")
-    return name
-
-
-# What Delta and Spark take without quoting.
-Name = Annotated[
-    str,
-    matches(r"[A-Za-z_][A-Za-z0-9_]*", "a name has letters from a to z, digits and _, and does not begin with a digit"),
-]
-# What a models:/ URI and MLflow's filters can hold.
-ModelName = Annotated[
-    str,
-    matches(
-        r"[^/:@%\x22.\s][^/:@%\x22]*",
-        "a model's name is not empty, has none of / : @ % and \", and does not begin with a blank or a dot",
-    ),
-]
-Rounds = Annotated[int, Field(ge=1, le=100_000)]
-MaxDepth = Annotated[int, Field(ge=1, le=64)]
-LearningRate = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-MetricName = Annotated[str, AfterValidator(_known_metric)]
-
-ALLOWED_TYPES: dict[str, tuple[type, ...]] = {
-    "double": (int, float),
-    "long": (int,),
-    "boolean": (bool,),
-    "string": (str,),
-    "date": (),
-    "timestamp": (),
+TARGET_TYPES: dict[Task, tuple[str, ...]] = {  # kinds of a column that a model of this task can learn to predict
+    "classification": LABELS,
+    "regression": NUMBERS,
 }
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Source(Strict):
@@ -73,79 +40,37 @@ class Source(Strict):
     options: dict[str, str | bool | int] = {}  # handed to Spark's reader: sep, encoding, ...
 
 
-class Column(Strict):
-    """What a column's values must be. `min` and `max` are inclusive, in the column's own unit."""
+class Freshness(Strict):
+    """How old the newest row of a source may be, by the values of a date or timestamp column."""
 
-    source: str | None = None  # its name in the source; by default its own
-    type: Literal["double", "long", "boolean", "string", "date", "timestamp"]
-    min: float | None = None
-    max: float | None = None
-    allowed: tuple[str | int | float | bool, ...] | None = None
-    required: bool = False  # a missing value breaks the contract
-    feature: bool = True  # whether the model may see it
-
-    @model_validator(mode="after")
-    def _rules_fit_the_type(self) -> "Column":
-        if self.type not in ("double", "long") and (self.min is not None or self.max is not None):
-            raise ValueError(f"min and max are for columns of type double or long, not {self.type}")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
-        if self.allowed and not ALLOWED_TYPES[self.type]:
-            raise ValueError(f"allowed is not for columns of type {self.type}")
-        wrong = [value for value in self.allowed or () if type(value) not in ALLOWED_TYPES[self.type]]
-        if wrong:
-            raise ValueError(f"allowed: {wrong[0]!r} is not of type {self.type} (YAML reads no, yes and 1 unquoted)")
-        return self
-
-
-class Split(Strict):
-    """Shares of the rows, and what decides a row's part: its features (default) or the value of one column."""
-
-    test: Share = 0.2
-    validation: Share = 0.1
-    seed: Seed = 7
-    group: Name | None = None
-
-    @model_validator(mode="after")
-    def _leaves_rows_to_train_on(self) -> "Split":
-        if self.test + self.validation >= 1:
-            raise ValueError(f"test {self.test} and validation {self.validation} leave nothing to train on")
-        return self
-
-
-class Model(Strict):
-    """Hyperparameters by the names that xgboost.train() gives them."""
-
-    name: ModelName
-    num_boost_round: Rounds = 200
-    max_depth: MaxDepth = 6
-    learning_rate: LearningRate = 0.1
-    early_stopping_rounds: Rounds = 20
-    seed: Seed = 0
-
-
-class Gate(Strict):
-    """A version passes when its metric on the test part is good enough in absolute terms, against always answering
-    the most frequent class, and against the champion. Differences are in the metric's own unit, positive = better.
-
-    `min_gain_over_baseline: 0` asks for better, not for as good, and for more than chance; below 0 a tie is enough."""
-
-    metric: MetricName = "f1_macro"
-    at_least: float | None = None  # for log_loss: at most
-    min_gain_over_baseline: float = 0.0
-    max_drop_below_champion: Annotated[float, Field(ge=0)] = 0.0
+    column: Name
+    at_most_hours: Annotated[float, Field(gt=0)]
 
 
 class Config(Strict):
     name: Name
     source: Source
     columns: Annotated[dict[Name, Column], Field(min_length=2)]
-    key: tuple[Name, ...] = ()
+    key: tuple[Name, ...] = ()  # columns that tell one row from another: never missing, and no two rows alike
+    mode: Literal["replace", "append", "upsert"] = "replace"  # what ingest does with the rows that are in the table
+    rows_at_least: Annotated[int, Field(ge=1)] = 1
+    rejects_at_most: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of the source's rows
+    freshness: Freshness | None = None
     target: Name
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "regression"] = "classification"
+    weight: Name | None = None  # of each row where a model is trained; never a feature, and not needed to predict
     split: Split = Split()
     model: Model
+    tune: Tune = Tune()
     gate: Gate = Gate()
+    monitor: Monitor = Monitor()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_by_task(cls, raw: Any) -> Any:
+        """`raw` with the task's own metric where the gate names none."""
+        gate = raw.get("gate", {}) if isinstance(raw, dict) and raw.get("task") == "regression" else None
+        return {**raw, "gate": {"metric": DEFAULT_METRICS["regression"], **gate}} if isinstance(gate, dict) else raw
 
     @field_validator("name")
     @classmethod
@@ -167,45 +92,128 @@ class Config(Strict):
     def _names_exist(self) -> "Config":
         named = {
             "target": [self.target],
+            "weight": [self.weight] if self.weight else [],
             "key": self.key,
             "split.group": [self.split.group] if self.split.group else [],
+            "split.time": [self.split.time] if self.split.time else [],
+            "split.columns": self.split.columns,
+            "split.window.column": [self.split.window.column] if self.split.window else [],
+            "gate.slices": self.gate.slices,
+            "freshness.column": [self.freshness.column] if self.freshness else [],
         }
         for where, names in named.items():
             for name in names:
                 if name not in self.columns:
                     raise ValueError(f"{where}: {name!r} is not under columns{did_you_mean(name, self.columns)}")
-        if self.columns[self.target].type not in ("string", "long", "boolean"):
+        if (kind := self.columns[self.target].kind) not in TARGET_TYPES[self.task]:
+            raise ValueError(f"target: {self.target!r} is {kind}; {_target_rule(self.task, kind)}")
+        if METRICS[self.gate.metric].task != self.task:
             raise ValueError(
-                f"target: {self.target!r} is {self.columns[self.target].type}; a class is string, long or boolean"
+                f"gate.metric: {self.gate.metric!r} is not of a {self.task}, whose metrics are "
+                f"{', '.join(metrics_of(self.task))}"
             )
+        if others := [name for name in self.monitor.quality.metrics if METRICS[name].task != self.task]:
+            raise ValueError(
+                f"monitor.quality.metrics: {others[0]!r} is not of a {self.task}, whose metrics are "
+                f"{', '.join(metrics_of(self.task))}"
+            )
+        times = {
+            "freshness.column": self.freshness and self.freshness.column,
+            "split.time": self.split.time,
+            "split.window.column": self.split.window and self.split.window.column,
+        }
+        for where, time in times.items():
+            if time and self.columns[time].kind not in TIMES:
+                raise ValueError(f"{where}: {time!r} is no date or timestamp")
+        if self.target in self.split.named_columns:
+            raise ValueError(f"split: the target {self.target!r} cannot decide a row's part")
+        if self.gate.calibration_error_at_most is not None and self.task != "classification":
+            raise ValueError(f"gate.calibration_error_at_most: a {self.task} has no probabilities to calibrate")
+        if self.mode == "upsert" and not self.key:
+            raise ValueError("mode: upsert needs a key, which tells the row that a new one replaces")
         if not self.features:
             raise ValueError("columns: none is left as a feature")
-        if dates := [name for name in self.features if self.columns[name].type in ("date", "timestamp")]:
-            raise ValueError(f"columns: {', '.join(dates)} cannot be a feature; say `feature: false`")
+        if self.weight and (mistake := self._weight_mistake(self.weight)):
+            raise ValueError(f"weight: {self.weight!r} {mistake}")
+        features = {name: self.columns[name] for name in self.features}
+        if mistakes := self.model.mistakes(self.task, target=self.columns[self.target], features=features):
+            raise ValueError("; ".join(mistakes))
         return self
+
+    def _weight_mistake(self, weight: str) -> str:
+        if (kind := self.columns[weight].kind) not in NUMBERS:
+            return f"is {kind}; a row's weight is a number"
+        return "is the target, the key or the group as well" if weight in self._no_features else ""
+
+    @property
+    def _no_features(self) -> set[str]:
+        return {self.target, *self.key, *([self.split.group] if self.split.group else [])}
+
+    @model_validator(mode="after")
+    def _search_fits_the_model(self) -> "Config":
+        if mistakes := self.tune.mistakes(self.model):
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    @field_serializer("tune")
+    def _what_a_search_depends_on(self, tune: Tune) -> dict[str, Any]:
+        """Nothing of `tune` counts where nothing is searched; where something is, the gate's metric counts too."""
+        if not tune.trials:
+            return {"trials": 0}
+        return {**tune.model_dump(mode="json", exclude_defaults=True), "metric": self.gate.metric}
 
     def with_source(self, source: Source) -> "Config":
         return self.model_copy(update={"source": source})
 
     def with_hyperparameters(self, **values: Any) -> "Config":
-        """This config with some values of `model` replaced; they are checked already."""
-        return self.model_copy(update={"model": self.model.model_copy(update=values)})
+        """This config with some values of `model`, `tune` and `split` replaced; each is checked already.
+        NoTrainingWindow when the config has none to train on."""
+        tune = {name: values.pop(name) for name in Tune.model_fields if name in values}
+        train_on = values.pop("train_on", self.split.train_on)
+        if train_on == "window" and not self.split.window:
+            raise NoTrainingWindow()
+        return self.model_copy(
+            update={
+                "model": self.model.model_copy(update=values),
+                "tune": self.tune.model_copy(update=tune),
+                "split": self.split.model_copy(update={"train_on": train_on}),
+            }
+        )
+
+    def with_windows(self, *, since: str | None, window: str | None) -> "Config":
+        """This config with the windows of `monitor` replaced by those that are given; they are checked already."""
+        given = {name: value for name, value in {"since": since, "window": window}.items() if value}
+        return self.model_copy(update={"monitor": self.monitor.model_copy(update=given)})
 
     @property
     def features(self) -> list[str]:
-        """The columns that a model sees, in their order: not the target, the key, the group or `feature: false`."""
-        unseen = {self.target, self.split.group, *self.key}
+        """The columns that a model sees, in their order: not target, key, group, weight or `feature: false`."""
+        unseen = {self.weight, *self._no_features}
         return [name for name, column in self.columns.items() if column.feature and name not in unseen]
 
-    @property
-    def source_columns(self) -> list[str]:
-        """The names in the source of the columns."""
-        return [column.source or name for name, column in self.columns.items()]
+    def table_name(self, *, labelled: bool = True) -> str:
+        return self.name if labelled else f"{self.name}{UNLABELLED}"
+
+    def contract(self, *, labelled: bool = True) -> dict[str, Column]:
+        """The columns that a source must have: all, or all but those that only training needs."""
+        only_to_train = () if labelled else (self.target, self.weight)
+        return {name: column for name, column in self.columns.items() if name not in only_to_train}
 
     @property
     def training_columns(self) -> list[str]:
-        """What training and evaluation read: the features, the target and what decides a row's part."""
-        return list(dict.fromkeys([*self.features, self.target, *([self.split.group] if self.split.group else [])]))
+        """What training and evaluation read: the features, the target, the weight and what decides a row's part."""
+        deciding = self.split.named_columns or self.key
+        weight = [self.weight] if self.weight else []
+        window = [self.split.training_window.column] if self.split.training_window else []
+        return list(dict.fromkeys([*self.features, self.target, *weight, *deciding, *window]))
+
+
+def _target_rule(task: Task, kind: str) -> str:
+    what = "a class" if task == "classification" else "the target of a regression"
+    *others, last = TARGET_TYPES[task]
+    rule = f"{what} is {', '.join(others)} or {last}"
+    fitting = [name for name, types in TARGET_TYPES.items() if kind in types]
+    return f"{rule}; `task: {fitting[0]}` takes {kind}" if fitting else rule
 
 
 def load(path: str, *, home: Path) -> Config:
@@ -215,8 +223,16 @@ def load(path: str, *, home: Path) -> Config:
     if file is None:
         raise ConfigNotFound(path, [str(folder) for folder in dict.fromkeys([home, PROJECT])])
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        return parse(file.read_text(encoding="utf-8"), path=path)
+    except UnicodeDecodeError as err:
+        raise ConfigInvalid(path, [f"is not YAML: {err}"]) from err
+
+
+def parse(text: str, *, path: str) -> Config:
+    """A config from its YAML; `path` is where that stands, for messages. ConfigInvalid with every mistake at once."""
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as err:
         raise ConfigInvalid(path, [f"is not YAML: {err}"]) from err
     if not isinstance(raw, dict):
         raise ConfigInvalid(path, [f"holds {type(raw).__name__}, not a mapping of keys"])

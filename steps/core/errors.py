@@ -1,18 +1,25 @@
 """The mistakes that a user can mend; each says what was given, what was expected and what to do next.
 
 UserError
-|-- ParametersInvalid, ConfigNotFound, ConfigInvalid      what was asked for
+|-- ParametersInvalid, ConfigNotFound, ConfigInvalid,     what was asked for
+|   NoTrainingWindow
 |-- ProjectBroken                                         the code
 |-- JavaUnusable, SparkUnavailable, PackageMissing,       the machine
-|   SettingInvalid, DiskUnusable
+|   SettingInvalid, DiskUnusable, MatrixTooLarge,
+|   SearchTooLarge
 |-- TrackingUnavailable, RunUnusable, LakeUndefined,      where things live
 |   LockNotReleased, ObjectStoreUnavailable
 |-- SourceUnreadable, ContractBroken, SourceUnlabelled,   the source
-|   SourceChanged
+|   SourceChanged, SourceIngestedMeanwhile,
+|   TargetNotFound, TargetUnfit, FeaturesMissing,
+|   FormUnclear, NotText
 |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
-|   TableUnfit, TableNotWritten, TableBusy
+|   TableUnfit, TableNotWritten, TableBusy, TableChanged
 |-- ModelNotFound, ModelDamaged, ModelUnreadable,         models
 |   ModelProtected, PromotionRefused, NothingToInferWith
+|-- AddressUnusable                                       serving
+|-- NothingToWatch, ReferenceUnknown, TooManyWindows,     monitoring (steps/core/monitoring/errors.py)
+|   LabelsUnusable, LabelsContradictory
 `-- NothingKnown                                          lineage
     StepFailed                                            a step of the workflow; carries that step's own message
 
@@ -20,7 +27,7 @@ Anything else that is raised is a bug of ours and keeps its traceback.
 """
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
 
@@ -29,6 +36,10 @@ class UserError(Exception):
 
     def __init__(self, given: str, *, expected: str, next: str) -> None:
         super().__init__(f"{type(self).__name__}: {given}\n  expected  {expected}\n  next      {next}")
+
+    def __reduce__(self) -> tuple[Callable[..., "UserError"], tuple[object, ...]]:
+        # Spark's workers hand errors back pickled; Exception's own way calls a subclass with the message alone
+        return _restore, (type(self), self.args, self.__dict__)
 
 
 class ParametersInvalid(UserError):
@@ -46,6 +57,15 @@ class ConfigNotFound(UserError):
             f"config {path!r} is not a file",
             expected=f"a YAML file, looked for in {' and '.join(looked_in)}",
             next="pass its path with -P config=PATH",
+        )
+
+
+class NoTrainingWindow(UserError):
+    def __init__(self) -> None:
+        super().__init__(
+            "train_on=window was given, and the config does not say which rows are the newest",
+            expected="`window: {column: <date or timestamp>, days: <number>}` under `split` in the config",
+            next="add it, or leave train_on out, which trains on all rows",
         )
 
 
@@ -68,8 +88,9 @@ class JavaUnusable(UserError):
 
 
 class SettingInvalid(UserError):
-    def __init__(self, name: str, value: str, *, expected: str) -> None:
-        super().__init__(f"{name}={value} in the environment", expected=expected, next=f"correct or unset {name}")
+    def __init__(self, name: str, value: str, *, expected: str, next: str = "") -> None:
+        next = next or f"correct or unset {name}"
+        super().__init__(f"{name}={value} in the environment", expected=expected, next=next)
 
 
 class SparkUnavailable(UserError):
@@ -78,6 +99,29 @@ class SparkUnavailable(UserError):
             f"Spark cannot be used: {reason}",
             expected="Spark with Delta: one that starts here, or a Spark Connect server at SPARK_REMOTE",
             next=next,
+        )
+
+
+class MatrixTooLarge(UserError):
+    """Sizes are in words, with their units."""
+
+    def __init__(self, *, needed: str, memory: str, disk: str, folder: str) -> None:
+        super().__init__(
+            f"training takes up to {needed}; free are {memory} of memory and {disk} of disk at {folder}",
+            expected="at most half of what is free, in memory or on disk",
+            next="set TMPDIR to a folder on a larger disk, or SPARK_REMOTE to a cluster and pass -P engine=spark",
+        )
+
+
+class SearchTooLarge(UserError):
+    """Sizes are in words, with their units."""
+
+    def __init__(self, *, needed: str, memory: str) -> None:
+        super().__init__(
+            f"a search holds the train and validation parts in memory, up to {needed}; {memory} of memory are free",
+            expected="at most half of the memory that is free",
+            next="search on a part of the rows or on a larger machine, put what is found into the config under "
+            "`model`, and train without a search (trials=0)",
         )
 
 
@@ -169,9 +213,22 @@ class SourceUnreadable(UserError):
     ) -> None:
         super().__init__(
             f"source {uri}: {reason}",
-            expected="a source that is there and can be read: sklearn:<name>, or files or a table by path",
+            expected="a source that is there and can be read: files or a table by path, sklearn:<name>, jdbc:postgresql://",
             next=next,
         )
+
+
+class FormUnclear(SourceUnreadable):
+    """`likely` are the source.options by which the file is most probably read right, {} when nothing tells."""
+
+    def __init__(self, uri: str, reason: str, *, likely: Mapping[str, str | int], next: str) -> None:
+        super().__init__(uri, reason, next=next)
+        self.likely = dict(likely)
+
+
+class NotText(SourceUnreadable):
+    def __init__(self, uri: str, what: str) -> None:
+        super().__init__(uri, f"it is not a text, it is {what}", next="pass the data as text or Parquet")
 
 
 class SourceChanged(UserError):
@@ -183,11 +240,37 @@ class SourceChanged(UserError):
         )
 
 
-class ContractBroken(UserError):
-    def __init__(self, uri: str, mistakes: Iterable[str]) -> None:
+class SourceIngestedMeanwhile(UserError):
+    def __init__(self, table: str, *, ingested: int, files: int) -> None:
         super().__init__(
-            listed(f"source {uri} breaks the contract of its config; nothing was written", mistakes),
-            expected="rows that keep the types and rules under `columns`",
+            f"{table} holds the rows of {ingested:,} of these {files:,} source files already, which another run has "
+            "added; nothing was written",
+            expected="files that nobody else ingests into the same table at the same time",
+            next="run it again: it reads the other files only",
+        )
+
+
+class ContractBroken(UserError):
+    """`rejects` says where the rows that break it are kept, `at_most` which share of the rows may.
+
+    `missing` are columns that the source does not have: their names in the contract, and there.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        mistakes: Iterable[str],
+        *,
+        rejects: str = "",
+        at_most: float | None = None,
+        missing: Mapping[str, str] | None = None,
+    ) -> None:
+        self.missing = dict(missing or {})
+        kept = f"no version was written; {rejects}" if rejects else "nothing was written"
+        allowed = "" if at_most is None else f" (of at most {at_most:.2%} of them: rejects_at_most)"
+        super().__init__(
+            listed(f"source {uri} breaks the contract of its config; {kept}", mistakes),
+            expected=f"rows that keep the types and rules under `columns`{allowed}",
             next="correct the source, or the columns in the config",
         )
 
@@ -197,9 +280,38 @@ class SourceUnlabelled(UserError):
         super().__init__(
             f"source {uri} has no labels: {reason}; nothing was written",
             expected=f"rows with labels, to be the newest version of {table}, from which train and evaluate learn",
-            next="correct the source. To predict rows without labels, keep them in one source with labelled ones "
-            "(train and evaluate leave them out, infer predicts all), or write them as a Delta table of their own, "
-            "with columns named as in the config, and run `mlflow run . -e infer -P table=PATH`",
+            next="correct the source; or, to predict rows without labels, run `mlflow run . -e ingest "
+            f"-P labelled=false` with it, and `-e infer -P table={table}_unlabelled`",
+        )
+
+
+class TargetNotFound(UserError):
+    def __init__(self, uri: str, target: str, columns: Iterable[str]) -> None:
+        columns = list(columns)
+        super().__init__(
+            f"source {uri} has no column {target!r}{did_you_mean(target, columns)}",
+            expected=f"the name of one of its columns: {', '.join(columns)}",
+            next="pass that name with -P target=NAME",
+        )
+
+
+class FeaturesMissing(UserError):
+    """`columns` says of each column of a source why a model does not learn from it."""
+
+    def __init__(self, uri: str, columns: Iterable[str]) -> None:
+        super().__init__(
+            f"source {uri} has no column from which a model may learn: {'; '.join(columns)}",
+            expected="a column beside the target that other rows have too",
+            next="correct the source, or write a config that says what its columns are (docs/how-to/own-data.md)",
+        )
+
+
+class TargetUnfit(UserError):
+    def __init__(self, uri: str, target: str, reason: str) -> None:
+        super().__init__(
+            f"column {target!r} of source {uri} cannot be the target: {reason}",
+            expected="classes (texts, true and false, or whole numbers, each in several rows), or numbers",
+            next="pass another column with -P target=NAME, or make classes of this one in the source",
         )
 
 
@@ -251,13 +363,25 @@ class TableBusy(UserError):
         )
 
 
+class TableChanged(UserError):
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            f"another run has written {uri} since the keys of the source's rows were compared with its own; "
+            "nothing was written",
+            expected="one run at a time that appends to a table with a key",
+            next="run it again: it compares them with the rows that are there now",
+        )
+
+
 class ModelNotFound(UserError):
-    def __init__(self, given: str, *, known: Iterable[str]) -> None:
+    """`next` is what helps, where that is not to train one."""
+
+    def __init__(self, given: str, *, known: Iterable[str], next: str = "") -> None:
         there_is = ", ".join(known) or "no model yet"
         super().__init__(
             given,
             expected=f"models:/<name>/<version> or models:/<name>@<alias>; there is {there_is}",
-            next="run `mlflow run . -e train` and `-e evaluate`, or pass another model",
+            next=next or "run `mlflow run . -e train` and `-e evaluate`, or pass another model",
         )
 
 
@@ -313,6 +437,15 @@ class NothingToInferWith(UserError):
         )
 
 
+class AddressUnusable(UserError):
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"the server cannot listen at {host}, port {port}: {reason}",
+            expected="an address of this machine, and a port of it that no other process has",
+            next="pass another one with -P port=N or -P host=ADDRESS, or end what listens there",
+        )
+
+
 class NothingKnown(UserError):
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(
@@ -329,10 +462,16 @@ class StepFailed(UserError):
         Exception.__init__(self, f"{step} failed\n{message}\n  again     {command}")
 
 
+def _restore(kind: type[UserError], args: tuple[object, ...], attributes: Mapping[str, object]) -> UserError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
 def _another_version(uri: str) -> str:
     name = shlex.quote(f"name={uri.removeprefix('models:/').rpartition('/')[0]}")
     command = f"`mlflow run . -e promote -P {name} -P version=N -P alias=staging`"
-    return f"let the alias name another one: {command}, with -P force=true where that did not pass"
+    return f"let the alias name another one: {command}, with -P force=true -P reason=WHY where that did not pass"
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

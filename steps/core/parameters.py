@@ -7,7 +7,10 @@ from typing import Any, dataclass_transform
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from steps.core.config import LearningRate, MaxDepth, Rounds, Seed
+from steps.core.config_model import EngineName, LearningRate, MaxDepth, Penalty, Rounds, SampledShare
+from steps.core.config_split import TrainOn
+from steps.core.config_tune import Minutes, Trials
+from steps.core.config_types import Seed
 from steps.core.errors import ParametersInvalid
 from steps.core.validation import of_parameters, of_unknown_parameter
 
@@ -26,7 +29,18 @@ class Hyperparameters:
     num_boost_round: Rounds | None = None
     max_depth: MaxDepth | None = None
     learning_rate: LearningRate | None = None
+    early_stopping_rounds: Rounds | None = None
     seed: Seed | None = None
+    subsample: SampledShare | None = None
+    colsample_bytree: SampledShare | None = None
+    min_child_weight: Penalty | None = None
+    reg_lambda: Penalty | None = None
+    reg_alpha: Penalty | None = None
+    gamma: Penalty | None = None
+    trials: Trials | None = None
+    time_limit_minutes: Minutes | None = None
+    engine: EngineName | None = None
+    train_on: TrainOn | None = None
 
     def hyperparameters(self) -> dict[str, Any]:
         """Those that were given."""

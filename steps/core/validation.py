@@ -1,7 +1,7 @@
 """What pydantic finds wrong with a config or a parameter, in words: one line a mistake, with the name of the key."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -41,6 +41,8 @@ def _of_parameter(details: Any) -> str:
 
 def _of_key(details: Any, model: type[BaseModel]) -> str:
     path, message = _path(details), re.sub(r"^Value error, ", "", details["msg"])
+    if details["type"] == "extra_forbidden" and re.fullmatch(r"columns\.\w+\.required", path):
+        return f"{path} is `nullable: {str(not details['input']).lower()}` now"
     if details["type"] == "extra_forbidden" and path in RENAMED_KEYS:
         return f"{path} was renamed to {RENAMED_KEYS[path]!r}"
     if details["type"] == "extra_forbidden":
@@ -60,6 +62,13 @@ def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> Ite
     """The keys that are known where the last part of `location` stands. The names of columns are passed over."""
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
-        kinds = [field.annotation, *get_args(field.annotation)] if field else []
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+        model = next(_models_in(field.annotation), model) if field else model
     return model.model_fields
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in a type, also as values of a mapping and beside None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

@@ -1,18 +1,77 @@
 """Predict the rows of a table: whether the model fits it, and what writes its predictions."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from mlflow.exceptions import MlflowException
 
 from steps.core import config
-from steps.core.errors import TableUnfit
-from steps.core.models import predictions, scorer
-from steps.core.tables import commit
+from steps.core.errors import TableBusy, TableChanged, TableUnfit
+from steps.core.models import local_inference, predictions, scorer, scoring_plan
+from steps.core.models.loading import LoadedModel
+from steps.core.models.scoring_plan import SCORED_BY, Mode, Plan, Work
+from steps.core.tables import collation, commit, conditional
+from steps.core.tables.conditional import Committed
+from steps.core.tables.data_files import DataFiles
+from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
 
-STORED_TYPES = {"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()}
+PLANS = 20  # each is made again when another run has written predictions meanwhile
+LATER_CODE = ("steps/core/models/spark_inference.py",)  # is imported by what scores a large table, and part of it
+STORED_TYPES = {
+    **{"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()},
+    **{"date": pa.date32(), "timestamp": pa.timestamp("us", "UTC")},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run has done: of the rows of `table`, how many it has `scored`. `unseen` counts, in the rows that it has
+    read, the values of each column that the model takes as missing.
+
+    `plan` is None where the newest version of the predictions, which is `committed` then, had all of it already.
+    """
+
+    table: Snapshot
+    committed: Committed
+    plan: Plan | None
+    scored: int
+    unseen: Mapping[str, int]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        rows = self.table.row_count
+        return {
+            "rows": rows,
+            "rows_scored": self.scored,
+            "rows_kept": rows - self.scored,
+            "rows_deleted": self.committed.table.row_count - rows,
+            **{f"unseen.{name}": count for name, count in self.unseen.items()},
+        }
+
+    def lines(self) -> list[str]:
+        """What the user is told, where not simply all rows were scored."""
+        rows, kept, deleted = (self.metrics[name] for name in ("rows", "rows_kept", "rows_deleted"))
+        if self.plan is None:
+            found = self.committed.table
+            return [f"{found.uri.name}@v{found.version} has the predictions of all {rows:,} rows already{_run(found)}"]
+        told = []
+        if kept:
+            earlier = self.plan.earlier or self.plan.newest
+            assert earlier is not None
+            told.append(f"{kept:,} kept from {earlier.uri.name}@v{earlier.version}{_run(earlier)}")
+        if deleted:
+            told.append(f"{deleted:,} marked as deleted")
+        if not told:
+            return []
+        which = "new or changed of" if self.plan.earlier else "new of"
+        scored = f"{self.scored:,} {which} {rows:,} rows" if kept else f"all {rows:,} rows"
+        return [f"scored {'; '.join([scored, *told])}"]
 
 
 def check_features(table: Snapshot, schema: scorer.Schema) -> None:
@@ -25,7 +84,8 @@ def check_features(table: Snapshot, schema: scorer.Schema) -> None:
             expected="a table of rows to predict, not of predictions",
             next="pass the table that these were made of",
         )
-    if absent := [feature.name for feature in schema.features if feature.name not in present]:
+    needed = [feature.name for feature in schema.features if not feature.optional]
+    if absent := [name for name in needed or [feature.name for feature in schema.features] if name not in present]:
         raise TableUnfit(
             str(table),
             [f"has no column {name!r}, which the model needs" for name in absent],
@@ -34,40 +94,95 @@ def check_features(table: Snapshot, schema: scorer.Schema) -> None:
         )
 
 
-def count_unseen(table: Snapshot, schema: scorer.Schema) -> Counter[str]:
-    """How many values of each text column the model takes as missing, because they were not seen in training.
+def count_unseen(table: Snapshot | DataFiles, schema: scorer.Schema) -> Counter[str]:
+    """How many values of each column of categories the model takes as missing, because training did not have them.
 
     MlflowException when a column has another type than ingest gives it, and a value in it that the model refuses.
     """
     looked_at = [
         feature
         for feature in schema.features
-        if feature.levels is not None or table.schema.field(feature.name).type != STORED_TYPES[feature.type]
+        if feature.name in table.schema.names
+        and (feature.levels is not None or table.schema.field(feature.name).type != STORED_TYPES[feature.type])
     ]
     counts: Counter[str] = Counter()
     for batch in table.batches([feature.name for feature in looked_at]) if looked_at else ():
-        counts.update(scorer.unseen(batch.to_pandas(), looked_at))
+        counts.update(scorer.unseen(predictions.to_frame(batch), looked_at))
     return counts
 
 
-def write_in_memory(
-    table: Snapshot, model: scorer.Scorer, folder: str, *, beside: Mapping[str, str | datetime]
-) -> None:
-    """A Parquet file in `folder`: the rows of `table`, the prediction of each, and the values `beside` them."""
-    rows = predictions.add_predictions(table.read(table.schema.names), model)
-    for name, value in beside.items():
-        kind = pa.string() if isinstance(value, str) else pa.timestamp("us", "UTC")
-        rows = rows.append_column(name, pa.repeat(pa.scalar(value, kind), len(rows)))
-    commit.save(rows, folder)
+def run(
+    table: Snapshot,
+    predicted: TableUri,
+    *,
+    load: Callable[[], LoadedModel],
+    key: Sequence[str],
+    mode: Mode,
+    made_of: Mapping[str, str],
+    made_by: Mapping[str, str],
+) -> Result:
+    """Bring the newest version of `predicted` up to date with a version of a table, by one conditional commit.
+
+    `made_of` and `made_by` go into its metadata; the former has scoring_plan.SCORED_BY too. Where another writer is
+    first, what to do is decided anew on what it has written. Nothing is written when the newest version is made of the
+    same, unless all rows are to be scored. TableUnfit for rows that the model or the key does not fit, TableBusy.
+    """
+    load = cache(load)
+    for _ in range(PLANS):
+        newest = collation.open_newest(predicted)
+        if newest and mode == "new" and conditional.is_made_of(newest, made_of):
+            return Result(table=table, committed=Committed(table=newest, written=False), plan=None, scored=0, unseen={})
+        try:
+            planned = scoring_plan.plan(table, newest, scored_by=made_of[SCORED_BY], mode=mode, key=key)
+            return _committed(planned, table, predicted, model=load(), key=key, made_of=made_of, made_by=made_by)
+        except TableChanged:
+            continue
+    raise TableBusy(predicted.path, attempts=PLANS)
 
 
-def writer_for(table: Snapshot) -> Callable[..., None]:
-    """What writes the predictions of a table: this process, or Spark's workers when it is too large for one."""
-    if table.fits_in_memory:
-        return write_in_memory
+def _committed(
+    planned: Plan,
+    table: Snapshot,
+    predicted: TableUri,
+    *,
+    model: LoadedModel,
+    key: Sequence[str],
+    made_of: Mapping[str, str],
+    made_by: Mapping[str, str],
+) -> Result:
+    check_features(table, model.schema)
+    key = key if set(key) <= set(table.schema.names) else []
+    origin = {"model_uri": model.uri, "table_uri": str(table), "run_id": made_by["run_id"]}
+    work = Work(plan=planned, model=model, key=key, origin={**origin, "scored_at": datetime.now(UTC)})
+    write = writer_for(planned)
+    try:
+        unseen = count_unseen(planned.rows, model.schema)
+        committed = commit.after(
+            planned.newest,
+            table=predicted,
+            mode=planned.mode,
+            made_of=made_of,
+            made_by=made_by,
+            write=lambda folder: write(work, folder),
+        )
+    except MlflowException as err:
+        raise unfit(table, model.schema, err.message) from err
+    scored = planned.rows.row_count if planned.earlier is None else _rows_scored_by(made_by["run_id"], committed.table)
+    return Result(table=table, committed=committed, plan=planned, scored=scored, unseen=unseen)
+
+
+def writer_for(plan: Plan) -> Callable[[Work, str], None]:
+    """What writes the predictions of a plan: this process, or Spark's workers when it is too large for one."""
+    if not plan.is_for_workers:
+        return local_inference.write
     from steps.core.models import spark_inference  # PySpark takes half a second, which small tables do not pay
 
     return spark_inference.write
+
+
+def _rows_scored_by(run_id: str, table: Snapshot) -> int:
+    """How many rows of a version of predictions a run has scored."""
+    return sum(pc.sum(pc.equal(batch["run_id"], run_id)).as_py() or 0 for batch in table.batches(["run_id"]))
 
 
 def unfit(table: Snapshot, schema: scorer.Schema, reason: str) -> TableUnfit:
@@ -77,3 +192,8 @@ def unfit(table: Snapshot, schema: scorer.Schema, reason: str) -> TableUnfit:
         expected=", ".join(f"{feature.name} {feature.type}" for feature in schema.features),
         next="ingest it with the config that the model was trained by, or pass another table or model",
     )
+
+
+def _run(predicted: Snapshot) -> str:
+    run_id = predicted.commit.metadata.get("run_id", "")
+    return f" (run {run_id[:8]})" if run_id else ""

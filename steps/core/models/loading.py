@@ -24,14 +24,15 @@ class LoadedModel:
     schema: Schema
 
 
-def load(version: ModelVersion) -> LoadedModel:
-    """ModelDamaged when the version's files are gone or not as logged, ModelNotFound when it is not of this project.
+def load(version: ModelVersion, *, folder: Path | None = None) -> LoadedModel:
+    """The model of a version whose files are in `folder`, or are fetched.
 
+    ModelDamaged when the version's files are gone or not as logged, ModelNotFound when it is not of this project.
     ModelUnreadable when the store does not say, or when the files are right and cannot be loaded here.
     """
     uri = registry.uri_of(version)
-    folder = model_files.fetch(version)
-    schema = _schema(folder / model_files.SCHEMA, version)
+    folder = folder or model_files.fetch(version)
+    schema = read_schema(folder, version)
     try:
         scorer: Scorer = load_model(str(folder)).unwrap_python_model()
     except (MlflowException, OSError, xgboost.core.XGBoostError) as err:
@@ -48,7 +49,10 @@ def load_champion(name: str) -> tuple[LoadedModel | None, str]:
     """
     version = aliases.champion(name)
     if version is None:
-        return None, ""
+        deleted = aliases.deleted(name, aliases.STAGING)
+        if not deleted:
+            return None, ""
+        return None, f"the champion models:/{name}/{deleted} was deleted, so only the baseline is compared with"
     try:
         return load(version), ""
     except ModelDamaged as err:
@@ -61,9 +65,10 @@ def release_loaded_model() -> None:
     set_model(Scorer())
 
 
-def _schema(path: Path, version: ModelVersion) -> Schema:
-    """The schema in a version's file. ModelNotFound when there is none: the version is of another project."""
-    uri = registry.uri_of(version)
+def read_schema(folder: Path, version: ModelVersion) -> Schema:
+    """The schema of a version whose files are in `folder`. ModelNotFound when there is none: the version is of another
+    project."""
+    path, uri = folder / model_files.SCHEMA, registry.uri_of(version)
     if not path.is_file():
         raise ModelNotFound(f"{uri} was not trained by this project", known=_other_versions(version))
     try:

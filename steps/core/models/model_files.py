@@ -15,17 +15,19 @@ from steps.core.models import registry
 from steps.core.tracking import server
 
 DESCRIPTION, CODE, BOOSTER, SCHEMA = registry.ARTIFACT_FILES
+REFERENCE = "artifacts/reference.json"  # what its training rows looked like; versions of earlier releases have none
 REQUIREMENTS = "requirements.txt"  # MLflow compares it with what is installed, and can do without it
 
 
-def fetch(version: ModelVersion) -> Path:
-    """The folder on this machine that holds the version's files. ModelDamaged when some are gone or not as logged.
+def fetch(version: ModelVersion, *, into: Path | None = None) -> Path:
+    """The folder on this machine that holds the version's files, a copy where it is to be one `into` a folder.
+    ModelDamaged when some are gone or not as logged.
 
     A store that does not answer is no damage: it raises ModelUnreadable, or an error of its own.
     """
     uri = registry.uri_of(version)
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(into) if into else None))
     except Exception as err:  # each kind of store has its own
         if lost := _lost_in_store(uri):
             raise ModelDamaged(uri, f"{', '.join(lost)} is gone") from err

@@ -8,16 +8,23 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from steps.core.errors import ModelNotFound, ModelProtected
 from steps.core.process import processes
 from steps.core.tracking import artifacts, mlflow_constants, runs
 
-VERDICT = "verdict"  # tags on a version: verdict, verdict.reasons, verdict.run_id
+VERDICT = "verdict"  # tags on a version: verdict, verdict.reasons, verdict.run_id, verdict.test_rows
+TEST_ROWS_DIGEST = f"{VERDICT}.test_rows_digest"  # of which rows these were
 TABLE_IDENTITY = "table_identity"  # tag on a version, beside table_uri: which table of that URI it was trained on
 BOOSTER_SHA256 = "booster_sha256"  # tag on a version
+# In a description: above it stands what this project writes. It is a comment, which no page shows.
+DESCRIPTION_LINE = (
+    "\n\n<!-- Above: written by train, evaluate and promote. Your own text is kept below this line. -->\n\n"
+)
+DESCRIPTION_CHARACTERS = 5000  # MLflow's databases hold no more
+USERS_CHARACTERS = 2000  # of these, for a user's own text
 # The files of each version of this project's.
 ARTIFACT_FILES = ("MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/schema.json")
 
@@ -26,16 +33,21 @@ def uri_of(version: ModelVersion) -> str:
     return f"models:/{version.name}/{version.version}"
 
 
-def resolve(uri: str) -> ModelVersion:
-    """The version that `models:/<name>/<version>` or `models:/<name>@<alias>` names now. ModelNotFound else."""
+def resolve(uri: str, *, if_unset: str = "") -> ModelVersion:
+    """The version that `models:/<name>/<version>` or `models:/<name>@<alias>` names now.
+
+    ModelNotFound else; `if_unset` is what to do next where the model has versions and the alias names none.
+    """
     parsed = re.fullmatch(r"models:/([^/:@\x22]+)(?:/(\d+)|@([^/@]+))", uri)
     if parsed is None:
         raise ModelNotFound(f"{uri!r} does not name a version of a model", known=_model_names())
     name, number, alias = parsed.groups()
     version = find(name, number) if number else find_alias(name, alias)
     if version is None:
-        known = [uri_of(other) for other in newest(name)] + [f"models:/{name}@{other}" for other in aliases_of(name)]
-        raise ModelNotFound(f"{uri} does not exist", known=known or _model_names())
+        versions = [uri_of(other) for other in newest(name)]
+        known = [*versions, *(f"models:/{name}@{other}" for other in aliases_of(name))]
+        next = if_unset if alias and versions else ""
+        raise ModelNotFound(f"{uri} does not exist", known=known or _model_names(), next=next)
     return version
 
 
@@ -119,12 +131,17 @@ def lost_files(uri: str) -> list[str]:
 
 def aliases_of(name: str) -> dict[str, str]:
     """Alias to version number. Read from the model: searching versions leaves aliases out (mlflow/mlflow#9783)."""
+    model = find_model(name)
+    return {alias: str(number) for alias, number in model.aliases.items()} if model else {}
+
+
+def find_model(name: str) -> RegisteredModel | None:
     try:
-        return {alias: str(number) for alias, number in MlflowClient().get_registered_model(name).aliases.items()}
+        return MlflowClient().get_registered_model(name)
     except MlflowException as err:
         if err.error_code != mlflow_constants.RESOURCE_DOES_NOT_EXIST:
             raise
-        return {}
+        return None
 
 
 @contextlib.contextmanager
@@ -144,11 +161,58 @@ def tag(version: ModelVersion, tags: Mapping[str, str]) -> None:
             MlflowClient().set_model_version_tag(version.name, version.version, key, value)
 
 
-def record_verdict(version: ModelVersion, *, verdict: str, reasons: list[str], run_id: str) -> None:
-    """Tag a version with the gate's verdict on it; a later verdict replaces an earlier one."""
+def record_verdict(
+    version: ModelVersion, *, verdict: str, reasons: list[str], run_id: str, test_rows: int, test_rows_digest: str = ""
+) -> None:
+    """Tag a version with the gate's verdict on it; a later verdict replaces an earlier one.
+
+    `test_rows` is how many rows it was judged on, and the digest tells which these were: "" where it was on none.
+    """
     reasons_text = "; ".join(reasons)[: runs.TAG_CHARACTERS]
+    facts = {"reasons": reasons_text, "run_id": run_id, "test_rows": str(test_rows)}
+    tags = {f"{VERDICT}.{name}": value for name, value in facts.items()}
+    tags |= {TEST_ROWS_DIGEST: test_rows_digest} if test_rows_digest else {}
     # The verdict last: nobody goes by one whose reasons were not written any more.
-    tag(version, {f"{VERDICT}.reasons": reasons_text, f"{VERDICT}.run_id": run_id, VERDICT: verdict})
+    tag(version, {**tags, VERDICT: verdict})
+
+
+def newest_passed(name: str, *, count: int) -> list[ModelVersion]:
+    """The versions that passed the gate and were registered last, the newest first."""
+    condition = f'name = "{name}" AND tags.`{VERDICT}` = "pass"'
+    versions = MlflowClient().search_model_versions(condition, max_results=count, order_by=["version_number DESC"])
+    return list(versions)
+
+
+def judged_on(version: ModelVersion, test_rows_digest: str) -> int:
+    """How many versions of a model were judged on the rows with this digest, `version` itself among them."""
+    condition = f'name = "{version.name}" AND tags.`{TEST_ROWS_DIGEST}` = "{test_rows_digest}"'
+    return len({version.version, *(one.version for one in all_versions(condition))})
+
+
+def describe(registered: ModelVersion | RegisteredModel, text: str) -> None:
+    """Let `text` be the description of a version or a model, above what a user wrote in it.
+
+    `text` is Markdown of at most description_room() characters.
+    """
+    description = text + DESCRIPTION_LINE + _users_own(registered)
+    if description == registered.description:
+        return
+    with changing(registered.name):
+        if isinstance(registered, ModelVersion):
+            MlflowClient().update_model_version(registered.name, registered.version, description)
+        else:
+            MlflowClient().update_registered_model(registered.name, description)
+
+
+def description_room(registered: ModelVersion | RegisteredModel) -> int:
+    """How many characters of a description are left beside a user's own."""
+    return DESCRIPTION_CHARACTERS - len(_users_own(registered)) - len(DESCRIPTION_LINE)
+
+
+def _users_own(registered: ModelVersion | RegisteredModel) -> str:
+    """What a user wrote in a description, without what this project did."""
+    before, line, after = (registered.description or "").partition(DESCRIPTION_LINE.strip())
+    return (after if line else before).strip()[:USERS_CHARACTERS]
 
 
 def _files(version: ModelVersion) -> artifacts.Files | None:

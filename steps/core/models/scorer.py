@@ -6,22 +6,33 @@ nothing of the project.
 How values are read is decided here and nowhere else, so that a table (infer), a frame in Python and a REST request get
 the same answers. A value is taken as what it is and never converted to fit:
 
-double   a finite number: int, float, Decimal, and NumPy's, pandas' and Arrow's numbers
-long     such a number without a fraction, of at most 64 bits
-boolean  true or false, or a number that is 1 or 0, as databases and CSV files have them
-string   text; a number is not one, since 7, 7.0 and "007" would be three texts
+double     a finite number: int, float, Decimal, and NumPy's, pandas' and Arrow's numbers
+long       such a number without a fraction, of at most 64 bits
+boolean    true or false, or a number that is 1 or 0, as databases and CSV files have them
+string     text; a number is not one, since 7, 7.0 and "007" would be three texts
+date       a date, a moment at midnight, or either as text in ISO 8601 (2024-05-28), as JSON has it; a zone counts for
+           nothing, as a day is what the calendar says there
+timestamp  a moment, a date (its midnight), or either as text in ISO 8601; in UTC, where it does not say its zone
 
-Missing is None, NaN, NA or NaT. A text that training did not have counts as missing, and is counted and logged. Any
-other value is refused with its row and column; so text is no number and no boolean ("1.5", "false"). A column that is
-absent as a whole is refused: its name is more often misspelt than left out on purpose. All its values may be missing.
+Missing is None, NaN, NA or NaT, which of a date may be text, as MLflow writes it in JSON. A text or a code (a long with
+levels) that training did not have counts as missing, and is counted and logged. Any other value is refused with its row
+and column; so text is no number and no boolean ("1.5", "false"). A column that is absent as a whole is refused, as its
+name is more often misspelt than left out on purpose, unless it is optional: then all its values are missing.
+
+A date is learnt from by its parts, each a column of its own in the matrix: year, month, day of the month, weekday (1 is
+Monday), day of the year, and days since 1 January 1970; a timestamp, in UTC, by its hour as well, and its days have a
+fraction, which float32 holds to three minutes.
 """
 
+import contextlib
+import datetime
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +47,12 @@ logger = logging.getLogger(__name__)
 
 # Of schema.json; the first files have none. Raise it with a field that a reader must know to read the model right: to
 # take the same rows, give the same answers, or tell which rows it was trained on. Readers pass over other new fields.
-FORMAT_VERSION = 1
+# 1: classifiers; 2: regressions; 3: dates and timestamps, codes (long with levels), optional columns, a split by time;
+# 4: a window.
+FORMAT_VERSION = 4
+FORMAT_OF_TASK = {"classification": 1, "regression": 2}  # the oldest that can say what a model of the task is
+# The oldest that can say which rows a model was trained on that were parted by time, and that are in a window.
+FORMAT_OF_TIME_SPLIT, FORMAT_OF_WINDOW = 3, 4
 LARGEST = float(np.finfo(np.float32).max)  # XGBoost takes float32, and no infinity
 # Below it threads cost more than they save, and beside a starting JVM, whose cores they wait for, a hundred times that.
 SINGLE_THREAD_CELLS = 2**16
@@ -45,7 +61,13 @@ VALUES = {  # what a value of each type is, as a message about another one says 
     "long": "a whole number of 64 bits",
     "boolean": "true, false, 1 or 0",
     "string": "text",
+    "date": "a date",
+    "timestamp": "a moment",
 }
+PARTS = ("year", "month", "day", "weekday", "day_of_year", "days_since_1970")
+PARTS_OF = {"date": PARTS, "timestamp": (*PARTS, "hour")}  # by the type of a feature
+NO_MOMENT = np.datetime64("NaT", "us")
+DAY_MICROSECONDS = 86_400 * 10**6
 FLAGS, NUMBERS = (bool, np.bool_), (int, float, Decimal, np.integer, np.floating)
 PYTHON_TYPES = {"double": NUMBERS, "long": NUMBERS, "boolean": (*FLAGS, *NUMBERS), "string": (str,)}
 UNIFORM = {  # pandas' names (infer_dtype) for objects that are of these types, all of them
@@ -54,7 +76,7 @@ UNIFORM = {  # pandas' names (infer_dtype) for objects that are of these types, 
     "boolean": ("boolean",),
     "string": ("string",),
 }
-MISSING, UNSEEN = -1, -2  # in place of a text's code
+MISSING, UNSEEN = -1, -2  # in place of a category's code
 
 
 class FormatUnknown(ValueError):
@@ -63,26 +85,57 @@ class FormatUnknown(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """A column that the model sees. `levels` are the values of a text column in training, None for numbers."""
+    """A column that the model sees. `levels` are the values that a column of categories had in training: always of a
+    string, of a long where its numbers are codes. An `optional` one may be absent as a whole."""
 
     name: str
-    type: Literal["double", "long", "boolean", "string"]
-    levels: tuple[str, ...] | None = None
+    type: Literal["double", "long", "boolean", "string", "date", "timestamp"]
+    levels: tuple[str | int, ...] | None = None
+    optional: bool = False
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The names of its columns in the matrix: its own, or one for each part of a date."""
+        return [f"{self.name}.{part}" for part in PARTS_OF.get(self.type, ())] or [self.name]
+
+    @cached_property
+    def positions(self) -> dict[str | int, int]:
+        """Where each of its levels stands among them."""
+        return {level: position for position, level in enumerate(self.levels or ())}
+
+    @property
+    def format_version(self) -> int:
+        """The oldest that can say what it is."""
+        is_new = self.type in PARTS_OF or (self.type == "long" and self.levels is not None) or self.optional
+        return 3 if is_new else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """What the booster alone does not know. `classes` are the target's own labels, in the order of its outputs;
-    `split` are the settings that set its training rows apart; `table_uri` is where those are."""
+    """What the booster alone does not know. `classes` are the target's own labels, in the order of its outputs, none
+    of a regression; `split` are the settings that set its training rows apart; `table_uri` is where those are. What it
+    was trained by: `objective`, by XGBoost's name ("" in files before there were several), and the column `weight`.
+    With `target_transform` log, the booster's output is ln(1 + target)."""
 
     features: tuple[Feature, ...]
     target: str
     classes: tuple[str | int | bool, ...]
     split: dict[str, Any]
     table_uri: str
+    task: Literal["classification", "regression"] = "classification"
+    objective: str = ""
+    target_transform: Literal["log"] | None = None
+    weight: str | None = None
 
     def dumps(self) -> str:
-        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1)
+        """As JSON, in the oldest format that holds it: many models can then be read by earlier releases too."""
+        of_split = FORMAT_OF_TIME_SPLIT if self.split.get("time") else 1
+        of_split = FORMAT_OF_WINDOW if self.split.get("window") else of_split
+        version = max([FORMAT_OF_TASK[self.task], of_split, *(feature.format_version for feature in self.features)])
+        written = {"format_version": version, **asdict(self)}
+        if version == 1:
+            del written["task"]  # format 1 knows no other
+        return json.dumps(written, indent=1)
 
     @classmethod
     def loads(cls, text: str) -> "Schema":
@@ -91,6 +144,8 @@ class Schema:
         version = written.get("format_version", 0)
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise FormatUnknown(f"format {version!r}")
+        if (task := written.get("task", "classification")) not in FORMAT_OF_TASK:
+            raise FormatUnknown(f"the task {task!r}")
         features = tuple(Feature(**_known(Feature, feature)) for feature in written["features"])
         return cls(**_known(cls, {**written, "features": features}))
 
@@ -103,36 +158,41 @@ def _known(kind: type, written: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Rows as the booster takes them: `matrix` is (n, features) float32, with NaN for missing and for a text that was
-    not seen in training. `unseen` has these texts of each text column that has any."""
+    """Rows as the booster takes them: `matrix` is (n, columns of the features) float32, with NaN for missing and for a
+    category that was not seen in training. `unseen` has these values of each column that has any."""
 
     matrix: np.ndarray
     unseen: dict[str, np.ndarray]
 
 
-def read(rows: pd.DataFrame, features: Sequence[Feature]) -> Reading:
+def read(rows: pd.DataFrame | Mapping[str, np.ndarray], features: Sequence[Feature]) -> Reading:
     """The features of `rows` by name; other columns, and the order of columns, do not matter.
+
+    Rows may be columns of Python's objects, at least one: of one row, as servers get it, a frame takes longer to make
+    than its prediction.
 
     MlflowException, which a server answers with status 400, names all columns that are absent, or the first value of
     each column that is none of its type.
     """
-    present = Counter(rows.columns)
-    if absent := [feature.name for feature in features if feature.name not in present]:
+    present = Counter(iter(rows))
+    if absent := [feature.name for feature in features if feature.name not in present and not feature.optional]:
         raise MlflowException.invalid_parameter_value(f"the columns {', '.join(absent)} are missing")
     if repeated := [feature.name for feature in features if present[feature.name] > 1]:
         raise MlflowException.invalid_parameter_value(f"the columns {', '.join(repeated)} are there more than once")
-    matrix = np.empty((len(rows), len(features)), dtype=np.float32)
-    unseen, refusals = {}, []
-    for position, feature in enumerate(features):
+    count = len(rows) if isinstance(rows, pd.DataFrame) else len(next(iter(rows.values())))
+    matrix = np.full((count, len(column_names(features))), np.nan, dtype=np.float32)
+    unseen, refusals, end = {}, [], 0
+    for feature in features:
+        begin, end = end, end + len(feature.columns)
+        if feature.name not in present:
+            continue
         values = rows[feature.name]
-        if feature.levels is None:
-            numbers, refused = _numbers(values, feature.type)
-            matrix[:, position] = numbers.clip(-LARGEST, LARGEST)
-        else:
-            codes, refused = _codes(values, feature.levels)
-            matrix[:, position] = np.where(codes < 0, np.nan, codes)
-            if (is_unseen := codes == UNSEEN).any():
-                unseen[feature.name] = values.to_numpy(dtype=object)[is_unseen]
+        numbers, refused = _read_column(values, feature)
+        if feature.levels is not None:
+            if (is_unseen := numbers[:, 0] == UNSEEN).any():
+                unseen[feature.name] = _objects(values)[is_unseen]
+            numbers = np.where(numbers < 0, np.nan, numbers)
+        matrix[:, begin:end] = numbers.clip(-LARGEST, LARGEST)
         if refused.any():
             refusals.append(_refusal(feature, values, refused))
     if refusals:
@@ -140,20 +200,43 @@ def read(rows: pd.DataFrame, features: Sequence[Feature]) -> Reading:
     return Reading(matrix=matrix, unseen=unseen)
 
 
-def design_matrix(rows: pd.DataFrame, features: Sequence[Feature]) -> np.ndarray:
+def design_matrix(rows: pd.DataFrame | Mapping[str, np.ndarray], features: Sequence[Feature]) -> np.ndarray:
     """The matrix of read(), alone."""
     return read(rows, features).matrix
 
 
-def _numbers(values: pd.Series, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_column(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
+    """A column as float64, (n, its columns in the matrix), and where a value is none of its type, (n,)."""
+    if feature.type in PARTS_OF:
+        moments, refused = _moments(values, feature.type)
+        return _parts(moments, feature.type), refused
+    if feature.levels is not None:
+        numbers, refused = _codes(values, feature)
+    else:
+        numbers, refused = _numbers(values, feature.type)
+    return numbers[:, np.newaxis], refused
+
+
+def _present(values: pd.Series | np.ndarray) -> np.ndarray:
+    """Where a value is not missing."""
+    return np.asarray(pd.notna(values), dtype=bool)
+
+
+def _objects(values: pd.Series | np.ndarray) -> np.ndarray:
+    """A column as Python's objects."""
+    objects: np.ndarray = values.to_numpy(dtype=object) if isinstance(values, pd.Series) else values
+    return objects
+
+
+def _numbers(values: pd.Series | np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """A column as float64 with NaN for missing, and where a value is none of type `kind`."""
-    present = values.notna().to_numpy(dtype=bool)
+    present = _present(values)
     numbers = np.full(len(values), np.nan)
     if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype):
         refused = present & (pd.api.types.is_bool_dtype(values.dtype) and kind != "boolean")
         numbers[present] = values[present].to_numpy(dtype=np.float64)
     else:
-        objects = values.to_numpy(dtype=object)
+        objects = _objects(values)
         refused = _of_another_type(objects, present, kind)
         numbers[present & ~refused] = [_double(value) for value in objects[present & ~refused]]
     allowed = np.isfinite(numbers)
@@ -164,14 +247,70 @@ def _numbers(values: pd.Series, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return numbers, refused | ~(allowed | np.isnan(numbers))
 
 
-def _codes(values: pd.Series, levels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """A column as the positions of its texts in `levels`, MISSING or UNSEEN, and where a value is not text."""
-    present, texts = values.notna().to_numpy(dtype=bool), values.to_numpy(dtype=object)
-    refused = _of_another_type(texts, present, "string")
-    codes = np.full(len(texts), MISSING)
-    positions = pd.Index(levels, dtype=object).get_indexer(texts[present & ~refused])
-    codes[present & ~refused] = np.where(positions < 0, UNSEEN, positions)
+def _codes(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
+    """A column as the positions of its values in the levels, MISSING or UNSEEN, and where one is none of its type."""
+    present, objects = _present(values), _objects(values)
+    is_text = feature.type == "string"
+    refused = _of_another_type(objects, present, "string") if is_text else _numbers(values, feature.type)[1]
+    known = present & ~refused
+    found = objects[known] if is_text else [int(value) for value in objects[known]]  # 7.0 is the code 7
+    codes = np.full(len(objects), float(MISSING))
+    codes[known] = [feature.positions.get(value, UNSEEN) for value in found]
     return codes, refused
+
+
+def _moments(values: pd.Series | np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """A column as datetime64[us], NaT for missing, and where a value is none of type `kind`."""
+    present = _present(values)
+    if isinstance(values, pd.Series) and isinstance(values.dtype, pd.DatetimeTZDtype):
+        values = values.dt.tz_localize(None) if kind == "date" else values.dt.tz_convert(None)
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind == "M":
+        moments = np.asarray(values).astype("datetime64[us]")
+    else:
+        moments, objects = np.full(len(values), NO_MOMENT), _objects(values)
+        if pd.api.types.infer_dtype(objects[present]) == "date":  # as Arrow hands on its own: few different ones
+            codes, days = pd.factorize(objects[present])
+            moments[present] = days.astype("datetime64[D]")[codes]
+        else:
+            # "NaT" is how MLflow writes a missing one as JSON.
+            present[present] = [not isinstance(value, str) or value != "NaT" for value in objects[present]]
+            moments[present] = [moment(value, kind) for value in objects[present]]
+    is_day = moments == moments.astype("datetime64[D]")
+    refused = present & (np.isnat(moments) | ((kind == "date") & ~is_day))
+    return np.where(refused, NO_MOMENT, moments), refused
+
+
+def moment(value: Any, kind: str) -> np.datetime64:
+    """What is a date or a moment, NaT for anything else."""
+    with contextlib.suppress(ValueError, OverflowError):  # no text of one; in UTC, beyond the years that there are
+        if isinstance(value, str):
+            value = datetime.datetime.fromisoformat(value)
+        if isinstance(value, np.datetime64):
+            return np.datetime64(value, "us")
+        if isinstance(value, datetime.datetime):
+            is_elsewhere = value.tzinfo is not None and kind == "timestamp"
+            utc = value.astimezone(datetime.UTC) if is_elsewhere else value
+            return np.datetime64(utc.replace(tzinfo=None), "us")
+        if isinstance(value, datetime.date):
+            return np.datetime64(value, "us")
+    return NO_MOMENT
+
+
+def _parts(moments: np.ndarray, kind: str) -> np.ndarray:
+    """(n, parts) float64 of datetime64[us], in the order of PARTS_OF, with NaN for NaT."""
+    days, months, years = (moments.astype(f"datetime64[{unit}]") for unit in "DMY")
+    day_numbers = days.astype(np.int64)
+    parts = [
+        years.astype(np.int64) + 1970,
+        months.astype(np.int64) % 12 + 1,
+        (days - months.astype("datetime64[D]")).astype(np.int64) + 1,
+        (day_numbers + 3) % 7 + 1,  # 1 January 1970 was a Thursday
+        (days - years.astype("datetime64[D]")).astype(np.int64) + 1,
+        day_numbers if kind == "date" else moments.astype(np.int64) / DAY_MICROSECONDS,
+    ]
+    if kind == "timestamp":
+        parts.append((moments - days).astype("timedelta64[h]").astype(np.int64))
+    return np.where(np.isnat(moments)[:, np.newaxis], np.nan, np.column_stack(parts))
 
 
 def _of_another_type(objects: np.ndarray, present: np.ndarray, kind: str) -> np.ndarray:
@@ -193,9 +332,9 @@ def _double(value: Any) -> float:
         return float("inf")
 
 
-def _refusal(feature: Feature, values: pd.Series, refused: np.ndarray) -> str:
+def _refusal(feature: Feature, values: pd.Series | np.ndarray, refused: np.ndarray) -> str:
     row = int(refused.argmax())
-    value = values.iloc[row]
+    value = values.iloc[row] if isinstance(values, pd.Series) else values[row]
     shown = repr(value.item() if isinstance(value, np.generic) else value)
     shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
     others = f", and {count} more in this column" if (count := int(refused.sum()) - 1) else ""
@@ -207,18 +346,36 @@ def threads(cells: int) -> int:
     return 1 if cells < SINGLE_THREAD_CELLS else 0
 
 
-def feature_types(features: tuple[Feature, ...]) -> list[str]:
-    """XGBoost's own names: 'c' for a category's code, 'q' for a quantity."""
-    return ["q" if feature.levels is None else "c" for feature in features]
+def column_names(features: Sequence[Feature]) -> list[str]:
+    """The columns of the matrix that read() makes."""
+    return [column for feature in features for column in feature.columns]
+
+
+def feature_types(features: Sequence[Feature]) -> list[str]:
+    """XGBoost's own names for each column of the matrix: 'c' for a category's code, 'q' for a quantity."""
+    return ["q" if feature.levels is None else "c" for feature in features for _ in feature.columns]
+
+
+def dmatrix(matrix: np.ndarray, features: Sequence[Feature]) -> xgboost.DMatrix:
+    """The matrix of read() as XGBoost takes it."""
+    return xgboost.DMatrix(
+        matrix,
+        feature_names=column_names(features),
+        feature_types=feature_types(features),
+        enable_categorical=True,
+        nthread=threads(matrix.size) or -1,
+    )
 
 
 def unseen(rows: pd.DataFrame, features: Sequence[Feature]) -> dict[str, int]:
-    """How many values of each text column were not seen in training, and so count as missing; only where there are."""
-    return {name: len(texts) for name, texts in read(rows, features).unseen.items()}
+    """How many values of each column of categories were not seen in training, and so count as missing; only where
+    there are."""
+    return {name: len(values) for name, values in read(rows, features).unseen.items()}
 
 
 class Scorer(PythonModel):
-    """Rows with the table's columns by name in; `prediction`, its `probability` and all `probabilities` out."""
+    """Rows with the table's columns by name in; `prediction`, its `probability` and all `probabilities` out. A
+    regression has the `prediction` alone."""
 
     booster: xgboost.Booster
     schema: Schema
@@ -229,60 +386,65 @@ class Scorer(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         self.booster = xgboost.Booster({"nthread": 1}, model_file=context.artifacts["booster"])
         self.schema = Schema.loads(Path(context.artifacts["schema"]).read_text(encoding="utf-8"))
-        self._score(np.full((1, len(self.schema.features)), np.nan))  # configures it, which threads cannot do at once
+        self._score(
+            np.full((1, len(column_names(self.schema.features))), np.nan)
+        )  # configures it, which threads cannot do at once
 
     def probabilities(self, rows: pd.DataFrame) -> np.ndarray:
         """(n, classes) float64, each row summing to 1."""
         return self._score(read(rows, self.schema.features).matrix)
 
+    def values(self, rows: pd.DataFrame) -> np.ndarray:
+        """A regression's predictions, (n,) float64."""
+        return self._score(read(rows, self.schema.features).matrix)
+
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        reading = read(model_input, self.schema.features)
+        return pd.DataFrame(self.answers(model_input), index=model_input.index)
+
+    def answers(self, rows: pd.DataFrame | Mapping[str, np.ndarray]) -> dict[str, np.ndarray | list[dict[str, float]]]:
+        """The columns of predict(), in the order of the rows."""
+        reading = read(rows, self.schema.features)
         self._warn(reading.unseen)
-        probabilities = self._score(reading.matrix)
-        best = probabilities.argmax(axis=1)
+        scores = self._score(reading.matrix)
+        if self.schema.task == "regression":
+            return {"prediction": scores}
+        best = scores.argmax(axis=1)
         labels = [str(label) for label in self.schema.classes]
         kind = {str: "object", int: "int64", bool: "bool"}[type(self.schema.classes[0])]
-        return pd.DataFrame(
-            {
-                "prediction": np.array(self.schema.classes, dtype=kind)[best],
-                "probability": probabilities[np.arange(len(best)), best],
-                "probabilities": pd.Series(
-                    [dict(zip(labels, row, strict=True)) for row in probabilities.tolist()],
-                    index=model_input.index,
-                    dtype=object,
-                ),
-            },
-            index=model_input.index,
-        )
+        return {
+            "prediction": np.array(self.schema.classes, dtype=kind)[best],
+            "probability": scores[np.arange(len(best)), best],
+            "probabilities": [dict(zip(labels, row, strict=True)) for row in scores.tolist()],
+        }
 
     def _score(self, matrix: np.ndarray) -> np.ndarray:
+        is_regression = self.schema.task == "regression"
         if not len(matrix):
-            return np.empty((0, len(self.schema.classes)))
+            return np.empty(0 if is_regression else (0, len(self.schema.classes)))
         booster = self.booster
         if threads(matrix.size) != 1:  # a copy, since a parameter that changes breaks what other threads predict
             booster = booster.copy()
             booster.set_param({"nthread": threads(matrix.size)})
-        rows = xgboost.DMatrix(
-            matrix,
-            feature_names=[feature.name for feature in self.schema.features],
-            feature_types=feature_types(self.schema.features),
-            enable_categorical=True,
-        )
-        raw = booster.predict(rows).astype(np.float64)
+        # Not predict(), which makes a DMatrix first: of one row that takes twice as long as the trees do.
+        raw: np.ndarray = booster.inplace_predict(matrix).astype(np.float64)
+        if is_regression:
+            return np.expm1(raw) if self.schema.target_transform == "log" else raw
+        if raw.ndim == 1:  # binary:logistic: the probability of the second class
+            return np.column_stack([1 - raw, raw])
         probabilities: np.ndarray = raw / raw.sum(axis=1, keepdims=True)
         return probabilities
 
     def _warn(self, unseen: dict[str, np.ndarray]) -> None:
-        """Log the first unseen text of a column, the tenth, the hundredth and so on: a server must not fill its log."""
-        for name, texts in unseen.items():
+        """Log the first unseen value of a column, the tenth, the hundredth and so on: no server's log may fill."""
+        for name, values in unseen.items():
             before = self.unseen_so_far[name]
-            self.unseen_so_far[name] += len(texts)
+            self.unseen_so_far[name] += len(values)
             if len(str(self.unseen_so_far[name])) > len(str(before or "")):
                 logger.warning(
                     "column %r: %d values so far were not seen in training, such as %r; each counts as missing",
                     name,
                     self.unseen_so_far[name],
-                    texts[0],
+                    values[0],
                 )
 
 

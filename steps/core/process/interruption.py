@@ -115,18 +115,25 @@ def _watch(reader: int, launchers: list[psutil.Process]) -> None:
 
 
 def _launchers() -> list[psutil.Process]:
-    """The Python that runs MLflow and the shells between it and this process; [] if a user started this process."""
+    """The process that has handed this one over, and of what MLflow started the Python that runs MLflow and the shells
+    between; [] if a user started this process."""
+    client = [startup.client] if startup.client else []
     launchers: list[psutil.Process] = []
-    if processes.STARTED_BY_MLFLOW not in os.environ:
-        return []
-    for parent in psutil.Process().parents():
+    if processes.STARTED_BY_MLFLOW not in os.environ or _is_orphan():
+        return client
+    for parent in (startup.client or psutil.Process()).parents():
         launchers.append(parent)
         with contextlib.suppress(psutil.Error):
             if parent.name() not in SHELLS:
-                return launchers if "python" in Path(parent.cmdline()[0]).name else []
-    return []
+                return [*client, *(launchers if "python" in Path(parent.cmdline()[0]).name else [])]
+    return client
 
 
 def _is_orphan() -> bool:
     """Whether the process that launched this one ended during the imports."""
-    return processes.STARTED_BY_MLFLOW in os.environ and startup.launched_by not in (None, os.getppid())
+    if processes.STARTED_BY_MLFLOW not in os.environ or startup.launched_by is None:
+        return False
+    try:
+        return (startup.client or psutil.Process()).ppid() != startup.launched_by
+    except psutil.NoSuchProcess:
+        return True

@@ -3,6 +3,7 @@
 import contextlib
 import getpass
 import os
+import pwd
 import re
 import socket
 import time
@@ -21,6 +22,15 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without one
         return f"uid {os.getuid()}"
+
+
+def is_nameless() -> bool:
+    """Whether this process's user id has no name in /etc/passwd, as in containers."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return True
+    return False
 
 
 def describe(process: psutil.Process) -> str:

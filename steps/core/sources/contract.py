@@ -1,83 +1,107 @@
-"""What a table's rows must be: source columns cast to the contract's types, and every row that breaks a rule found."""
+"""What a table's rows must be: each value of its column's type, and every row that breaks a rule set apart."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql.connect import functions as F
+import numpy as np
+import pyarrow as pa
 
-from steps.core import config
-from steps.core.errors import ContractBroken, SourceUnlabelled, did_you_mean
-from steps.core.sources.source import Source, quoted
+from steps.core.columns import Column
+from steps.core.errors import did_you_mean
+from steps.core.sources import column_rules, values
+from steps.core.sources.arrow_values import arrow_type
+from steps.core.sources.rows import RawRows
 
-# Spark's own format ends at milliseconds, which would make rows equal that are not.
-TO_THE_MICROSECOND = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
-MISSING = "are missing"  # how rows break the rule `required`
-
-
-class _Rule(NamedTuple):
-    """A rule of one column: `text` ends the sentence 'N rows ...', `is_broken` holds for the rows that break it."""
-
-    column: str
-    text: str
-    is_broken: Column
-    source_value: Column
-
-    def violation(self, count: int, row_count: int, example: str | None) -> str:
-        such_as = "" if example is None else f", such as {example!r}"
-        return f"column {self.column!r}: {count} of {row_count} rows {self.text}{such_as}"
+REJECTS_SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string()),
+        pa.field("line", pa.int64()),
+        pa.field("rules", pa.list_(pa.string())),
+        pa.field("values", pa.map_(pa.string(), pa.string())),  # as they stand in the source, by the contract's names
+        pa.field("text", pa.string()),  # of a row that has no columns
+    ]
+)
+EXAMPLE_CHARACTERS = 80
+MALFORMED_CHARACTERS = 10_000  # of the text of a row that has no columns
+RULE = re.compile(
+    r"((?:column '(\w+)'|key [\w, ]+): )?(.*)", re.DOTALL
+)  # a rule's subject, its column, and what rows are or do
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationResult:
-    """How many rows there are, their order-free `fingerprint`, the rules that some break, a profile of each column."""
+class Checked:
+    """Rows after the contract: `rows` that keep it, `rejects` that do not; how many break each rule, and an example."""
 
-    row_count: int
-    fingerprint: str
-    violations: list[str]
-    profile: dict[str, dict[str, Any]]
+    rows: pa.Table
+    rejects: pa.Table
+    broken: Counter[str]
+    examples: dict[str, str]
+    missing_counts: Mapping[str, int]  # of all rows, by column
 
-    def is_only_unlabelled(self, target: str) -> bool:
-        """Whether no row has anything but blanks in the target, and nothing else is wrong."""
-        column = self.profile[target]
-        is_empty = column["missing"] == self.row_count or not column["max"].strip()
-        expected = f"column {target!r}: {self.row_count} of {self.row_count} rows {MISSING}"
-        return is_empty and set(self.violations) <= {expected}
+    def missing(self, column: str) -> int:
+        """How many of the rows, good and bad, have no value in a column; 0 for a column that is none."""
+        return self.missing_counts.get(column, 0)
 
 
-def check(raw_rows: DataFrame, settings: config.Config, *, source: Source, table: str) -> ValidationResult:
-    """Check all rows of a source, as it was read, against the contract of the config.
+def schema_of(columns: Mapping[str, Column]) -> pa.Schema:
+    """The table's columns; `unit` is the comment of a column that has one, as Delta keeps comments."""
+    return pa.schema(
+        [
+            pa.field(name, arrow_type(column), metadata={"comment": column.unit} if column.unit else None)
+            for name, column in columns.items()
+        ]
+    )
 
-    ContractBroken with every rule that is broken, or for want of rows or columns. SourceUnlabelled when all that is
-    missing are labels: the target's column, or a value in it in any row.
+
+def check(
+    raw: RawRows,
+    columns: Mapping[str, Column],
+    *,
+    file: str,
+    key: Sequence[str] = (),
+    refused_keys: Mapping[str, pa.Table] | None = None,
+) -> Checked:
+    """Rows of a file against the contract. A row is rejected for any rule that it breaks, with all of them.
+
+    `key` are columns that are never missing, `refused_keys` values of theirs that break a rule, by that rule.
     """
-    _check_columns(raw_rows.columns, settings, source=source, table=table)
-    with source.explaining_errors():
-        result = validate(raw_rows, settings.columns)
-    if not result.row_count:
-        raise ContractBroken(source.uri, ["it has no rows"])
-    if result.is_only_unlabelled(settings.target):
-        reason = f"its target, column {settings.target!r}, is empty in all {result.row_count} rows"
-        raise SourceUnlabelled(source.uri, reason, table=table)
-    if result.violations:
-        raise ContractBroken(source.uri, result.violations)
-    return result
+    converted = {name: values.convert(raw.columns[name], column) for name, column in columns.items()}
+    rows = pa.table([converted[name].values for name in columns], schema=schema_of(columns))
+    broken = {
+        f"column {name!r}: {rule}": mask
+        for name, column in columns.items()
+        for rule, mask in column_rules.broken_rules(converted[name], column, is_key=name in key)
+        if mask.any()
+    }
+    for rule, keys in (refused_keys or {}).items():
+        if (is_refused := _is_in(rows, keys, key)).any():
+            broken[f"key {', '.join(key)}: {rule}"] = is_refused
+    is_bad = np.logical_or.reduce([*broken.values(), np.zeros(len(rows), dtype=bool)])
+    rejects = _rejects(raw, np.flatnonzero(is_bad), broken, file=file)
+    counts = Counter({rule: int(mask.sum()) for rule, mask in broken.items()})
+    counts.update(malformed.reason for malformed in raw.malformed)
+    return Checked(
+        rows=rows.filter(pa.array(~is_bad)) if is_bad.any() else rows,
+        rejects=rejects,
+        broken=counts,
+        examples=_examples(raw, broken),
+        missing_counts={name: value.values.null_count - _refused(value) for name, value in converted.items()},
+    )
 
 
-def _check_columns(present: list[str], settings: config.Config, *, source: Source, table: str) -> None:
-    columns = {name: column.source or name for name, column in settings.columns.items()}
-    if not (absent := missing_columns(columns, present)):
-        return
-    if misread := source.misread_reason(present):
-        raise ContractBroken(source.uri, [misread])
-    if list(absent) == [settings.target]:
-        raise SourceUnlabelled(source.uri, absent[settings.target], table=table)
-    raise ContractBroken(source.uri, absent.values())
+def violations(broken: Counter[str], examples: Mapping[str, str], row_count: int) -> list[str]:
+    """A line for each rule that rows break, the most frequent first."""
+    return [
+        f"{_with_count(rule, count, row_count)}{f', such as {examples[rule]!r}' if rule in examples else ''}"
+        for rule, count in broken.most_common()
+    ]
 
 
-def missing_columns(columns: Mapping[str, str], present: list[str]) -> dict[str, str]:
+def missing_columns(columns: Mapping[str, str], present: Iterable[str]) -> dict[str, str]:
     """A message for each column that the source does not have. `columns` are its names in the contract and there."""
+    present = list(present)
     return {
         name: f"column {name!r}: the source has no {source_name!r}{did_you_mean(source_name, present)}"
         f"; it has {', '.join(present)}"
@@ -86,75 +110,72 @@ def missing_columns(columns: Mapping[str, str], present: list[str]) -> dict[str,
     }
 
 
-def conform(raw_rows: DataFrame, columns: Mapping[str, config.Column]) -> DataFrame:
-    """The rows with the contract's columns, names and types only. A value that does not fit, and NaN, becomes null."""
-    return raw_rows.select(*[_cast(name, column).alias(name) for name, column in columns.items()])
+def _with_count(rule: str, count: int, row_count: int) -> str:
+    subject, _, predicate = _parts(rule)
+    return f"{subject or ''}{count} of {row_count} rows {predicate}"
 
 
-def validate(raw_rows: DataFrame, columns: Mapping[str, config.Column]) -> ValidationResult:
-    """Count, fingerprint and check all rows in one pass over them."""
-    source_types = dict(raw_rows.dtypes)
-    rules = [rule for name, column in columns.items() for rule in _rules(name, column, source_types)]
-    aggregates = _aggregates(rules, {name: _cast(name, column) for name, column in columns.items()})
-    totals = raw_rows.select(*[aggregate.alias(key) for key, aggregate in aggregates.items()]).collect()[0].asDict()
-    types = ",".join(f"{name}:{column.type}" for name, column in columns.items())
-    return ValidationResult(
-        row_count=totals["rows"],
-        fingerprint=f"{types}|{totals['rows']}|{totals['hash'] or 0}",
-        violations=[
-            rule.violation(totals[f"broken {number}"], totals["rows"], totals[f"example {number}"])
-            for number, rule in enumerate(rules)
-            if totals[f"broken {number}"]
-        ],
-        profile={
-            name: {
-                "type": column.type,
-                "missing": totals["rows"] - totals[f"present {name}"],
-                "min": totals[f"min {name}"],
-                "max": totals[f"max {name}"],
-            }
-            for name, column in columns.items()
-        },
-    )
+def _parts(rule: str) -> tuple[str | None, str | None, str]:
+    """What a rule begins with, as "column 'x': ", the column's name in that, and what rows are or do that break it."""
+    subject, column, predicate = RULE.fullmatch(rule).groups()  # type: ignore[union-attr]
+    return subject, column, predicate
 
 
-def _aggregates(rules: Sequence[_Rule], values: Mapping[str, Column]) -> dict[str, Column]:
-    """What one pass over the rows computes, by keys of its own; `values` are the columns of the contract."""
-    whole_row = F.to_json(F.struct(*[value.alias(name) for name, value in values.items()]), TO_THE_MICROSECOND)
-    aggregates = {"rows": F.count(F.lit(1)), "hash": F.sum(F.xxhash64(whole_row).cast("decimal(38,0)"))}
-    for number, rule in enumerate(rules):
-        aggregates[f"broken {number}"] = F.count_if(rule.is_broken)
-        aggregates[f"example {number}"] = F.min(F.when(rule.is_broken, rule.source_value.cast("string")))
-    for name, value in values.items():
-        aggregates[f"present {name}"] = F.count(value)
-        aggregates[f"min {name}"] = F.min(value).cast("string")
-        aggregates[f"max {name}"] = F.max(value).cast("string")
-    return aggregates
+def _refused(converted: values.Converted) -> int:
+    return sum(int(mask.sum()) for mask in converted.broken.values())
 
 
-def _rules(name: str, column: config.Column, source_types: Mapping[str, str]) -> list[_Rule]:
-    source_name = column.source or name
-    source_value, value = F.col(quoted(source_name)), _cast(name, column)
-    is_nan = F.lower(F.trim(source_value.cast("string"))) == F.lit("nan")
-    rules = [(f"are not of type {column.type}", source_value.isNotNull() & value.isNull() & ~is_nan)]
-    if column.type == "double":
-        rules.append(("are infinite", F.abs(value) == F.lit(float("inf"))))
-    if column.type == "long" and source_types[source_name] != "string":
-        rules.append(("are not whole numbers", source_value.cast("double") != value.cast("double")))
-    if column.type == "string":
-        rules.append(("are not UTF-8 (say source.options.encoding)", F.contains(value, F.lit("\ufffd"))))
-    if column.required:
-        rules.append((MISSING, value.isNull()))
-    if column.min is not None:
-        rules.append((f"are below {column.min:g}", value < column.min))
-    if column.max is not None:
-        rules.append((f"are above {column.max:g}", value > column.max))
-    if column.allowed is not None:
-        rules.append((f"are none of {', '.join(map(str, column.allowed))}", ~value.isin(*column.allowed)))
-    return [_Rule(name, text, is_broken, source_value) for text, is_broken in rules]
+def _is_in(rows: pa.Table, keys: pa.Table, key: Sequence[str]) -> np.ndarray:
+    """Where a row has one of these keys."""
+    numbered = rows.select(list(key)).append_column("row", pa.array(np.arange(len(rows))))
+    found = numbered.join(keys, list(key), join_type="left semi")["row"].to_numpy()
+    mask = np.zeros(len(rows), dtype=bool)
+    mask[found] = True
+    return mask
 
 
-def _cast(name: str, column: config.Column) -> Column:
-    """The value of a column of the contract; null where the source's value does not fit its type."""
-    value = F.col(quoted(column.source or name)).try_cast(column.type)
-    return F.nanvl(value, F.lit(None).cast("double")) if column.type == "double" else value
+def _examples(raw: RawRows, broken: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """The first value that breaks each rule, as it stands in the source."""
+    examples = {}
+    for rule, mask in broken.items():
+        if name := _parts(rule)[1]:
+            text = _texts(raw.columns[name].slice(int(mask.argmax()), 1))[0]
+            if text is not None:
+                examples[rule] = text[:EXAMPLE_CHARACTERS]
+    for malformed in raw.malformed:
+        examples.setdefault(malformed.reason, malformed.text[:EXAMPLE_CHARACTERS])
+    return examples
+
+
+def _rejects(raw: RawRows, bad: np.ndarray, broken: Mapping[str, np.ndarray], *, file: str) -> pa.Table:
+    taken = raw.columns.take(pa.array(bad)) if len(bad) else raw.columns.slice(0, 0)
+    texts = {name: _texts(column) for name, column in zip(taken.column_names, taken.columns, strict=True)}
+    rows = [
+        {
+            "file": file,
+            "line": int(raw.lines[row]) if raw.lines is not None else None,
+            "rules": [rule for rule, mask in broken.items() if mask[row]],
+            "values": [(name, column[place]) for name, column in texts.items()],
+            "text": None,
+        }
+        for place, row in enumerate(bad)
+    ]
+    rows += [
+        {
+            "file": file,
+            "line": malformed.line,
+            "rules": [malformed.reason],
+            "values": [],
+            "text": malformed.text[:MALFORMED_CHARACTERS],
+        }
+        for malformed in raw.malformed
+    ]
+    return pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA)
+
+
+def _texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Values as they stand in the source, as text; dates that Python does not have as Arrow writes them."""
+    try:
+        return [None if value is None else str(value) for value in column.to_pylist()]
+    except (OverflowError, ValueError):
+        return list(column.cast(pa.string()).to_pylist())

@@ -1,72 +1,60 @@
-"""What all kinds of files have in common: they are listed, their headers compared, and read together by name."""
+"""What all kinds of files have in common: they are listed, their columns compared, and read together by name."""
 
 import functools
 import hashlib
 import json
-import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import ClassVar
+from urllib.parse import unquote
 
-from pyspark.sql import DataFrame, SparkSession
+import pyarrow as pa
 
-from steps.core.errors import SourceUnreadable
+from steps.core.columns import Column
+from steps.core.errors import ContractBroken, SourceUnreadable, did_you_mean
 from steps.core.sources import listing
-from steps.core.sources.source import Source, quoted
+from steps.core.sources.rows import Part, RawRows
+from steps.core.sources.source import Source
 from steps.core.storage import filesystem
 
-# Options of Spark's reader for files of every format.
-FILE_OPTIONS = (
-    "pathGlobFilter", "modifiedBefore", "modifiedAfter", "recursiveFileLookup", "ignoreCorruptFiles",
-    "ignoreMissingFiles", "basePath", "compression", "codec",
-)  # fmt: skip
 READERS = 16  # threads that look at files, as each waits for a disk or an object store
+NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"  # in the name of a folder: the value is missing
+SHOWN_COLUMNS = 30  # in a message
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its columns. Files with equal headers are read together, others apart.
+    """The columns of a file, in its order."""
 
-    `names` are in the file's order, () where they do not show. `types` and `text` are as the file's format writes them.
-    """
+    names: tuple[str, ...]
+    types: tuple[pa.DataType, ...]
 
-    names: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()
-    text: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """The files with rows, by their headers, and those without rows."""
-
-    groups: Mapping[Header, list[str]]
-    without_rows: list[str]
+    def find(self, source_name: str) -> str | None:
+        """The column of that name, or the only one that differs from it by upper and lower case alone."""
+        if source_name in self.names:
+            return source_name
+        alike = [name for name in self.names if name.lower() == source_name.lower()]
+        return alike[0] if len(alike) == 1 else None
 
 
 class Files(Source):
-    """A file, a folder or a glob in a format that Spark reads.
+    """A file, a folder or a glob.
 
-    A format is a subclass: `format`, `endings` and `options` are enough where Spark finds the columns of each file by
-    itself. Where it takes one file's columns for all, header_of() tells them apart.
+    A format is a subclass: `format`, `endings` and `options`; header_of() and parts_of() for one file.
     """
 
     endings: ClassVar[Sequence[str]]  # of the names of its files, in lower case
-    options: ClassVar[Sequence[str]] = FILE_OPTIONS
-    spark_defaults: ClassVar[Mapping[str, str | bool | int]] = {}  # options where the config has none
+    has_fixed_columns: ClassVar[bool] = True  # whether a header says all columns of a file
 
-    def header_of(self, name: str, size_bytes: int) -> Header | None:
-        """What a file that is not empty says of its columns; None when it has no rows."""
-        return Header()
+    def header_of(self, file: str, size_bytes: int) -> Header | None:
+        """The columns of a file that is not empty; None when it has no rows."""
+        raise NotImplementedError
 
-    def load(self, spark: SparkSession, paths: list[str], header: Header, **defaults: str | bool | int) -> DataFrame:
-        """The rows of files with one header. `defaults` are options beside `spark_defaults`."""
-        options = self.spark_options(**self.spark_defaults, **defaults)
-        rows = spark.read.format(self.format).options(**options).load(paths)
-        rows.schema  # noqa: B018  # asks Spark, which looks at the files now
-        return rows
+    def parts_of(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> list[Part]:
+        """What is to be read of a file: columns, by their names in the contract, with those in the file."""
+        raise NotImplementedError
 
     @classmethod
     def recognizes(cls, path: str, files: Collection[str]) -> bool:
@@ -80,13 +68,13 @@ class Files(Source):
         """The data files that are there now."""
         return dict(sorted(listing.data_files(self.uri).items()))
 
+    def files(self) -> dict[str, int]:
+        """The sizes in bytes of the files that are read, by their names below the source."""
+        return {"/".join(listing.below(name, self.uri)): file.size_bytes for name, file in self.data_files().items()}
+
     def check(self) -> None:
-        files = self.data_files()
-        if not files:
+        if not self.data_files():
             raise listing.nothing_to_read(self.uri)
-        listing.check_names(files, below=self.uri)
-        with ThreadPoolExecutor(READERS) as pool:
-            list(pool.map(listing.check_compression, files, files.values()))
 
     def size_bytes(self) -> int:
         return sum(file.size_bytes for file in self.data_files().values())
@@ -95,119 +83,143 @@ class Files(Source):
         return json.dumps([(name, file.size_bytes, file.version) for name, file in self.data_files().items()])
 
     def fingerprint(self) -> str:
-        """A digest of the bytes of all files. An object store has digests of its objects, their ETags."""
-        if filesystem.is_remote(self.uri):
-            return self.change_token()
+        """A digest of the bytes of all files, which are read once: a change token tells whether they changed since."""
         digest = hashlib.sha256()
-        try:
-            for name in self.data_files():
-                with open(name, "rb") as file:
-                    digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-        except OSError as err:
-            raise SourceUnreadable(self.uri, f"{err.filename} cannot be read: {err.strerror}") from err
+        for name, content in self.digests().items():
+            digest.update(f"{name}\0{content}\0".encode())
         return digest.hexdigest()
 
+    def digests(self) -> dict[str, str]:
+        """A digest of each file's bytes. An object store has digests of its objects, their ETags."""
+        return self._digests
+
     @functools.cached_property
-    def layout(self) -> Layout:
-        """The headers of all files, which are looked at once."""
+    def _digests(self) -> dict[str, str]:
+        if filesystem.is_remote(self.uri):
+            return {name: file.version for name, file in self.data_files().items()}
+        try:
+            return {name: _digest(name) for name in self.data_files()}
+        except OSError as err:
+            raise SourceUnreadable(self.uri, f"{err.filename} cannot be read: {err.strerror}") from err
+
+    @functools.cached_property
+    def headers(self) -> dict[str, Header]:
+        """The columns of each file that has rows, those in the names of its folders among them; looked at once."""
         files = self.data_files()
         sizes = [file.size_bytes for file in files.values()]
-        with ThreadPoolExecutor(READERS) as pool:
-            headers = pool.map(lambda name, size: self.header_of(name, size) if size else None, files, sizes)
-        groups: dict[Header, list[str]] = {}
-        without_rows: list[str] = []
-        for name, header in zip(files, headers, strict=True):
-            names = without_rows if header is None else groups.setdefault(header, [])
-            names.append(name)
-        return Layout(groups=groups, without_rows=without_rows)
+        try:
+            with ThreadPoolExecutor(READERS) as pool:
+                headers = list(pool.map(lambda name, size: self.header_of(name, size) if size else None, files, sizes))
+        except OSError as err:
+            raise SourceUnreadable(self.uri, f"{err.filename} cannot be read: {err.strerror}") from err
+        found = {name: header for name, header in zip(files, headers, strict=True) if header is not None}
+        return {name: _with_partitions(header, self._partitions(name)) for name, header in found.items()}
 
     def remarks(self) -> list[str]:
         hidden = [name for name in listing.hidden_files(self.uri) if self.is_named_so(name)]
-        reasons = {"skipped, as the name begins with _ or .": hidden, "without rows": self.layout.without_rows}
+        without_rows = [name for name in self.data_files() if name not in self.headers]
+        reasons = {
+            "skipped, as the name begins with _ or .": hidden,
+            "skipped, as still being written": listing.unfinished_files(self.uri),
+            "without rows": without_rows,
+        }
         return [f"{self.uri}: {reason}: {self._shown(names)}" for reason, names in reasons.items() if names]
 
-    def read(self, spark: SparkSession, *, columns: Collection[str] = ()) -> DataFrame:
-        """The rows of all files, with the columns that all of them have.
+    def columns(self) -> dict[str, pa.DataType]:
+        return {
+            name: kind
+            for header in reversed(self.headers.values())
+            for name, kind in zip(header.names, header.types, strict=True)
+        }
 
-        SourceUnreadable when a file lacks one of `columns` that another one has.
-        """
-        layout = self.layout
-        if not layout.groups:
-            raise SourceUnreadable(self.uri, f"no file has rows: {self._shown(layout.without_rows)}")
-        for header, names in layout.groups.items():
-            check_names_differ(names[0], header, columns)
-        spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")  # hour=01 is "01"
-        with self.explaining_errors():
-            if len(layout.groups) == 1 and not layout.without_rows:
-                return self.load(spark, [self._path_for_spark()], next(iter(layout.groups)))
-            parts = {
-                names[0]: self.load(spark, [_escaped(name) for name in names], header, **self._base_path(names))
-                for header, names in layout.groups.items()
-            }
-            self._check_parts({name: part.columns for name, part in parts.items()}, columns)
-            return _union(list(parts.values()))
+    def parts(self, columns: Mapping[str, Column]) -> list[Part]:
+        if not self.headers:
+            files = self._shown(self.data_files())
+            raise ContractBroken(self.uri, [f"it has no rows: {files}"])
+        wanted = {name: column.source or name for name, column in columns.items()}
+        self._check_columns(wanted, columns)
+        sizes = self.data_files()
+        return [
+            part
+            for file, header in self.headers.items()
+            for part in self._parts(file, sizes[file].size_bytes, header, wanted)
+        ]
 
-    def check_names_for_spark(self) -> None:
-        """SourceUnreadable for names with letters of globs, where Spark learns the schema from files as a whole.
+    def _parts(self, file: str, size_bytes: int, header: Header, wanted: Mapping[str, str]) -> Iterator[Part]:
+        partitions = self._partitions(file)
+        found = {name: header.find(source) or source for name, source in wanted.items()}
+        in_file = {name: source for name, source in found.items() if source in header.names} if header.names else found
+        if not self.has_fixed_columns:
+            in_file = found
+        in_file = {name: source for name, source in in_file.items() if source not in partitions}
+        constants = {name: partitions.get(source) for name, source in found.items() if name not in in_file}
+        for part in self.parts_of(file, size_bytes, in_file):
+            yield _PartWithConstants(part, constants) if constants else part
 
-        It then takes them for globs, escaped or not, and learns from other files or from none.
-        """
-        for names in self.layout.groups.values():
-            if unfit := [name for name in names if _escaped(name) != filesystem.for_spark(name)]:
-                reason = r"in a file of this kind Spark takes * ? [ ] { } and \ in its name for a pattern"
-                raise SourceUnreadable(unfit[0], reason, next="rename the file, or the folder that it is in")
+    def _check_columns(self, wanted: Mapping[str, str], columns: Mapping[str, Column]) -> None:
+        """ContractBroken for columns that no file has, or that one has not and is not let lack."""
+        mistakes = {}
+        for name, source in wanted.items():
+            for file, header in self.headers.items():
+                _check_names_differ(file, header, source)
+            lacking = [file for file, header in self.headers.items() if header.find(source) is None]
+            is_nowhere = len(lacking) == len(self.headers)
+            if is_nowhere or (lacking and self.has_fixed_columns and columns[name].nullable is not True):
+                mistakes[name] = self._missing_column(name, source, lacking)
+        if mistakes:
+            raise ContractBroken(self.uri, mistakes.values(), missing={name: wanted[name] for name in mistakes})
 
-    def misread_reason(self, columns: Sequence[str]) -> str:
-        undecoded = [name for name in columns if "\ufffd" in name]
-        if not undecoded:
-            return ""
-        return f"the source's column {undecoded[0]!r} is not UTF-8: say source.options.encoding, such as iso-8859-1"
+    def _missing_column(self, name: str, source: str, lacking: Sequence[str]) -> str:
+        present = self.headers[lacking[0]].names
+        shown = ", ".join(present[:SHOWN_COLUMNS]) + (", ..." if len(present) > SHOWN_COLUMNS else "")
+        if len(lacking) == len(self.headers):
+            near = did_you_mean(source, present)
+            return f"column {name!r}: the source has no {source!r}{near}; it has {shown}"
+        return (
+            f"column {name!r}: {len(lacking)} of {len(self.headers)} files have no {source!r}, such as "
+            f"{self._shown(lacking[:1])}, which has {shown} (`nullable: true` takes it as missing there)"
+        )
 
-    def _check_parts(self, parts: Mapping[str, list[str]], columns: Collection[str]) -> None:
-        """`parts` are the columns of files with different headers, by the name of one of these files."""
-        for column in columns:
-            having = [name for name, present in parts.items() if column in present]
-            lacking = [name for name in parts if name not in having]
-            if having and lacking:
-                lines = (f"{self._shown([name])} has {', '.join(parts[name])}" for name in (lacking[0], having[0]))
-                raise SourceUnreadable(
-                    self.uri,
-                    f"not all of its files have the column {column!r}: {'; '.join(lines)}",
-                    next="give all files the same header, or pass those that belong together as a folder or glob",
-                )
-
-    def _path_for_spark(self) -> str:
-        return _escaped(self.uri) if listing.is_literal(self.uri) else filesystem.for_spark(self.uri)
-
-    def _base_path(self, names: Iterable[str]) -> dict[str, str]:
-        """Where the source is one folder: that names of folders below it (day=1) are values of columns."""
-        is_folder = all(name.startswith(f"{self.uri}/") for name in names)
-        return {"basePath": filesystem.for_spark(self.uri)} if is_folder else {}
+    def _partitions(self, file: str) -> dict[str, str | None]:
+        """The values in the names of the folders below the source that a file is in: day=2024-01-01."""
+        folders = [part for part in listing.below(file, self.uri)[:-1] if "=" in part]
+        pairs = (folder.partition("=")[::2] for folder in folders)
+        return {unquote(name): None if value == NO_PARTITION else unquote(value) for name, value in pairs}
 
     def _shown(self, names: Iterable[str]) -> str:
         return listing.shown(names, below=self.uri)
 
 
-def check_names_differ(file: str, header: Header, columns: Collection[str]) -> None:
-    """SourceUnreadable when another column of the file has the name of one of `columns` but for case."""
-    counts = Counter(name.lower() for name in header.names)
-    needed = {column.lower() for column in columns}
-    if equal := [name for name in header.names if counts[name.lower()] > 1 and name.lower() in needed]:
-        raise SourceUnreadable(
-            file,
-            f"of its columns {', '.join(map(repr, equal))} the names are equal but for upper and lower case, "
-            "which Spark does not tell apart",
-            next="rename one of them in the source",
-        )
+class _PartWithConstants(Part):
+    """A part with columns that are the same in each row: values in the names of folders, or nulls."""
+
+    def __init__(self, part: Part, constants: Mapping[str, str | None]) -> None:
+        self.file, self.size_bytes = part.file, part.size_bytes
+        self._part, self._constants = part, dict(constants)
+
+    def read(self) -> Iterator[RawRows]:
+        for raw in self._part.read():
+            columns = raw.columns
+            for name, value in self._constants.items():
+                columns = columns.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(columns)))
+            yield replace(raw, columns=columns)
 
 
-def _union(parts: Sequence[DataFrame]) -> DataFrame:
-    """All rows, with the columns that all parts have, in the order of the first."""
-    common = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
-    selected = [part.select(*map(quoted, common)) for part in parts]
-    return functools.reduce(lambda one, other: one.unionByName(other), selected)
+def _digest(file: str) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _escaped(path: str) -> str:
-    """A path for Spark in which the letters of its globs stand for themselves."""
-    return re.sub(r"([*?\[\]{}\\])", r"\\\1", filesystem.for_spark(path))
+def _with_partitions(header: Header, partitions: Mapping[str, str | None]) -> Header:
+    added = [name for name in partitions if name not in header.names]
+    return Header((*header.names, *added), (*header.types, *(pa.string() for _ in added)))
+
+
+def _check_names_differ(file: str, header: Header, wanted: str) -> None:
+    """SourceUnreadable when another column of the file has the name of a wanted one but for case."""
+    alike = [
+        f"{name!r} (column {place})" for place, name in enumerate(header.names, 1) if name.lower() == wanted.lower()
+    ]
+    if len(alike) > 1:
+        reason = f"of its columns {', '.join(alike)} the names are equal but for upper and lower case"
+        raise SourceUnreadable(file, reason, next="rename one of them in the source")

@@ -1,52 +1,161 @@
-"""JSON files: an object a line, or one array or object a file. Values that are no text are read as text."""
+"""JSON files: an object a line, one array of objects, or an answer that has them under a key. Values are text.
 
-import json
+Numbers keep the digits that they are written with. Nested fields are columns by their path: customer.tier.
+"""
 
-from pyspark.sql import DataFrame, SparkSession
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
-from steps.core.errors import SourceUnreadable
-from steps.core.sources import listing
-from steps.core.sources.file_source import FILE_OPTIONS, Files, Header
+import numpy as np
+import pyarrow as pa
 
-FIRST_LINE_BYTES = 2**20
+from steps.core.columns import Column
+from steps.core.errors import FormUnclear, SourceUnreadable
+from steps.core.sources import json_objects, listing, text_files
+from steps.core.sources.file_source import Files, Header
+from steps.core.sources.rows import Malformed, Part, RawRows
+from steps.core.sources.text_files import TextForm
+
+BATCH_ROWS = 10_000
+SAMPLED_ROWS = 1_000  # by which the columns of a file are known
+TEXT_CHARACTERS = 10_000
+LINES = (".jsonl", ".ndjson")  # endings of files that have an object a line, also where there is one line
+SAMPLE_BYTES = 2**18  # of a text, which tell whether it is one document
+FIRST_LINES = 20  # of which one is an object where a file has an object a line
 
 
 class JsonFiles(Files):
     format = "json"
     endings = (".json", ".jsonl", ".ndjson")
-    spark_defaults = {"primitivesAsString": True, "mode": "FAILFAST"}
-    options = (
-        *FILE_OPTIONS, "primitivesAsString", "prefersDecimal", "allowComments", "allowUnquotedFieldNames",
-        "allowSingleQuotes", "allowNumericLeadingZeros", "allowBackslashEscapingAnyCharacter",
-        "allowNonNumericNumbers", "allowUnquotedControlChars", "mode", "columnNameOfCorruptRecord", "dateFormat",
-        "timestampFormat", "timestampNTZFormat", "enableDateTimeParsingFallback", "multiLine", "encoding", "charset",
-        "lineSep", "samplingRatio", "dropFieldIfAllNull", "locale", "timeZone",
-    )  # fmt: skip
+    options = ("rows", "encoding", "charset", "multiLine")
+    has_fixed_columns = False  # a key may be missing in any row
+    _sampled_rows: int | None = SAMPLED_ROWS  # None for all
 
-    def load(self, spark: SparkSession, paths: list[str], header: Header, **defaults: str | bool | int) -> DataFrame:
-        is_one_document = self.is_one_document()
-        if is_one_document:
-            self.check_names_for_spark()
-        return super().load(spark, paths, header, multiLine=is_one_document, **defaults)
+    def header_of(self, file: str, size_bytes: int) -> Header | None:
+        types: dict[str, pa.DataType] = {}
+        first_refused = ""
+        row_count = 0
+        for row, line, written in islice(self._part(file, size_bytes, {}).objects(), self._sampled_rows):
+            if isinstance(row, dict):
+                row_count += 1
+                for path, value in json_objects.fields(row):
+                    types[path] = (
+                        json_objects.type_of(value) if isinstance(value, (dict, list)) else types.get(path, pa.string())
+                    )
+            else:
+                first_refused = first_refused or f"none of its lines is an object; line {line} is {written[:80]!r}"
+        if first_refused and not row_count:
+            raise SourceUnreadable(file, first_refused, next="write an object a line, or an array of objects")
+        return Header(names=tuple(types), types=tuple(types.values())) if row_count else None
 
-    def is_one_document(self) -> bool:
-        """Whether each file is one array or object, rather than an object a line."""
-        answers = {_is_one_document(name) for name, file in self.data_files().items() if file.size_bytes}
-        if len(answers) > 1:
-            raise SourceUnreadable(self.uri, "some of its files are JSON arrays, and some have an object a line")
-        return True in answers
+    def parts(self, columns: Mapping[str, Column]) -> list[Part]:
+        """As for all files; a column that the first rows do not have is looked for in all rows."""
+        wanted = {column.source or name for name, column in columns.items()}
+        known = {source: any(header.find(source) for header in self.headers.values()) for source in wanted}
+        if self.headers and not all(known.values()):
+            self._sampled_rows = None
+            del self.headers
+        return super().parts(columns)
+
+    def parts_of(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> list[Part]:
+        return [self._part(file, size_bytes, columns)]
+
+    def _part(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> "JsonPart":
+        form = text_files.look_at(file, size_bytes, encoding=self.option("encoding", "charset"))
+        return JsonPart(
+            file=file,
+            size_bytes=size_bytes,
+            form=form,
+            rows_key=self.option("rows"),
+            is_document=self._is_document(file, size_bytes, form),
+            columns=dict(columns),
+        )
+
+    def _is_document(self, file: str, size_bytes: int, form: TextForm) -> bool:
+        """Whether a file is one array or object, rather than an object a line."""
+        with text_files.open_utf8(file, size_bytes, form, read_ahead_bytes=SAMPLE_BYTES) as stream:
+            start = stream.read(SAMPLE_BYTES).decode(errors="ignore").lstrip("\ufeff \t\r\n")
+        if start.startswith("[") or (start.startswith("{") and self.option("rows")):
+            return True
+        first_lines = start.splitlines()[:FIRST_LINES]
+        objects = [row for line in first_lines if isinstance(row := json_objects.loads_or_none(line), dict)]
+        if not start.startswith("{") or listing.uncompressed(file).lower().endswith(LINES):
+            return False
+        return not objects or (len(first_lines) == 1 and bool(json_objects.paths_of_rows(objects[0])))
 
 
-def _is_one_document(name: str) -> bool:
-    start = listing.start_of_text(name, FIRST_LINE_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
-    first_line = start.partition(b"\n")[0]
-    has_more_lines = len(first_line) < len(start)
-    return start.startswith(b"[") or (start.startswith(b"{") and has_more_lines and not _is_json(first_line))
+@dataclass(frozen=True, kw_only=True)
+class JsonPart(Part):
+    """A file, of which `columns` are wanted: names in the contract to paths in an object."""
 
+    file: str
+    size_bytes: int
+    form: TextForm
+    rows_key: str  # of a document: under which its rows are; "" where it is the array of them
+    is_document: bool  # rather than an object a line; read whole
+    columns: dict[str, str]
 
-def _is_json(text: bytes) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+    def read(self) -> Iterator[RawRows]:
+        objects = self.objects()
+        while batch := list(islice(objects, BATCH_ROWS)):
+            rows = [(row, line) for row, line, _ in batch if isinstance(row, dict)]
+            malformed = [
+                Malformed(reason=row, line=line, text=written[:TEXT_CHARACTERS])
+                for row, line, written in batch
+                if isinstance(row, str)
+            ]
+            columns = {
+                name: pa.array([self._text(json_objects.at(row, path), path) for row, _ in rows], pa.string())
+                for name, path in self.columns.items()
+            }
+            lines = np.array([line for _, line in rows if line is not None], dtype=np.int64)
+            table = pa.table(columns) if columns else pa.table({"": pa.nulls(len(rows))})
+            yield RawRows(columns=table, lines=None if self.is_document else lines, malformed=malformed)
+
+    def objects(self) -> Iterator[tuple[dict[str, Any] | str, int | None, str]]:
+        """Each row, its line, and its text; instead of a row what is wrong with a line that is none."""
+        with text_files.open_text(self.file, self.size_bytes, self.form) as stream:
+            try:
+                if self.is_document:
+                    yield from map(json_objects.element, self._rows_of(json_objects.documents(stream.read())))
+                    return
+                for number, line in enumerate(stream, 1):
+                    if not line.strip():
+                        continue
+                    yield json_objects.row_of(line.removeprefix("\ufeff")), number, line.rstrip("\n")
+            except (ValueError, RecursionError) as err:
+                raise SourceUnreadable(self.file, f"it is not JSON: {err}", next="correct the file") from err
+
+    def _rows_of(self, document: Any) -> list[Any]:
+        """The rows of a document. SourceUnreadable when it has none, or elsewhere than is said."""
+        rows = json_objects.at(document, self.rows_key) if self.rows_key and isinstance(document, dict) else document
+        if isinstance(rows, list) and (not rows or any(isinstance(row, dict) for row in rows)):
+            return rows
+        if lists := json_objects.paths_of_rows(document) if isinstance(document, dict) else []:
+            beside = ", ".join(repr(key) for key in document if key != lists[0].partition(".")[0])
+            reason = f"its rows are under {' or '.join(map(repr, lists))}{f', beside {beside}' if beside else ''}"
+            likely = {"rows": lists[0]} if len(lists) == 1 else {}
+            raise FormUnclear(
+                self.file, reason, likely=likely, next=f"say source.options.rows: {lists[0]} in the config"
+            )
+        if self.rows_key:
+            reason = f"it has no rows under {self.rows_key!r}, which source.options.rows says"
+            raise SourceUnreadable(self.file, reason, next="correct source.options.rows in the config")
+        if isinstance(rows, dict):
+            return [rows]
+        raise SourceUnreadable(self.file, "it is no array of objects", next="write an object for each row")
+
+    def _text(self, value: Any, path: str) -> str | None:
+        """A value as it is written. SourceUnreadable for one that is not of one value."""
+        if value is None or isinstance(value, str):
+            return value and json_objects.without_surrogates(value)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, dict):
+            inner = ", ".join(f"{path}.{key}" for key in value)
+            raise SourceUnreadable(
+                self.file, f"{path} is an object with {inner}", next="name one of these as the source"
+            )
+        raise SourceUnreadable(self.file, f"{path} is a list, which is no value of a column", next="leave it out")

@@ -2,25 +2,38 @@
 
 import glob
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import PurePath
 
 from steps.core import config
 from steps.core.errors import SourceUnreadable, did_you_mean
-from steps.core.sources import listing
+from steps.core.sources import jdbc_address, listing
 from steps.core.sources.csv_files import CsvFiles
-from steps.core.sources.delta_table import DeltaTable
+from steps.core.sources.delta_table import PINNED, DeltaTable
+from steps.core.sources.http_files import HttpFile, HttpsFile
+from steps.core.sources.jdbc import JdbcTable
 from steps.core.sources.json_files import JsonFiles
 from steps.core.sources.parquet_files import ParquetFiles
 from steps.core.sources.sklearn_dataset import SklearnDataset
 from steps.core.sources.source import Source
 from steps.core.storage import filesystem, s3
 from steps.core.tables import location
+from steps.core.tracking import server
 
 # A path is of the first kind that recognizes it: a Delta table holds Parquet files.
-KINDS: tuple[type[Source], ...] = (SklearnDataset, DeltaTable, CsvFiles, JsonFiles, ParquetFiles)
+KINDS: tuple[type[Source], ...] = (
+    SklearnDataset,
+    HttpFile,
+    HttpsFile,
+    JdbcTable,
+    DeltaTable,
+    CsvFiles,
+    JsonFiles,
+    ParquetFiles,
+)
 BY_SCHEME = {kind.scheme: kind for kind in KINDS if kind.scheme}
 BY_FORMAT = {kind.format: kind for kind in KINDS if kind.format}
+TAB_SEPARATED = "tsv"  # as source.format: CSV whose separator is a tab
 
 
 def resolve(settings: config.Source, uri: str = "") -> Source:
@@ -30,6 +43,10 @@ def resolve(settings: config.Source, uri: str = "") -> Source:
     """
     if uri:
         settings = settings.model_copy(update={"uri": uri})
+    if settings.uri.lower().startswith(f"{JdbcTable.scheme}:"):
+        jdbc_address.check(settings.uri)  # first of all, as other messages would show a password in it
+    if settings.format == TAB_SEPARATED:
+        settings = settings.model_copy(update={"format": "csv", "options": {"sep": "\t", **settings.options}})
     _check_format(settings)
     _check_options(settings)
     if location.scheme(settings.uri) in BY_SCHEME:
@@ -58,16 +75,21 @@ def _check_format(settings: config.Source) -> None:
 
 
 def _check_options(settings: config.Source) -> None:
-    """Spark ignores an option that it does not know."""
     kinds = [BY_FORMAT[settings.format]] if settings.format else KINDS
     known = {name.lower(): name for kind in kinds for name in kind.options}
     for name in settings.options:
         if name.lower() not in known:
             raise SourceUnreadable(
                 settings.uri,
-                f"source.options.{name} is not an option of Spark's reader{did_you_mean(name, known.values())}",
+                f"source.options.{name} is not an option of this source{_instead(name, kinds, known.values())}",
                 next="correct the option in the config, or leave it out",
             )
+
+
+def _instead(name: str, kinds: Iterable[type[Source]], known: Iterable[str]) -> str:
+    """What says the same, or the nearest name."""
+    instead = {option.lower(): words for kind in kinds for option, words in kind.instead.items()}
+    return f": say {instead[name.lower()]}" if name.lower() in instead else did_you_mean(name, known)
 
 
 def _find_path(uri: str) -> str:
@@ -75,8 +97,12 @@ def _find_path(uri: str) -> str:
     scheme = location.scheme(uri)
     if scheme not in ("", "file", "s3", "s3a"):
         near = did_you_mean(f"{scheme}:", [f"{known}:" for known in BY_SCHEME])
-        raise SourceUnreadable(uri, f"{scheme}: is not supported{near}")
+        if scheme.startswith("postgres"):
+            near = " (say jdbc:postgresql://host:5432/database)"
+        raise SourceUnreadable(server.without_password(uri), f"{scheme}: is not supported{near}")
     absolute = location.absolute(uri)
+    if PINNED.search(absolute) and not _exists(absolute) and filesystem.is_delta(PINNED.sub("", absolute)):
+        return absolute
     for path in [absolute, *([] if scheme else [os.path.abspath(os.path.expanduser(uri))])]:
         if _exists(path):
             return path

@@ -1,53 +1,91 @@
-"""Parquet files: the columns and types of each stand in its footer."""
+"""Parquet files: the columns and types of each stand in its footer, and only those that are wanted are read."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, SparkSession
 
 from steps.core.errors import SourceUnreadable
-from steps.core.sources.file_source import FILE_OPTIONS, Files, Header
-from steps.core.sources.source import quoted
+from steps.core.sources import nested
+from steps.core.sources.file_source import Files, Header
+from steps.core.sources.rows import Part, RawRows
 from steps.core.storage import filesystem
 
-# Beginnings of Arrow's names for types.
-NANOSECONDS = "timestamp[ns"  # of timestamps as pandas writes them, which Spark reads as whole numbers
-UNREADABLE = ("time32", "time64", "halffloat")  # Spark has no type for them
+BATCH_ROWS = 50_000
+PART_BYTES = 64 * 2**20  # of row groups, compressed, that one worker reads
 
 
 class ParquetFiles(Files):
     format = "parquet"
-    endings = (".parquet",)
-    options = (*FILE_OPTIONS, "mergeSchema", "datetimeRebaseMode", "int96RebaseMode")
+    endings = (".parquet", ".pq")
 
-    def header_of(self, name: str, size_bytes: int) -> Header | None:
-        try:
-            with filesystem.opened(name, size_bytes) as file:
-                footer = pq.ParquetFile(file)
-                schema, row_count = footer.schema_arrow, footer.metadata.num_rows
-        except pa.ArrowException as err:
-            next = "remove it, or write it again"
-            raise SourceUnreadable(name, f"it is not a Parquet file: {err}", next=next) from err
-        header = Header(names=tuple(schema.names), types=tuple(map(str, schema.types)))
-        if unreadable := [f"{column} ({kind})" for column, kind in _typed(header) if kind.startswith(UNREADABLE)]:
-            raise SourceUnreadable(
-                name,
-                f"Spark has no type for its columns {', '.join(unreadable)}",
-                next="write the file without them, or with another type",
+    def header_of(self, file: str, size_bytes: int) -> Header | None:
+        with filesystem.opened(file, size_bytes) as stream:
+            footer = _footer(file, stream)
+            schema = footer.schema_arrow
+        leaves = list(nested.leaves(schema))
+        names, types = tuple(name for name, _ in leaves), tuple(kind for _, kind in leaves)
+        return Header(names, types) if footer.metadata.num_rows else None
+
+    def parts_of(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> list[Part]:
+        with filesystem.opened(file, size_bytes) as stream:
+            footer = _footer(file, stream)
+            metadata = footer.metadata
+            leaves = dict(nested.leaves(footer.schema_arrow))
+        for source in columns.values():
+            nested.check_is_value(file, source, leaves[source])
+        groups: list[list[int]] = [[]]
+        group_bytes = 0
+        for number in range(metadata.num_row_groups):
+            if group_bytes > PART_BYTES:
+                groups, group_bytes = [*groups, []], 0
+            groups[-1].append(number)
+            group_bytes += metadata.row_group(number).total_byte_size
+        return [
+            ParquetPart(
+                file=file,
+                size_bytes=size_bytes // len(groups),
+                file_bytes=size_bytes,
+                row_groups=tuple(group),
+                columns=dict(columns),
             )
-        return header if row_count else None
-
-    def load(self, spark: SparkSession, paths: list[str], header: Header, **defaults: str | bool | int) -> DataFrame:
-        """With timestamps in nanoseconds as Spark's own, which have microseconds."""
-        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        rows = super().load(spark, paths, header, **defaults)
-        nanoseconds = [column for column, kind in _typed(header) if kind.startswith(NANOSECONDS)]
-        return rows.selectExpr(*[_as_timestamp(c) if c in nanoseconds else quoted(c) for c in rows.columns])
+            for group in groups
+        ]
 
 
-def _typed(header: Header) -> list[tuple[str, str]]:
-    return list(zip(header.names, header.types, strict=True))
+@dataclass(frozen=True, kw_only=True)
+class ParquetPart(Part):
+    """Row groups of a file, of which `columns` are wanted: names in the contract to paths in the file."""
+
+    file: str
+    size_bytes: int
+    file_bytes: int
+    row_groups: tuple[int, ...]
+    columns: dict[str, str]
+
+    def read(self) -> Iterator[RawRows]:
+        with filesystem.opened(self.file, self.file_bytes) as stream:
+            file = _footer(self.file, stream)
+            names = list(dict.fromkeys(nested.top(source, file.schema_arrow) for source in self.columns.values()))
+            try:
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=list(self.row_groups), columns=names):
+                    rows = pa.Table.from_batches([batch])
+                    columns = {name: nested.leaf(rows, source) for name, source in self.columns.items()}
+                    yield RawRows(columns=pa.table(columns) if columns else rows.select([]))
+            except (pa.ArrowException, OSError) as err:
+                reason = f"it cannot be read to its end: {' '.join(str(err).split())}"
+                raise SourceUnreadable(self.file, reason, next="write or copy the file again") from err
 
 
-def _as_timestamp(column: str) -> str:
-    name = quoted(column)
-    return f"timestamp_micros(({name} - pmod({name}, 1000)) div 1000) AS {name}"
+def _footer(file: str, stream: object) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(stream)
+    except (pa.ArrowException, OSError) as err:
+        words = " ".join(str(err).split())[:200]
+        if "encrypted" in words:
+            raise SourceUnreadable(file, "it is encrypted", next="write it without encryption") from err
+        reason = f"it is not a Parquet file, or not whole: {words}"
+        raise SourceUnreadable(
+            file, reason, next="remove it, write it again, or say source.format: csv for a text"
+        ) from err

@@ -1,18 +1,26 @@
 """The interface of a source: what `ingest` and the driver ask of it, whatever kind it is. kinds.py lists the kinds."""
 
 import contextlib
+import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import PurePath
+from typing import TYPE_CHECKING, ClassVar
 
-from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+import pyarrow as pa
 
 from steps.core import config
-from steps.core.errors import SourceUnreadable
+from steps.core.errors import UserError
+from steps.core.sources.listing import uncompressed
+from steps.core.sources.rows import Part, RawRows, SparkRows
+from steps.core.tables import in_memory
 
-ERROR_CHARACTERS = 400  # of Spark's text, in a message
+if TYPE_CHECKING:  # PySpark takes half a second, which small sources do not pay
+    from pyspark.sql import SparkSession
+
+SOURCE_MEBIBYTES = 1024  # up to which a source is read by the step itself, in half a minute
 
 
 class Source(ABC):
@@ -24,6 +32,8 @@ class Source(ABC):
     format: ClassVar[str] = ""  # the value of source.format that means this kind; "" where the URI's scheme does
     scheme: ClassVar[str] = ""  # of this kind's URIs, as in sklearn:iris; "" for files and tables, which have a path
     options: ClassVar[Sequence[str]] = ()  # the keys that source.options may have
+    instead: ClassVar[Mapping[str, str]] = {}  # of options that there are elsewhere: what says the same in the config
+    needs_spark: ClassVar[bool] = False  # whether Spark reads it, however small it is: read_by_spark() for parts()
 
     def __init__(self, settings: config.Source) -> None:
         self.settings = settings
@@ -31,6 +41,11 @@ class Source(ABC):
     @property
     def uri(self) -> str:
         return self.settings.uri
+
+    @property
+    def named_after(self) -> str:
+        """What a table of these rows may be named after: churn for /data/churn.csv.gz, iris for sklearn:iris."""
+        return PurePath(uncompressed(re.split(r"[/:\\]", self.uri.rstrip("/"))[-1])).stem
 
     @classmethod
     def recognizes(cls, path: str, files: Collection[str]) -> bool:
@@ -45,58 +60,68 @@ class Source(ABC):
         """How much there is to read; 0 for next to nothing."""
         return 0
 
+    def is_for_spark(self) -> bool:
+        """Whether its rows are read by Spark's workers, rather than by the step itself."""
+        return self.needs_spark or self.size_bytes() > in_memory.limit_bytes(SOURCE_MEBIBYTES)
+
     @abstractmethod
     def change_token(self) -> str:
         """A text that changes when the source is written to, at the cost of a look; "" for one that never changes."""
 
-    def fingerprint(self) -> str:
-        """A digest of the content, by which `ingest` is reused. Where the change token is not one, read the content."""
+    def fingerprint(self) -> str | None:
+        """A digest of the content, by which `ingest` is reused. Where the change token is not one, read the content.
+
+        None when nothing but all of its rows would tell: then no `ingest` of it is reused.
+        """
         return self.change_token()
+
+    def digests(self) -> dict[str, str]:
+        """A digest of what each file holds, by which no row is appended twice; of the whole where it has no files."""
+        return {self.uri: hashlib.sha256(f"{self.uri} {self.fingerprint()}".encode()).hexdigest()}
 
     def remarks(self) -> list[str]:
         """What of the source is not read, a line for each reason."""
         return []
 
-    @abstractmethod
-    def read(self, spark: SparkSession, *, columns: Collection[str] = ()) -> DataFrame:
-        """The rows, with the source's own names and types; text where it has no types.
+    def opened(self) -> AbstractContextManager[object]:
+        """A block in which several questions share what the source needs for them, such as a session of Spark's."""
+        return contextlib.nullcontext()
 
-        `columns` are those that the caller needs: SourceUnreadable where they cannot be read, though they are there.
+    @abstractmethod
+    def columns(self) -> dict[str, pa.DataType]:
+        """The names of all columns, as the source writes them, and their types: pa.string() where it has no types.
+
+        Of several files, all that any of them has. Nested fields by their path: "customer.tier".
         """
 
-    def misread_reason(self, columns: Sequence[str]) -> str:
-        """What the names of the columns that were read say of a wrong option; "" when they look like names."""
-        return ""
+    @abstractmethod
+    def parts(self, columns: Mapping[str, config.Column]) -> list[Part]:
+        """What is to be read of these columns of the contract, which are looked up by Column.source or their name.
 
-    def explain(self, error: PySparkException) -> SourceUnreadable:
-        """What Spark says about this source, in one line: what failed, and the innermost of its causes."""
-        message = str(error).split("JVM stacktrace")[0]
-        causes = re.findall(r"^Caused by: [\w.$]+: (.+)$", str(error), re.MULTILINE)
-        text = " ".join(" ".join([message, *causes[-1:]]).split())
-        return SourceUnreadable(
-            self.uri,
-            f"cannot be read as {self.format or self.scheme}: {text[:ERROR_CHARACTERS]}",
-            next="correct the source, or source.format and source.options (Spark's reader options) in the config",
-        )
+        Together the parts are all rows, each once, in an order that does not change. Only the columns that are asked
+        for are read. ContractBroken for a column that the source does not have (every one at once, with the nearest
+        name), or that a file of several does not have while the contract does not say `nullable: true`.
+        SourceUnreadable for a column whose type no type of the contract can take (a list, a time of day), by name.
+        """
 
-    @contextlib.contextmanager
-    def explaining_errors(self) -> Iterator[None]:
-        """SourceUnreadable in place of Spark's own errors. Reading is lazy: some show when the rows are first used."""
-        try:
-            yield
-        except PySparkException as err:
-            raise self.explain(err) from err
+    def first_rows(self, columns: Mapping[str, config.Column], count: int) -> Iterator[RawRows]:
+        """The rows, at least as many as these where there are as many; whoever asks stops when there are enough."""
+        for part in self.parts(columns):
+            yield from part.read()
+
+    def read_by_spark(self, session: "SparkSession", columns: Mapping[str, config.Column]) -> SparkRows:
+        """The rows of a source that needs Spark. Raises what parts() does."""
+        raise NotImplementedError
+
+    def failure(self, error: Exception) -> UserError | None:
+        """What an error of Spark's says of a source that needs it; None for one that is not about the source."""
+        return None
+
+    def with_missing(self, columns: Mapping[str, config.Column]) -> dict[str, config.Column]:
+        """The columns of a contract, with what stands for missing values in all of this source."""
+        return dict(columns)
 
     def option(self, *names: str, default: str = "") -> str:
-        """The value of the first of these options that is set. As for Spark, upper and lower case are the same."""
+        """The value of the first of these options that is set. Upper and lower case are the same, as for Spark."""
         values = {name.lower(): str(value) for name, value in self.settings.options.items()}
         return next((values[name.lower()] for name in names if values.get(name.lower())), default)
-
-    def spark_options(self, **defaults: str | bool | int) -> dict[str, str | bool | int]:
-        """The options for Spark's reader: those of the config, and `defaults` for the others."""
-        return {name.lower(): value for name, value in {**defaults, **self.settings.options}.items()}
-
-
-def quoted(column: str) -> str:
-    """A column's name as Spark's SQL takes it, whatever letters are in it."""
-    return "`" + column.replace("`", "``") + "`"

@@ -6,6 +6,7 @@ JVM too, and writes into the folder why it ended.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -17,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pyspark
-from pyspark.conf import SparkConf
-from pyspark.java_gateway import launch_gateway
 
 from steps.core.config import PROJECT
 from steps.core.errors import SparkUnavailable, UserError
 from steps.core.process import locks, processes, scratch, waiting
-from steps.core.spark import jars, java, jvm
+from steps.core.spark import gateway, jars, java, jvm
 from steps.core.storage import filesystem, s3
 
 FOLDER_VARIABLE = "WORKFLOW_SPARK"  # environment variable: the server's folder
@@ -39,6 +38,7 @@ SMALL_DATA_SETTINGS = {
     "spark.sql.shuffle.partitions": "1",
     "spark.databricks.delta.snapshotPartitions": "1",
 }
+DATABASE = "jdbc:"  # begins the address of a source that Spark reads by a driver
 START_SECONDS = 180  # including the download of the jars
 STOP_SECONDS = 5  # for the thread that runs the JVM, which may wait for another process's download
 
@@ -58,13 +58,19 @@ def serve(*paths: str, data_bytes: int | None) -> Iterator[None]:
     with scratch.scratch_folder("workflow-spark-") as folder:
         os.environ[FOLDER_VARIABLE], os.environ[TOKEN_VARIABLE] = str(folder), secrets.token_hex(16)
         small = data_bytes is not None and data_bytes < SMALL_BYTES
-        server = Server(folder, small=small, remote=any(map(filesystem.is_remote, paths)))
+        database = any(path.startswith(DATABASE) for path in paths)
+        server = Server(folder, small=small, remote=any(map(filesystem.is_remote, paths)), database=database)
         try:
             server.start()
             yield
         finally:
             server.stop()
             del os.environ[FOLDER_VARIABLE], os.environ[TOKEN_VARIABLE]
+
+
+def is_own() -> bool:
+    """Whether the server is one of this workflow's own, on this machine."""
+    return not os.environ.get("SPARK_REMOTE")
 
 
 def wait_for_address(folder: Path) -> str:
@@ -96,11 +102,13 @@ def is_not_from_py4j(record: logging.LogRecord) -> bool:
 class Server:
     """A thread that runs the JVM. `folder` takes the log, scratch files, and the port or the failure."""
 
-    def __init__(self, folder: Path, *, small: bool, remote: bool, archive_to: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, small: bool, remote: bool, database: bool = False, archive_to: Path | None = None
+    ) -> None:
         self._folder = folder
         self._small = small
         self._remote = remote
-        self._jars = jars.needed(remote=remote)
+        self._jars = jars.needed(remote=remote, database=database)
         self._archive_to = archive_to  # where to write an archive of the loaded classes
         self._thread = threading.Thread(target=self._run, name="spark-server", daemon=True)
         self._stopped = threading.Event()
@@ -133,46 +141,42 @@ class Server:
             self._use(self._launch())
         except UserError as err:
             self._write(FAILURE, str(err))
+        except OSError as err:
+            if err.errno not in (errno.EACCES, errno.EROFS):
+                self._write_failure(None)
+                return
+            next = "set HOME or XDG_CACHE_HOME to a folder that may be written, for what Spark downloads once"
+            self._write(FAILURE, f"{err.filename}: {err.strerror}\0{next}")
         except Exception:  # whatever py4j raises: steps wait for the port or the failure
             self._write_failure(None)
 
     def _launch(self) -> Any:  # py4j has no types
         """Start the JVM. The first one on a machine downloads the jars; other processes wait for that."""
-        if files := self._jars.downloaded():
-            return self._launch_with(files)
-        with locks.exclusive_lock("jars", str(self._jars.folder)):
-            gateway = self._launch_with(self._jars.downloaded())
-            self._jars.mark_downloaded()
-            return gateway
-
-    def _launch_with(self, files: list[Path]) -> Any:
+        if not (files := self._jars.downloaded()):
+            with locks.exclusive_lock("jars", str(self._jars.folder)):
+                files = self._jars.downloaded() or gateway.download(self._jars, self._folder)
         if self._stopped.is_set():
             raise InterruptedError
-        conf = SparkConf(loadDefaults=False).setAll(list(self._settings(files).items()))
-        with (self._folder / jvm.LOG).open("wb") as log:
-            return launch_gateway(conf, {"stdout": log, "stderr": log, "cwd": self._folder})
+        return gateway.launch(self._settings(files), self._folder)
 
-    def _use(self, gateway: Any) -> None:
+    def _use(self, jvm_gateway: Any) -> None:
         """Serve until stop(), or until the JVM ends."""
         try:
-            gateway.jvm.org.apache.spark.SparkContext.getOrCreate()
-            service = getattr(gateway.jvm.org.apache.spark.sql.connect.service, "SparkConnectService$")
+            gateway.name_user(jvm_gateway)
+            jvm_gateway.jvm.org.apache.spark.SparkContext.getOrCreate()
+            service = getattr(jvm_gateway.jvm.org.apache.spark.sql.connect.service, "SparkConnectService$")
             self._write(PORT, str(getattr(service, "MODULE$").localPort()))
             if self._small:
-                self._warm_up(gateway)
-            while not self._stopped.wait(waiting.POLL_SECONDS) and gateway.proc.poll() is None:
+                self._warm_up(jvm_gateway)
+            while not self._stopped.wait(waiting.POLL_SECONDS) and jvm_gateway.proc.poll() is None:
                 pass
         finally:
-            self._write_failure(None if self._stopped.is_set() else jvm.exit_code_of(gateway.proc))
-            gateway.shutdown()
-            if not (self._stopped.is_set() and self._archive_to):
-                gateway.proc.kill()
-            gateway.proc.stdin.close()
-            gateway.proc.wait()
+            self._write_failure(None if self._stopped.is_set() else jvm.exit_code_of(jvm_gateway.proc))
+            gateway.end(jvm_gateway, at_once=not (self._stopped.is_set() and self._archive_to))
 
-    def _warm_up(self, gateway: Any) -> None:
+    def _warm_up(self, jvm_gateway: Any) -> None:
         """Load the classes of a first job while the first step's interpreter starts, so that the step waits less."""
-        rows = gateway.jvm.org.apache.spark.sql.SparkSession.builder().getOrCreate().range(1)
+        rows = jvm_gateway.jvm.org.apache.spark.sql.SparkSession.builder().getOrCreate().range(1)
         rows.write().parquet(str(self._folder / "warm-up"))
 
     def _settings(self, files: list[Path]) -> dict[str, str]:
@@ -204,6 +208,7 @@ class Server:
 
     def _java_options(self, files: list[Path]) -> Iterator[str]:
         yield f'-Djava.io.tmpdir="{self._folder}"'  # libraries that the JVM unpacks are removed with the folder
+        yield from gateway.user_options()
         yield "-XX:+ExitOnOutOfMemoryError"  # a JVM that lost a thread to it may hang, and must not be trusted
         if self._small:
             yield from ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")

@@ -16,12 +16,13 @@ IN_SPARK_TOO = (
     *("org.apache.httpcomponents", "org.apache.logging.log4j", "org.apache.parquet", "org.locationtech.jts"),
     *("org.roaringbitmap", "org.slf4j", "org.wildfly.openssl", "org.xerial.snappy"),
 )
+POSTGRESQL = "42.7.14"  # its JDBC driver
 HADOOP, AWS_SDK = "3.5.0", "2.35.4"  # Hadoop as in Spark, and the SDK that this Hadoop is built with
 
 
 @dataclass(frozen=True, kw_only=True)
 class JarSet:
-    """`packages` and `excludes` as Spark's settings take them."""
+    """`packages` and `excludes` as Spark's --packages and --exclude-packages take them."""
 
     packages: str
     excludes: str
@@ -38,19 +39,14 @@ class JarSet:
         return sorted((self.folder / "jars").glob("*.jar")) if self._done.exists() else []
 
     def mark_downloaded(self) -> None:
-        """All jars are there: a JVM has started with settings([])."""
+        """All jars are there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._done.touch()
 
     def settings(self, jars: list[Path]) -> dict[str, str]:
-        """Spark's settings for these jars; for [], those by which it downloads them."""
-        if jars:  # on the class path itself: no copy for each session, and the class archive covers them
-            return {"spark.driver.extraClassPath": os.pathsep.join(map(str, jars))}
-        return {
-            "spark.jars.packages": self.packages,
-            "spark.jars.excludes": self.excludes,
-            "spark.jars.ivy": str(self.folder),
-        }
+        """Spark's settings for these jars."""
+        # on the class path itself: no copy for each session, and the class archive covers them
+        return {"spark.driver.extraClassPath": os.pathsep.join(map(str, jars))}
 
     def class_archive(self, jars: list[Path]) -> Path:
         """The path of the JVM's class-data archive for these jars and this Java. It halves a small job's Spark time.
@@ -71,9 +67,10 @@ class JarSet:
         return self.folder / "done"
 
 
-def needed(*, remote: bool) -> JarSet:
-    """The jars for tables at s3:// (`remote`), or for tables in folders alone."""
-    return for_object_stores() if remote else for_folders()
+def needed(*, remote: bool, database: bool = False) -> JarSet:
+    """The jars for tables at s3:// (`remote`), or in folders alone; and the driver for a source in a `database`."""
+    jar_set = for_object_stores() if remote else for_folders()
+    return with_driver(jar_set) if database else jar_set
 
 
 def for_folders() -> JarSet:
@@ -89,6 +86,15 @@ def for_object_stores() -> JarSet:
     excludes = [f"{group}:*" for group in (*IN_SPARK, *IN_SPARK_TOO)]
     excludes += ["org.apache.hadoop:hadoop-c*", "software.amazon.awssdk:bundle"]
     return JarSet(packages=",".join(packages), excludes=",".join(excludes))
+
+
+def with_driver(jar_set: JarSet) -> JarSet:
+    """A set with PostgreSQL's driver, which is all that there is in its group."""
+    groups = jar_set.excludes.replace("org.*:*", "org.[^p]*:*")  # Spark excludes what it is asked for as well
+    return JarSet(
+        packages=f"{jar_set.packages},org.postgresql:postgresql:{POSTGRESQL}",
+        excludes=f"{groups},org.checkerframework:*",
+    )
 
 
 def _delta() -> str:

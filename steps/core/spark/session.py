@@ -5,10 +5,11 @@ A session fails when its JVM ends, and when the server or an object store has be
 
 import contextlib
 import os
+import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
@@ -19,15 +20,17 @@ from pyspark.sql.connect.client import DefaultChannelBuilder
 from pyspark.sql.connect.client.retries import DefaultPolicy
 from pyspark.sql.connect.proto import AnalyzePlanRequest, SparkConnectServiceStub, UserContext
 from pyspark.sql.connect.session import SparkSession as ConnectSession
+from pyspark.sql.connect.shell.progress import StageInfo
 
 from steps.core.errors import SparkUnavailable
-from steps.core.process import interruption, processes, waiting
+from steps.core.process import interruption, processes, progress, waiting
 from steps.core.spark import connect_server
 from steps.core.storage import filesystem, s3
 
 FIRST_QUERY_LIMITS = 5  # times waiting.limit_seconds(): on a busy cluster a query is queued
 RETRY_SECONDS = 1  # the longest pause before a client that lost its connection tries again
 CONNECT_RETRIES = 5
+TASKS = ("num_completed_tasks", "num_tasks")  # Spark's names
 
 
 @contextlib.contextmanager
@@ -41,7 +44,8 @@ def spark_session(*paths: str, data_bytes: int | None) -> Iterator[SparkSession]
         channel = _channel()
         with _watched(channel, paths) as watch:
             try:
-                yield connect(channel, watch)
+                with _shown_tasks(connect(channel, watch)) as session:
+                    yield session
             except interruption.Interrupted:
                 close_session(retry=False)
                 raise
@@ -111,6 +115,21 @@ def connect(channel: Channel, watch: waiting.Watch | None = None) -> SparkSessio
         raise _unavailable(channel, "it does not answer") from err
     session.client.set_retry_policies([_retries(waiting.limit_seconds() // RETRY_SECONDS)])
     return session
+
+
+@contextlib.contextmanager
+def _shown_tasks(session: SparkSession) -> Iterator[SparkSession]:
+    """A block in which the user sees how many tasks of a query are done, as Spark itself says every two seconds."""
+    with progress.shown() as shown:
+
+        def count_tasks(stages: Iterable[StageInfo] | None, *, done: bool, **_: object) -> None:
+            if found := list(stages or []):
+                completed, total = (sum(getattr(stage, name) for stage in found) for name in TASKS)
+                is_whole = done and sys.exception() is None  # the last tasks are not told of one by one
+                shown.set("tasks", total if is_whole else completed, total=total)
+
+        session.client.register_progress_handler(count_tasks)  # type: ignore[arg-type]  # its type is a class
+        yield session
 
 
 def close_session(*, retry: bool = True) -> None:

@@ -35,11 +35,6 @@ def matching_files(pattern: str) -> dict[str, Stored]:
     return dict(_place(pattern).matching(pattern))
 
 
-def start_of(path: str, size_bytes: int) -> bytes:
-    """The first bytes of a file that is not empty."""
-    return _place(path).read(path, size_bytes)
-
-
 def opened(path: str, size_bytes: int) -> IO[bytes]:
     """A file to read and seek in; `size_bytes` is its size."""
     return _place(path).open(path, size_bytes)
@@ -58,6 +53,11 @@ def write(path: str, content: bytes) -> None:
 def create(path: str, content: bytes) -> bool:
     """Write a file whole unless there is one; whether there was none."""
     return _place(path).create(path, content)
+
+
+def remove_file(path: str) -> None:
+    """A file that is there."""
+    _place(path).remove_file(path)
 
 
 def remove_folder(folder: str) -> None:

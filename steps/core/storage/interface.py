@@ -12,13 +12,18 @@ class Stored:
     size_bytes: int
     modified: float
     version: str
+    problem: str = ""  # why it cannot be read; matching() says it of what is no file as well
 
 
 class Files(Protocol):
     """Implemented by two modules: local_files and s3_files. Paths are absolute, or begin with s3://."""
 
     def matching(self, pattern: str) -> Iterator[tuple[str, Stored]]:
-        """The files that a path, folder or glob means, by their paths."""
+        """The files that a path, folder or glob means, by their paths, also in folders that are links.
+
+        What is there and cannot be read (a folder without permission, a link that leads nowhere or in a circle, a pipe)
+        is among them, with its problem.
+        """
 
     def below(self, folder: str) -> Iterator[tuple[str, Stored]]:
         """All files in a folder, at any depth, by their paths."""
@@ -32,8 +37,8 @@ class Files(Protocol):
     def sizes(self, folder: str, names: Collection[str]) -> dict[str, int]:
         """The size in bytes of those of these files, named relative to `folder`, that are there."""
 
-    def read(self, path: str, size_bytes: int | None = None) -> bytes:
-        """All of a file, or the first bytes of one that is not empty. FileNotFoundError when there is none."""
+    def read(self, path: str) -> bytes:
+        """All of a file. FileNotFoundError when there is none."""
 
     def open(self, path: str, size_bytes: int) -> IO[bytes]:
         """A file to read and seek in, of which only what is asked for is transferred; `size_bytes` is its size."""
@@ -43,6 +48,9 @@ class Files(Protocol):
 
     def create(self, path: str, content: bytes) -> bool:
         """Write a file whole unless there is one; whether there was none."""
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file that is there."""
 
     def remove(self, folder: str) -> None:
         """Remove a folder and all files below it."""

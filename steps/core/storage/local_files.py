@@ -2,9 +2,11 @@
 
 import builtins
 import contextlib
+import errno
 import glob
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -14,8 +16,8 @@ from steps.core.storage.interface import Stored
 
 
 def matching(pattern: str) -> Iterator[tuple[str, Stored]]:
-    for root in [Path(path) for path in glob.glob(pattern)] or [Path(pattern)]:
-        yield from [(str(root), _stored(root))] if root.is_file() else below(str(root))
+    for root in glob.glob(pattern):
+        yield from _found(root, ())
 
 
 def below(folder: str) -> Iterator[tuple[str, Stored]]:
@@ -35,9 +37,9 @@ def sizes(folder: str, names: Collection[str]) -> dict[str, int]:
     return {name: os.path.getsize(path) for name, path in paths.items() if os.path.exists(path)}
 
 
-def read(path: str, size_bytes: int | None = None) -> bytes:
+def read(path: str) -> bytes:
     with open(path, 0) as file:
-        return file.read(-1 if size_bytes is None else size_bytes)
+        return file.read()
 
 
 def open(path: str, size_bytes: int) -> IO[bytes]:
@@ -61,6 +63,10 @@ def create(path: str, content: bytes) -> bool:
     return True
 
 
+def remove_file(path: str) -> None:
+    os.unlink(path)
+
+
 def remove(folder: str) -> None:
     shutil.rmtree(folder)
 
@@ -70,6 +76,33 @@ def remove_if_empty(folder: str) -> None:
         os.rmdir(folder)
 
 
+def _found(path: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Stored]]:
+    """A file, or those below a folder. `above` are the folders on the way to it, by device and inode."""
+    try:
+        status = os.stat(path)
+        identity = (status.st_dev, status.st_ino)
+        if stat.S_ISREG(status.st_mode):
+            yield path, _stored_as(status)
+        elif not stat.S_ISDIR(status.st_mode):
+            yield path, _unreadable("it is no file, but a pipe, a socket or a device")
+        elif identity in above:
+            yield path, _unreadable("it is a link to a folder that it is in")
+        else:
+            for name in sorted(os.listdir(path)):
+                yield from _found(os.path.join(path, name), (*above, identity))
+    except OSError as err:
+        is_link = os.path.islink(path) and err.errno in (errno.ENOENT, errno.ELOOP)
+        target = f"it is a link to {os.readlink(path)}, which is not there" if is_link else os.strerror(err.errno or 0)
+        yield path, _unreadable("it is a link in a circle" if err.errno == errno.ELOOP else target)
+
+
+def _unreadable(problem: str) -> Stored:
+    return Stored(size_bytes=0, modified=0, version="", problem=problem)
+
+
 def _stored(file: Path) -> Stored:
-    status = file.stat()
+    return _stored_as(file.stat())
+
+
+def _stored_as(status: os.stat_result) -> Stored:
     return Stored(size_bytes=status.st_size, modified=status.st_mtime, version=str(status.st_mtime_ns))

@@ -137,7 +137,8 @@ def _client(*, seconds: float, attempts: int) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return boto3.client("s3", endpoint_url=endpoint() or None, region_name=_region() or None, config=settings)
+    session = boto3.Session()  # boto3's default one keeps the keys that it found first
+    return session.client("s3", endpoint_url=endpoint() or None, region_name=_region() or None, config=settings)
 
 
 def endpoint() -> str:

@@ -40,8 +40,8 @@ def sizes(folder: str, names: Collection[str]) -> dict[str, int]:
     return {name: stored[name] for name in names if name in stored}
 
 
-def read(path: str, size_bytes: int | None = None) -> bytes:
-    return _get(path) if size_bytes is None else _get(path, Range=f"bytes=0-{size_bytes - 1}")
+def read(path: str) -> bytes:
+    return _get(path)
 
 
 def open(path: str, size_bytes: int) -> IO[bytes]:
@@ -66,10 +66,14 @@ def create(path: str, content: bytes) -> bool:
     return True
 
 
+def remove_file(path: str) -> None:
+    bucket, key = s3.locate(path)
+    s3.client().delete_object(Bucket=bucket, Key=key)
+
+
 def remove(folder: str) -> None:
     for uri in [uri for uri, _ in below(folder)]:
-        bucket, key = s3.locate(uri)
-        s3.client().delete_object(Bucket=bucket, Key=key)
+        remove_file(uri)
 
 
 def remove_if_empty(folder: str) -> None:

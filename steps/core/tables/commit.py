@@ -3,46 +3,40 @@
 Whoever computes the rows, Spark or this process, writes plain Parquet files into a folder of the run's own under the
 table. They belong to no version until delta-rs puts the log entry that names them, on condition that there is none of
 that number yet. So two writers never replace each other's commit, however late one of them is, and need no lock.
+
+once() replaces the rows that are there, append() adds to them, upsert.upsert() merges with them; after() does the first
+or the second to one version and no other, for rows that follow from those that are there. Which files of the
+source a version holds stands in Delta's application transactions (`txn`), a part of the same log entry: rows and that
+record are never apart, whenever the process dies, and checkpoints keep it.
 """
 
 import contextlib
-import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, Schema, convert_to_deltalake
-from deltalake.exceptions import DeltaError
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake import Transaction
 
-from steps.core.errors import ObjectStoreUnavailable, TableBusy, TableNotWritten, TableUnfit, TableUnreadable
-from steps.core.storage import filesystem, s3
-from steps.core.tables import log, snapshot
+from steps.core.errors import (
+    ObjectStoreUnavailable,
+    SourceIngestedMeanwhile,
+    TableChanged,
+    TableNotWritten,
+    TableUnfit,
+)
+from steps.core.storage import filesystem
+from steps.core.tables import collation, conditional, log
+from steps.core.tables.conditional import Committed as Committed
+from steps.core.tables.conditional import Write
 from steps.core.tables.location import TableUri
+from steps.core.tables.parquet_folder import ParquetFolder
 from steps.core.tables.snapshot import Snapshot
 
-ATTEMPTS = 100  # each that is lost takes a hundredth of a second, and means that another writer got through
-# What every reader of Delta takes without a table feature (https://github.com/delta-io/delta/blob/master/PROTOCOL.md).
-PLAIN_TYPES = r"string|long|integer|short|byte|float|double|decimal\(\d+,\d+\)|boolean|binary|date|timestamp"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Committed:
-    """The version that holds the rows, and whether it was written now or was there already."""
-
-    table: Snapshot
-    written: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Staged:
-    """Parquet files that belong to no version yet, with their statistics, and the columns in them."""
-
-    schema: Schema
-    files: list[AddAction]
+# Ids of application transactions: of a source file, by its digest, and of the newest commit that replaced all rows.
+# Their numbers are versions of the table.
+INGESTED, REPLACED = "ingested:", "replaced"
+ROWS_READ, ROWS_REJECTED = "rows_read", "rows_rejected"  # in the metadata of a commit by ingest: rows of the source
 
 
 def once(
@@ -50,183 +44,193 @@ def once(
     *,
     made_of: Mapping[str, str],
     made_by: Mapping[str, str],
-    write: Callable[[str], None],
+    write: Write,
+    files: Collection[str] | None = None,
 ) -> Committed:
     """Commit the Parquet files that `write` puts into a folder as the newest version of `table`, in place of its rows.
 
     Nothing is written when the commit of the newest version has `made_of` in its metadata already. `made_by` goes into
-    the metadata too; its `run_id` is one that no other commit has. Raises TableUnfit for a column that not every
-    reader of Delta takes, TableNotWritten, TableBusy when other writers are always first.
+    the metadata too; its `run_id` is one that no other commit has. `files` are digests of the source's files, from then
+    on the only ones of which ingested_files() knows; None for rows to which append() never adds. Raises TableUnfit for
+    a column that not every reader of Delta takes, TableNotWritten, TableBusy when other writers are always first.
     """
-    newest = _newest(table)
-    if newest and _is_made_of(newest, made_of):
-        return Committed(table=newest, written=False)
-    folder = f"{table.path}/{made_by['run_id']}"
-    staged = _write(table, folder, write)
-    for _ in range(ATTEMPTS):
-        newest = _newest(table)
-        if newest and _is_made_of(newest, made_of):
-            filesystem.remove_folder(folder)  # the log holds another's commit wherever ours was tried
-            return Committed(table=newest, written=False)
-        version = _commit(table, newest, staged, metadata={**made_of, **made_by})
-        if version is not None:
-            return Committed(table=snapshot.open(TableUri(table.path, version)), written=True)
-    raise TableBusy(table.path, attempts=ATTEMPTS)
 
+    def is_there(newest: Snapshot) -> bool:
+        return conditional.is_made_of(newest, made_of)
 
-def save(rows: Any, folder: str) -> None:
-    """`rows`, a Spark DataFrame or an Arrow table, as Parquet files in a new folder."""
-    if not isinstance(rows, pa.Table):
-        writer = rows.write.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", False)
-        writer.parquet(filesystem.for_spark(folder))
-        return
-    buffer = pa.BufferOutputStream()
-    pq.write_table(rows, buffer)
-    filesystem.write(f"{folder}/part-00000.parquet", buffer.getvalue().to_pybytes())
+    def put(newest: Snapshot | None) -> bool:
+        replaced = [] if files is None else [Transaction(REPLACED, _version_after(newest))]
+        transactions = [*replaced, *ingested(files or (), newest)]
+        properties = conditional.properties({**made_of, **made_by}, transactions)
+        conditional.add(newest, rows, properties, table=table, mode="overwrite")
+        return True
 
-
-def _newest(table: TableUri) -> Snapshot | None:
-    """The newest version, None where there is no table yet."""
-    if not snapshot.exists(table):
-        return None
-    try:
-        return snapshot.open(TableUri(table.path))
-    except TableUnreadable:
-        if not _remove_collations(table):
-            raise
-        return snapshot.open(TableUri(table.path))
-
-
-def _is_made_of(newest: Snapshot, made_of: Mapping[str, str]) -> bool:
-    """Whether a version is made of the same, and all its files are there."""
-    return made_of.items() <= newest.commit.metadata.items() and not newest.lost_files()
-
-
-def _committed_by(run_id: str, newest: Snapshot) -> int | None:
-    """The version that a run has just written, which need not be the newest any more; None if there is none."""
-    recent = newest.logged_versions[:ATTEMPTS]
-    return next((v for v in recent if log.commit(newest.path, v).metadata.get("run_id") == run_id), None)
-
-
-def _write(table: TableUri, folder: str, write: Callable[[str], None]) -> _Staged:
-    """What `write` leaves in `folder`; nothing stays there when it fails."""
-    try:
-        write(folder)
-        return _stage(table, folder)
-    except Exception:
-        with contextlib.suppress(Exception):  # of the store that is the reason; a vacuum removes what stays
-            filesystem.remove_folder(folder)
-        raise
-
-
-def _stage(table: TableUri, folder: str) -> _Staged:
-    """The files in `folder`, with the statistics in their footers, which delta-rs reads into a log of that folder."""
-    options = filesystem.options(folder)
-    convert_to_deltalake(folder, storage_options=options)
-    metadata, *_ = log.actions(folder, 0, kind="metaData")
-    added = list(log.actions(folder, 0, kind="add"))
-    filesystem.remove_folder(f"{folder}/{log.FOLDER}")
-    schema = json.loads(metadata["schemaString"])
-    _check_types(table, schema)
-    fields = [{**field, "nullable": True} for field in schema["fields"]]  # what a contract requires it checks itself
-    run = folder.rpartition("/")[2]
-    files = [
-        AddAction(
-            path=f"{run}/{file['path']}",
-            size=file["size"],
-            partition_values={},
-            modification_time=file["modificationTime"],
-            data_change=True,
-            stats=file["stats"],
-        )
-        for file in added
-    ]
-    return _Staged(schema=Schema.from_json(json.dumps({**schema, "fields": fields})), files=files)
-
-
-def _commit(table: TableUri, newest: Snapshot | None, staged: _Staged, *, metadata: Mapping[str, str]) -> int | None:
-    """The version that `staged` has become, right after `newest`; None when another writer's has that number."""
-    version = newest.version + 1 if newest else 0
-    try:
-        _put(table, newest, staged, metadata=json.dumps(metadata))
-    except (DeltaError, OSError) as err:
-        after = _newest(table)
-        if after and (written := _committed_by(metadata["run_id"], after)) is not None:
-            return written  # only the answer was lost
-        if after and after.version >= version:
-            return None
-        raise _not_written(table, err) from err
-    return version
-
-
-def _put(table: TableUri, newest: Snapshot | None, staged: _Staged, *, metadata: str) -> None:
-    """Add the log entry after `newest`, with all of `staged` and nothing else, unless there is one of its number."""
-    properties = CommitProperties(custom_metadata={"userMetadata": metadata}, max_commit_retries=0)
-    if newest:
-        newest.delta_table.create_write_transaction(
-            [*staged.files], "overwrite", staged.schema, commit_properties=properties
-        )
-        return
-    create_table_with_add_actions(
-        table.path,
-        staged.schema,
-        staged.files,
-        configuration=snapshot.RETENTION_PROPERTIES,
-        storage_options=filesystem.options(table.path),
-        commit_properties=properties,
+    if done := conditional.already(table, is_there, run_id=made_by["run_id"]):
+        return done
+    rows = conditional.stage(table, made_by["run_id"], write)
+    return conditional.commit(
+        table, metadata={**made_of, **made_by}, is_there=is_there, prepare=lambda newest: False, put=put
     )
 
 
-def _check_types(table: TableUri, schema: Mapping[str, Any]) -> None:
-    """TableUnfit for types that not every reader of Delta takes; a nested type is as plain as those in it."""
-    unfit = {
-        field["name"]: kind
-        for field in schema["fields"]
-        for kind in _primitive_types(field["type"])
-        if not re.fullmatch(PLAIN_TYPES, kind)
-    }
-    if unfit:
-        raise TableUnfit(
-            table.path,
-            [f"column {name!r} would be of type {kind}" for name, kind in unfit.items()],
-            expected="columns of types that every reader of Delta takes",
-            next="leave these columns out of the table that is read, or convert them there",
-        )
+def append(
+    table: TableUri,
+    *,
+    made_of: Mapping[str, str],
+    made_by: Mapping[str, str],
+    write: Write,
+    files: Collection[str],
+    required: Collection[str] = (),
+    keys_checked: str | None = None,
+) -> Committed:
+    """Commit the Parquet files that `write` puts into a folder as a new version of `table`, beside its rows.
 
-
-def _primitive_types(kind: Any) -> list[str]:
-    if isinstance(kind, str):
-        return [kind]
-    inner = [field["type"] for field in kind.get("fields", [])]
-    inner += [kind[name] for name in ("elementType", "keyType", "valueType") if name in kind]
-    return [primitive for part in inner for primitive in _primitive_types(part)]
-
-
-def _remove_collations(table: TableUri) -> bool:
-    """Whether a table that delta-rs cannot open, because text columns have a collation in its log, has plain types now.
-
-    Spark writes such types for columns whose schema came from Arrow. Rows and files stay as they are: a commit that
-    changes nothing but the schema is added to the log.
+    `files` are digests of the source files that the rows are from. Nothing is written when the newest version holds
+    them all; ask ingested_files() beforehand, and read the others only. `required` are columns without nulls.
+    `keys_checked` is the identity of the version with whose keys those of the rows were compared, "" for no table, None
+    for rows without a key. Raises what once() raises; TableChanged when that is not the newest version any more;
+    SourceIngestedMeanwhile when another run has added some of `files`, TableUnfit when the columns do not fit those
+    that are there (evolution.py), data files of the newest version are gone, or nobody knows which source files its
+    rows are from.
     """
-    newest, metadata = _newest_metadata(table.path)
-    plain = re.sub(r" collate \w+", "", metadata.get("schemaString", ""))
-    if not metadata or plain == metadata["schemaString"]:
+
+    def is_there(newest: Snapshot) -> bool:
+        known = ingested_files(newest).intersection(files)
+        if known and known != set(files):
+            raise SourceIngestedMeanwhile(table.path, ingested=len(known), files=len(set(files)))
+        if known:
+            conditional.check_whole(newest)
+        elif newest.row_count and not _is_recorded(newest):
+            raise _files_unknown(newest)
+        elif keys_checked is not None and newest.identity != keys_checked and (keys_checked or newest.row_count):
+            raise TableChanged(table.path)
+        return bool(known)
+
+    def put(newest: Snapshot | None) -> bool:
+        properties = conditional.properties({**made_of, **made_by}, ingested(files, newest))
+        conditional.add(newest, rows, properties, table=table, mode="append")
+        return True
+
+    if done := conditional.already(table, is_there, run_id=made_by["run_id"]):
+        return done
+    rows = conditional.stage(table, made_by["run_id"], write)
+    return conditional.commit(
+        table,
+        metadata={**made_of, **made_by},
+        is_there=is_there,
+        prepare=lambda newest: conditional.evolve(newest, rows, made_by=made_by, required=required),
+        put=put,
+    )
+
+
+def after(
+    newest: Snapshot | None,
+    *,
+    table: TableUri,
+    mode: Literal["append", "overwrite"],
+    made_of: Mapping[str, str],
+    made_by: Mapping[str, str],
+    write: Write,
+) -> Committed:
+    """Commit the Parquet files that `write` puts into a folder as the version after `newest`, None for the first one:
+    of mode "append" beside its rows, of "overwrite" in their place.
+
+    TableChanged, and nothing is left, when that is not the newest version any more: another writer was first. Raises
+    what once() raises.
+    """
+
+    def is_there(now: Snapshot) -> bool:
+        if newest is None or (now.version, now.identity) != (newest.version, newest.identity):
+            raise TableChanged(table.path)
         return False
-    actions = [{"commitInfo": {"operation": "CHANGE COLUMN"}}, {"metaData": {**metadata, "schemaString": plain}}]
-    text = "\n".join(json.dumps(action) for action in actions)
-    return filesystem.create(log.entry(table.path, newest + 1), text.encode())
+
+    def put(now: Snapshot | None) -> bool:
+        if now is None and newest:
+            raise TableChanged(table.path)
+        conditional.add(now, rows, conditional.properties({**made_of, **made_by}), table=table, mode=mode)
+        return True
+
+    rows = conditional.stage(table, made_by["run_id"], write)
+    try:
+        return conditional.commit(
+            table, metadata={**made_of, **made_by}, is_there=is_there, prepare=lambda now: False, put=put
+        )
+    except TableChanged:
+        conditional.remove_staged(table, made_by["run_id"])
+        raise
 
 
-def _newest_metadata(path: str) -> tuple[int, dict[str, Any]]:
-    """The newest version in a table's log, and the newest metadata among its entries: {} where no entry has any."""
-    versions = log.versions(path)
-    for version in versions:
-        for metadata in log.actions(path, version, kind="metaData"):
-            return versions[0], metadata
-    return -1, {}
+def ingested_files(table: Snapshot) -> set[str]:
+    """The digests of the source files whose rows a version holds, since all rows were last replaced."""
+    transactions = log.transactions(table.path, table.version)
+    replaced_at = transactions.get(REPLACED, 0)
+    return {
+        name.removeprefix(INGESTED)
+        for name, version in transactions.items()
+        if name.startswith(INGESTED) and version >= replaced_at
+    }
 
 
-def _not_written(table: TableUri, error: Exception) -> Exception:
-    if filesystem.is_remote(table.path) and (reason := s3.unavailability(table.path)):
-        return ObjectStoreUnavailable(table.path, s3.endpoint(), reason)
-    return TableNotWritten(table.path, snapshot.reason_of(error))
+def ingested(files: Collection[str], newest: Snapshot | None) -> list[Transaction]:
+    """For the commit after `newest`: that it holds the rows of source files with these digests."""
+    return [Transaction(f"{INGESTED}{digest}", _version_after(newest)) for digest in sorted(set(files))]
+
+
+@contextlib.contextmanager
+def staging(table: TableUri, run_id: str) -> Iterator[str]:
+    """A folder for the Parquet files of a version that a run is to commit; removed at the end if it did not.
+
+    It stays where the store's answer leaves open whether the commit will come yet, and where the store is silent; a
+    vacuum removes it then. ObjectStoreUnavailable in place of an error that came of a store that is.
+    """
+    try:
+        yield conditional.folder_of(table, run_id)
+    except (TableNotWritten, ObjectStoreUnavailable):
+        raise
+    except BaseException as err:
+        if isinstance(err, Exception) and (failure := conditional.unavailability(table)):
+            raise failure from err
+        _remove_uncommitted(table, run_id)
+        raise
+    else:
+        _remove_uncommitted(table, run_id)
+
+
+def save(rows: Any, folder: str) -> None:
+    """`rows`, a Spark DataFrame, an Arrow table or batches of one, as Parquet files in a new folder."""
+    if not isinstance(rows, (pa.Table, pa.RecordBatchReader)):
+        writer = rows.write.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", False)
+        writer.parquet(filesystem.for_spark(folder))
+        return
+    files = ParquetFolder(folder, rows.schema)
+    for part in [rows] if isinstance(rows, pa.Table) else map(pa.Table.from_batches, ([batch] for batch in rows)):
+        files.write(part)
+    if not files.close():  # a version of no rows has columns, which a file tells
+        pq.write_table(rows.schema.empty_table(), buffer := pa.BufferOutputStream())
+        filesystem.write(f"{folder}/part-00000.parquet", buffer.getvalue().to_pybytes())
+
+
+def _version_after(newest: Snapshot | None) -> int:
+    return newest.version + 1 if newest else 0
+
+
+def _is_recorded(table: Snapshot) -> bool:
+    """Whether the log tells of any source file, or that rows were replaced by those of none."""
+    names = log.transactions(table.path, table.version)
+    return any(name == REPLACED or name.startswith(INGESTED) for name in names)
+
+
+def _files_unknown(newest: Snapshot) -> TableUnfit:
+    return TableUnfit(
+        str(newest),
+        ["its log does not tell which source files its rows are from, so they might be added twice"],
+        expected="rows that `mode: replace`, `append` or `upsert` has written, with the digests of their files",
+        next="set `mode: replace` and ingest a source that has all rows, once; then `mode: append` adds new files",
+    )
+
+
+def _remove_uncommitted(table: TableUri, run_id: str) -> None:
+    with contextlib.suppress(Exception):  # the store cannot tell; a vacuum removes what stays
+        newest = collation.open_newest(table)
+        if newest is None or conditional.committed_by(run_id, newest) is None:
+            conditional.remove_staged(table, run_id)

@@ -54,6 +54,8 @@ def lake_root(lake: str) -> str:
     if not lake and not is_embedded():
         raise LakeUndefined("tracking is on a server, and no lake is given")
     folder = _folder(lake or "lake")
+    if "\\" in folder:
+        raise LakeUndefined(f"{folder} holds a backslash, which stands for a slash to Delta's readers")
     return folder if filesystem.is_remote(folder) else os.path.realpath(folder)
 
 

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from steps.core.errors import TableUnreadable
 from steps.core.storage import filesystem
 
 FOLDER = "_delta_log"
+# A version's checkpoint: one file, or one of several; not that of V2, which needs a reader with that table feature.
+CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.\d{10}\.(\d{10}))?\.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,24 @@ def actions(path: str, version: int, *, kind: str) -> Iterator[dict[str, Any]]:
             yield action
 
 
+def transactions(path: str, version: int) -> dict[str, int]:
+    """The application transactions (`txn`) that a version knows: the newest number of each by its application's id.
+
+    Delta keeps them in checkpoints, so they outlive the entries. Read at once: DeltaTable.transaction_version() reads
+    the log anew for each id.
+    """
+    checkpoint, files = _newest_checkpoint(path, version)
+    known: dict[str, int] = {}
+    for name, size_bytes in files.items():
+        known |= _transactions_in(f"{path}/{FOLDER}/{name}", size_bytes)
+    for later in range(checkpoint + 1, version + 1):
+        try:
+            known |= {action["appId"]: action["version"] for action in actions(path, later, kind="txn")}
+        except FileNotFoundError as err:
+            raise TableUnreadable(f"{path}@v{version}", f"the log entry of version {later} is gone") from err
+    return known
+
+
 def commit(path: str, version: int) -> Commit:
     """The commit of a version; nothing is known of it where its entry is no longer kept."""
     try:
@@ -61,6 +83,26 @@ def commit(path: str, version: int) -> Commit:
         operation=str(info.get("operation", "unknown")),
         metadata=_user_metadata(info),
     )
+
+
+def _newest_checkpoint(path: str, version: int) -> tuple[int, dict[str, int]]:
+    """The version of the newest whole checkpoint up to `version`, and the sizes in bytes of its files; -1 for none."""
+    checkpoints: dict[tuple[int, int], dict[str, int]] = {}  # by version and number of files
+    for name, file in filesystem.files(f"{path}/{FOLDER}").items():
+        if (match := CHECKPOINT.fullmatch(name)) and int(match[1]) <= version:
+            checkpoints.setdefault((int(match[1]), int(match[2] or 1)), {})[name] = file.size_bytes
+    whole = {key: files for key, files in checkpoints.items() if len(files) == key[1]}
+    newest = max(whole, default=(-1, 0))
+    return newest[0], whole.get(newest, {})
+
+
+def _transactions_in(checkpoint: str, size_bytes: int) -> dict[str, int]:
+    with filesystem.opened(checkpoint, size_bytes) as content:
+        file = pq.ParquetFile(content)
+        if "txn" not in file.schema_arrow.names:
+            return {}
+        rows = file.read(columns=["txn"])["txn"].drop_null().to_pylist()
+    return {action["appId"]: action["version"] for action in rows}
 
 
 def _user_metadata(commit_info: Mapping[str, Any]) -> dict[str, Any]:

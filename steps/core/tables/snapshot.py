@@ -6,22 +6,33 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from steps.core.errors import ObjectStoreUnavailable, TableNotFound, TableUnfit, TableUnreadable, TableVersionGone
+from steps.core.errors import (
+    ObjectStoreUnavailable,
+    TableNotFound,
+    TableUnfit,
+    TableUnreadable,
+    TableVersionGone,
+)
 from steps.core.storage import filesystem, s3
-from steps.core.tables import log
+from steps.core.tables import in_memory, log
 from steps.core.tables.location import TableUri
+
+if TYPE_CHECKING:  # PySpark takes half a second, which small tables do not pay
+    from pyspark.sql import DataFrame, SparkSession
 
 # Properties of every table of ours, set when it is created: a version stays readable until our own vacuum, which knows
 # who needs it. Delta's defaults end that after 30 days for any reader, and after 7 for Spark.
 RETENTION_PROPERTIES = {f"delta.{what}RetentionDuration": "interval 36500 days" for what in ("log", "deletedFile")}
-# Of Parquet: up to this size one process reads and scores a table faster than Spark's workers start.
-IN_MEMORY_BYTES = 128 * 2**20
+# Of DataFusion: the rows in the same order each time. A pass of training must see those of the pass before.
+READ_IN_ORDER = {"datafusion.execution.target_partitions": "1", "datafusion.execution.batch_size": "65536"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +63,23 @@ class Snapshot:
 
     @cached_property
     def row_count(self) -> int:
-        return sum(self._add_actions["num_records"].to_pylist())
+        return sum(self.rows_of_files.values())
+
+    @cached_property
+    def rows_of_files(self) -> dict[str, int]:
+        """How many rows each data file has: by the log or, where its writer left that out, by the file's footer."""
+        known = "num_records" in self._add_actions.column_names
+        counts = self._add_actions["num_records"].to_pylist() if known else [None] * len(self.data_files)
+        return {
+            name: _rows_in(f"{self.path}/{name}", size_bytes) if rows is None else rows
+            for (name, size_bytes), rows in zip(self.data_files.items(), counts, strict=True)
+        }
+
+    def missing_values(self, column: str) -> dict[str, int]:
+        """In how many rows of each data file a column has no value, as far as the log tells."""
+        name = f"null_count.{column}"
+        counts = self._add_actions[name].to_pylist() if name in self._add_actions.column_names else []
+        return {file: count for file, count in zip(self.data_files, counts, strict=False) if count is not None}
 
     @cached_property
     def data_files(self) -> dict[str, int]:
@@ -67,7 +94,13 @@ class Snapshot:
 
     @property
     def fits_in_memory(self) -> bool:
-        return self.size_bytes <= IN_MEMORY_BYTES
+        """Whether one process may hold all rows, by their number and types."""
+        return in_memory.fits(self.schema, rows=self.row_count)
+
+    @property
+    def is_for_workers(self) -> bool:
+        """Whether Spark's workers are to pass through all rows, rather than one process, some at a time."""
+        return not in_memory.fits(self.schema, rows=self.row_count, mebibytes=in_memory.STREAMED_MEBIBYTES)
 
     @cached_property
     def identity(self) -> str:
@@ -117,8 +150,14 @@ class Snapshot:
         schema = batches[0].schema if batches else pa.schema([self.schema.field(column) for column in columns])
         return pa.Table.from_batches(batches, schema)
 
+    def read_by_spark(self, session: "SparkSession") -> "DataFrame":
+        """All columns of this version, and no other, read when the result is asked for."""
+        path = filesystem.for_spark(self.path)
+        return session.read.format("delta").option("versionAsOf", self.version).load(path)
+
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """`columns`, some rows at a time. TableUnfit when a column is missing, TableVersionGone after a vacuum."""
+        """`columns`, some rows at a time, each time in the same order. TableUnfit when a column is missing,
+        TableVersionGone after a vacuum."""
         if missing := [name for name in columns if name not in self.schema.names]:
             raise TableUnfit(
                 str(self),
@@ -129,8 +168,10 @@ class Snapshot:
         names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
         try:
             # Not to_pyarrow_table(): its scanner's threads abort one process in three at exit (docs/decisions.md).
-            rows = QueryBuilder().register("rows", self.delta_table).execute(f"SELECT {names} FROM rows")
-            plain = pa.schema([field.with_type(_plain(field.type)) for field in pa.schema(rows.schema)])
+            query = QueryBuilder(READ_IN_ORDER).register("rows", self.delta_table)
+            rows = query.execute(f"SELECT {names} FROM rows")
+            read = pa.schema(rows.schema)  # texts and bytes as views, which Arrow cannot pick rows of
+            plain = pa.schema([field.with_type(self.schema.field(field.name).type) for field in read])
             yield from (pa.record_batch(batch).cast(plain) for batch in rows)
         except Exception as err:  # delta-rs has no type of its own for a file that is not there
             if "not found" not in str(err):
@@ -197,6 +238,11 @@ def reason_of(error: Exception) -> str:
     return " ".join(text.split())
 
 
+def _rows_in(path: str, size_bytes: int) -> int:
+    with filesystem.opened(path, size_bytes) as content:
+        return int(pq.ParquetFile(content).metadata.num_rows)
+
+
 def _load(table: TableUri) -> DeltaTable:
     return DeltaTable(table.path, version=table.version, storage_options=filesystem.options(table.path))
 
@@ -216,7 +262,7 @@ def _open_error(table: TableUri, error: Exception) -> Exception:
     if isinstance(error, TableNotFoundError) or not (is_remote or os.path.isdir(table.path)):
         return TableNotFound(str(table))
     reason = reason_of(error)
-    if " collate " in reason:  # what an earlier infer wrote of more than IN_MEMORY_BYTES
+    if " collate " in reason:  # what an earlier infer wrote by Spark's workers
         next = "run `mlflow run . -e infer`, which writes plain types into its log; all rows are kept"
         return TableUnreadable(str(table), reason, next=next)
     return TableUnreadable(str(table), reason)
@@ -227,7 +273,3 @@ def _version_gone(table: TableUri, *, newest: Snapshot) -> TableVersionGone:
     reason = "there is no such version yet" if is_to_come else "its log entry is no longer kept"
     versions = f"{min(newest.logged_versions, default=newest.version)} to {newest.version}"
     return TableVersionGone(str(table), reason, versions=versions)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return pa.string() if kind == pa.string_view() else kind

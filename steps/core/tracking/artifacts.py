@@ -50,6 +50,15 @@ def read(run: Run, name: str) -> bytes | None:
         return Path(mlflow.artifacts.download_artifacts(f"{location}/{name}", dst_path=folder)).read_bytes()
 
 
+def read_folder(run: Run, folder: str) -> dict[str, bytes]:
+    """The contents of the artifacts right in a folder of a run's, by their names; {} when there is no such folder."""
+    if not MlflowClient().list_artifacts(run.info.run_id, folder):
+        return {}
+    with tempfile.TemporaryDirectory() as scratch:
+        there = mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/{folder}", dst_path=scratch)
+        return {path.name: path.read_bytes() for path in Path(there).iterdir() if path.is_file()}
+
+
 def damage(logged: Mapping[str, Any], now: Mapping[str, Any], *, of: str) -> str:
     """What happened to files since they were logged, "" when they are the same. Other files do not matter.
 

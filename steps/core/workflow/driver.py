@@ -17,17 +17,17 @@ from mlflow.entities import Run
 from mlflow.exceptions import ExecutionException
 
 from steps.core.config import PROJECT, Config
-from steps.core.errors import NothingToInferWith, ProjectBroken, StepFailed
-from steps.core.process import console, interruption, processes, scratch
+from steps.core.errors import NothingToInferWith, StepFailed
+from steps.core.process import console, interruption, processes, scratch, warm_process
 from steps.core.sources import kinds
 from steps.core.tables import location, snapshot
 from steps.core.tracking import mlflow_constants, runs
 from steps.core.workflow import reuse as earlier_runs
-from steps.core.workflow import run_tags
+from steps.core.workflow import run_tags, workflow_run
 from steps.core.workflow.failures import WORKFLOW_RUN
 from steps.core.workflow.step_inputs import inputs_of
 from steps.core.workflow.step_run import StepRun
-from steps.core.workflow.step_spec import StepSpec, read_spec
+from steps.core.workflow.step_spec import StepSpec, check_syntax, read_spec
 from steps.core.workflow.summary import PLANNED, REUSED, UNKNOWN, Launched, summary
 
 
@@ -39,7 +39,6 @@ def workflow(run: StepRun, settings: Config, lake_uri: str, *, reuse: bool, dry_
     """
     # mlflow.run takes `python` from PATH; without a storage_dir it leaves a folder behind (mlflow/mlflow#8437).
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    _check_syntax()
     os.environ[WORKFLOW_RUN] = run.run_id
     logging.getLogger("mlflow.projects").setLevel(logging.WARNING)
     try:
@@ -53,9 +52,10 @@ def workflow(run: StepRun, settings: Config, lake_uri: str, *, reuse: bool, dry_
                 steps.note(str(err))
             finally:
                 steps.report()
-            if not dry_run:
-                run.writes(**steps.outputs())
+                if not dry_run:
+                    run.writes(**steps.outputs())
     finally:
+        warm_process.end()
         del os.environ[WORKFLOW_RUN]
 
 
@@ -82,7 +82,6 @@ class Workflow:
         self._dry_run = dry_run
         self._has_spark = False
         self._launched: list[Launched] = []
-        self._links_to_reused_runs: list[str] = []
         self._notes: list[str] = []
 
     def launch(self, name: str, **parameters: object) -> Launched:
@@ -96,10 +95,14 @@ class Workflow:
         decision = self._decide(spec, arguments)
         if decision.run:
             launched = self._reused(spec, decision.run, arguments)
-        elif self._dry_run:
-            launched = self._planned(spec, arguments, decision.reason)
         else:
-            launched = self._executed(spec, arguments, decision)
+            check_syntax()
+            planned = self._dry_run
+            launched = (
+                self._planned(spec, arguments, decision.reason)
+                if planned
+                else self._executed(spec, arguments, decision)
+            )
         self._launched.append(launched)
         if launched.status not in ("FINISHED", REUSED, PLANNED):
             raise StepFailed(name, launched.reasons, launched.command)
@@ -120,6 +123,8 @@ class Workflow:
         print("\n".join(["", *summary(self._launched), *self._notes]), flush=True)
         steps = [asdict(launched) for launched in self._launched]
         mlflow.log_dict({"run_id": self._run.run_id, "steps": steps, "notes": self._notes}, "workflow.json")
+        if not self._dry_run:
+            workflow_run.describe(self._settings, self._launched, self._notes, experiment_id=self._run.experiment_id)
 
     def _decide(self, spec: StepSpec[Any], arguments: Mapping[str, str]) -> earlier_runs.Decision:
         """An earlier run that has done this already, or why there is none."""
@@ -128,7 +133,11 @@ class Workflow:
             return earlier_runs.Decision(reason=f"follows {planned[-1]}")
         if not self._reuse:
             return earlier_runs.Decision(reason="reuse=false")
+        if spec.reuses_itself:
+            return earlier_runs.Decision(reason="it finds out what is new")
         content = kinds.source_of(self._settings.source).fingerprint() if "content" in spec.works_on else ""
+        if content is None:
+            return earlier_runs.Decision(reason="only its rows tell whether the source has changed")
         inputs = inputs_of(spec, self._settings, **{"content": content, **arguments})
         return earlier_runs.find_reusable(
             spec.name, inputs, workflow=self._settings.name, experiment_id=self._run.experiment_id
@@ -137,10 +146,7 @@ class Workflow:
     def _reused(self, spec: StepSpec[Any], earlier: Run, arguments: Mapping[str, str]) -> Launched:
         run_id = earlier.info.run_id
         if not self._dry_run:
-            link = f"[{spec.name}](#/experiments/{earlier.info.experiment_id}/runs/{run_id})"
-            self._links_to_reused_runs.append(f"{link}: reused")
-            note = "  \n".join(self._links_to_reused_runs)
-            mlflow.set_tags({f"reused.{spec.name}": run_id, mlflow_constants.RUN_NOTE: note})
+            mlflow.set_tag(f"reused.{spec.name}", run_id)
         return Launched(
             step=spec.name,
             run_id=run_id,
@@ -165,7 +171,8 @@ class Workflow:
         )
 
     def _executed(self, spec: StepSpec[Any], arguments: Mapping[str, str], decision: earlier_runs.Decision) -> Launched:
-        if not self._has_spark and _needs_spark(spec, arguments):
+        warm_process.serve(str(Path(self._storage, "warm-process")))
+        if not self._has_spark and self._needs_spark(spec, arguments):
             self._start_spark()
         console.message(f"{spec.name} ... ({decision.reason})")
         began = time.monotonic()
@@ -202,6 +209,13 @@ class Workflow:
             raise
         return ""
 
+    def _needs_spark(self, spec: StepSpec[Any], arguments: Mapping[str, str]) -> bool:
+        if spec.spark == "large tables":
+            return snapshot.open(location.parse_table(arguments["table"])).is_for_workers
+        if spec.spark == "large sources":
+            return kinds.source_of(self._settings.source).is_for_spark()
+        return spec.spark == "always"
+
     def _start_spark(self) -> None:
         # PySpark takes half a second, which a workflow that runs no step does not pay
         from steps.core.spark import connect_server
@@ -226,23 +240,7 @@ class Workflow:
         return shlex.join(["mlflow", "run", *project, "-e", name, *parameters, "--env-manager", "local"])
 
 
-def _needs_spark(spec: StepSpec[Any], arguments: Mapping[str, str]) -> bool:
-    if spec.spark == "large tables":
-        return not snapshot.open(location.parse_table(arguments["table"])).fits_in_memory
-    return spec.spark == "always"
-
-
 def _reason_in_hindsight(decision: earlier_runs.Decision, child: Run) -> str:
     """Why the step ran, by what it wrote down itself; where it did not get to that, by what was decided on."""
     receipt, _ = earlier_runs.read_receipt(child)
     return decision.in_hindsight(receipt["inputs"]) if "inputs" in receipt else decision.reason
-
-
-def _check_syntax() -> None:
-    """ProjectBroken when a file of the project is not Python: said before any step has run."""
-    for path in sorted((PROJECT / "steps").rglob("*.py")):
-        try:
-            compile(path.read_bytes(), path, "exec")
-        except (SyntaxError, ValueError) as err:
-            reason = f"is not Python: {getattr(err, 'msg', err)}"
-            raise ProjectBroken(str(path.relative_to(PROJECT)), reason, line=getattr(err, "lineno", None) or 0) from err

@@ -4,17 +4,19 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import mlflow
-from mlflow.entities import Run
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from steps.core import parameters as step_parameters
 from steps.core.errors import UserError
-from steps.core.process import interruption, processes, scratch
+from steps.core.process import interruption, processes, progress, scratch
 from steps.core.tracking import database, runs, server
-from steps.core.workflow import failures, orphaned_runs, run_tags
+from steps.core.workflow import failures, orphaned_runs, outputs_file, run_tags
 from steps.core.workflow.step_run import StepRun
 from steps.core.workflow.step_spec import StepSpec
 
@@ -25,6 +27,7 @@ FOR_SERVERS = {  # MLflow's settings, where the user has none
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",  # backing off, half a minute or one: time for a server to restart
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the command says where to look at its run, once
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar for each file of a model
 }
 
 
@@ -47,8 +50,10 @@ def start[P](spec: StepSpec[P], argv: Sequence[str] | None) -> Iterator[tuple[P,
             try:
                 words = sys.argv[1:] if argv is None else argv
                 parameters = step_parameters.parse(spec.parameters, words, entry_point=spec.name)
+                outputs_file.check()
                 run = StepRun(spec, active)
-                yield parameters, run
+                with progress.of_step(spec.name, _progress_log(run_id)):
+                    yield parameters, run
                 run.finish()
             except Exception as err:
                 reason = failures.explain(err)
@@ -88,6 +93,18 @@ def _active_run(name: str) -> Iterator[mlflow.ActiveRun]:
 def _tag_error(text: str) -> None:
     with contextlib.suppress(MlflowException, OSError):  # the store may be what is wrong
         mlflow.set_tag(run_tags.ERROR, text[: runs.TAG_CHARACTERS])
+
+
+def _progress_log(run_id: str) -> progress.Log:
+    """What logs how far a step has come, by the seconds that the work takes already; called in a thread."""
+
+    def log(numbers: Mapping[str, float], seconds: int) -> None:
+        now = time.time_ns() // 10**6
+        metrics = [Metric(f"progress.{name}", value, now, seconds) for name, value in numbers.items()]
+        with contextlib.suppress(MlflowException, OSError):  # a store that is away for a while must not end the work
+            MlflowClient().log_batch(run_id, metrics)
+
+    return log
 
 
 def _hide_passwords(run: Run) -> None:

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from steps.core.config import UNLABELLED
 from steps.core.models import registry
 from steps.core.storage import filesystem
 from steps.core.tables import snapshot
@@ -19,6 +20,9 @@ from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs
 from steps.core.workflow import run_tags, vacuum_notices
+
+# Tables that are vacuumed with <lake>/<name>, by the ends of their names.
+BESIDE = ("_predictions", "_requests", "_rejects", f"{UNLABELLED}_rejects")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class TablePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is deleted of the table `name` of a lake, of its predictions, and of the models of an experiment."""
+    """What is deleted of the table `name` of a lake, of those BESIDE it, and of the models of an experiment."""
 
     lake_root: str
     name: str
@@ -90,21 +94,20 @@ class Plan:
 def plan(lake_root: str, name: str, *, limit: datetime, experiment_id: str) -> Plan:
     """What nobody needs and is older than `limit`, as it is now. TableNotFound when there is no such table."""
     newest = snapshot.open(TableUri(f"{lake_root}/{name}"))
-    newest_predictions = snapshot.find(TableUri(f"{lake_root}/{name}_predictions"))
+    found = (snapshot.find(TableUri(f"{lake_root}/{name}{ending}")) for ending in BESIDE)
+    tables_beside = [table for table in found if table]
     needed = references(limit)
-    for path in filesystem.tables(lake_root):  # whatever stays protects what it was made of
-        if newest_predictions is None or path != newest_predictions.path:
-            needed = {**sources(path), **needed}
-    predictions = []
-    if newest_predictions:
-        predictions = [plan_table(newest_predictions, limit=limit, needed=needed)]
-        needed = {**sources(newest_predictions.path, without=predictions[0].lost), **needed}
+    for path in set(filesystem.tables(lake_root)).difference(table.path for table in tables_beside):
+        needed = {**sources(path), **needed}  # whatever stays protects what it was made of
+    beside = [plan_table(table, limit=limit, needed=needed) for table in tables_beside]
+    for planned in beside:
+        needed = {**sources(planned.path, without=planned.lost), **needed}
     return Plan(
         lake_root=lake_root,
         name=name,
         limit=limit,
         experiment_id=experiment_id,
-        tables=[plan_table(newest, limit=limit, needed=needed), *predictions],
+        tables=[plan_table(newest, limit=limit, needed=needed), *beside],
         models=unregistered_models(experiment_id, limit=limit),
     )
 

@@ -115,10 +115,17 @@ def read_receipt(run: Run) -> tuple[dict[str, Any], str]:
 def _receipts(earlier_runs: Sequence[Run]) -> Iterator[tuple[Run, dict[str, Any], str]]:
     """Of the finished runs that may be reusable: the run with its receipt, or with {} and what is wrong with that."""
     for run in earlier_runs:
-        if run.info.status == "FINISHED":
+        if _is_finished(run):
             receipt, damage = read_receipt(run)
             if damage or "inputs" in receipt:
                 yield run, receipt, damage
+
+
+def _is_finished(run: Run) -> bool:
+    """Whether a run has done its work. To MLflow one has failed, too, whose exit code says what it found."""
+    tags, status = run.data.tags, run.info.status
+    has_done = status == "FAILED" and run_tags.RECEIPT_SHA256 in tags and run_tags.ERROR not in tags
+    return status == "FINISHED" or has_done
 
 
 def _ran_the_code_of_now(receipt: Mapping[str, Any]) -> bool:
@@ -126,7 +133,7 @@ def _ran_the_code_of_now(receipt: Mapping[str, Any]) -> bool:
 
 
 def _unfinished(candidates: Sequence[Run]) -> str:
-    if not candidates or any(run.info.status == "FINISHED" for run in candidates):
+    if not candidates or any(map(_is_finished, candidates)):
         return ""
     return f"its run {candidates[0].info.run_id[:8]} is {candidates[0].info.status}"
 
@@ -160,4 +167,6 @@ def _nearest(earlier: Sequence[Mapping[str, str]], now: Mapping[str, str]) -> st
 def _staleness_of(uri: str, receipt: Mapping[str, Any]) -> str:
     if uri.startswith("models:/"):
         return registry.staleness_reason(uri, source=receipt["identities"][uri], files=receipt["models"][uri])
-    return snapshot.staleness_reason(location.parse_table(uri), identity=receipt["identities"][uri]) if uri else ""
+    if uri not in receipt["identities"]:  # a word, such as a verdict, or where a report of the run's own is
+        return ""
+    return snapshot.staleness_reason(location.parse_table(uri), identity=receipt["identities"][uri])

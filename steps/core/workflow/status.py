@@ -38,9 +38,16 @@ def _table(table: TableUri, newest: Snapshot | None) -> Iterator[str]:
 def _version(newest: Snapshot, version: int) -> str:
     table, commit = TableUri(newest.path, version), log.commit(newest.path, version)
     opened = newest if version == newest.version else snapshot.find(table)
-    rows = f"{opened.row_count} rows" if opened else "no longer readable"
+    rows = _rows(opened) if opened else "no longer readable"
     run = f"run {commit.metadata['run_id'][:8]}" if "run_id" in commit.metadata else commit.operation
     return f"{table}  {rows}  {commit.when:%Y-%m-%d %H:%M} UTC  {run}"
+
+
+def _rows(table: Snapshot) -> str:
+    """How many there are; of predictions, how many beside them are of rows that the table had before."""
+    present = table.missing_values("deleted_at")
+    marked = table.row_count - sum(present.values()) if present.keys() == table.data_files.keys() else 0
+    return f"{table.row_count - marked} rows" + (f", {marked} marked as deleted" if marked else "")
 
 
 def _provenance(predictions: Snapshot | None) -> Iterator[str]:

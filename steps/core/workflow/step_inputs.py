@@ -10,7 +10,7 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,11 @@ def identity(thing: str | Snapshot) -> str:
     return ""
 
 
-def code() -> dict[str, str]:
-    """The project's files that this process has loaded by now, each with a digest of what was read."""
-    return {f"{CODE}{file}": digest for file, digest in loaded_code.digests().items()}
+def code(later: Iterable[str] = ()) -> dict[str, str]:
+    """The project's files that this process has loaded by now, each with a digest of what was read, and those that it
+    may load `later`, with what it would read now."""
+    digests = {**{file: loaded_code.digest(file) for file in later}, **loaded_code.digests()}
+    return {f"{CODE}{file}": digest for file, digest in digests.items()}
 
 
 def code_now(inputs: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """One MLflow run of a step: what it read, ran with and wrote, as tags, parameters and a receipt."""
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -12,9 +14,10 @@ from mlflow.exceptions import MlflowException
 
 from steps.core.config import Config
 from steps.core.process import console
+from steps.core.tables import location
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import mlflow_constants, runs, server
-from steps.core.workflow import reuse, run_tags, step_inputs, vacuum_notices
+from steps.core.workflow import outputs_file, reuse, run_tags, step_inputs, vacuum_notices
 from steps.core.workflow.failures import WORKFLOW_RUN
 from steps.core.workflow.step_spec import DRIVER, StepSpec
 
@@ -30,6 +33,7 @@ class StepRun:
         self.git_commit: str = run.data.tags.get(mlflow_constants.GIT_COMMIT, "")
         self.source_name = server.without_password(run.data.tags.get(mlflow_constants.SOURCE_NAME, ""))
         self._reasons: list[str] = []
+        self._remarks: list[str] = []
         self._written_tables: dict[str, Snapshot] = {}  # by URI
         self._receipt: dict[str, Any] = {"step": spec.name, "run_id": self.run_id, "git_commit": self.git_commit}
         self._receipt |= {"read": {}, "parameters": {}, "wrote": {}}
@@ -72,23 +76,29 @@ class StepRun:
         mlflow.set_tags({run_tags.KEY: key, run_tags.WORKFLOW: workflow, **identities})
         return inputs
 
-    def made_of(self) -> dict[str, str]:
+    def made_of(self, *later_code: str) -> dict[str, str]:
         """For the commit of a table: what its rows are made of. Equal for two runs whose rows are the same.
 
-        Called after depends_on(), when all code of the step is imported, as that is part of it.
+        Called after depends_on(), when all code of the step is imported, as that is part of it, but for `later_code`:
+        files of the project that may be imported yet, and count as if they were.
         """
         inputs, read = self._receipt["inputs"], self._receipt["read"]
         identities = {key: inputs[key] for name in read if (key := f"{name}.identity") in inputs}
-        key = step_inputs.key_of(self._spec.name, {**inputs, **step_inputs.code()})
-        return {"step": self._spec.name, **read, **identities, "key": key}
+        return {"step": self._spec.name, **read, **identities, "key": self.key_without("", *later_code)}
+
+    def key_without(self, name: str, *later_code: str) -> str:
+        """The key of made_of(), as if it did not matter what was read under `name`."""
+        inputs = {key: value for key, value in self._receipt["inputs"].items() if key.partition(".")[0] != name}
+        return step_inputs.key_of(self._spec.name, {**inputs, **step_inputs.code(later_code)})
 
     def made_by(self) -> dict[str, str]:
         """For the commit of a table: the run that writes it."""
         return {"run_id": self.run_id, "git_commit": self.git_commit}
 
     def is_not_reusable(self, reason: str) -> None:
-        """Take depends_on() back."""
-        del self._receipt["inputs"]
+        """Take depends_on() back, where it was said."""
+        if self._receipt.pop("inputs", None) is None:
+            return
         MlflowClient().delete_tag(self.run_id, run_tags.KEY)
         self.warn(f"{reason}; this run will not be reused")
 
@@ -116,7 +126,8 @@ class StepRun:
         """Show the user what is worth knowing and stops nothing, and keep it on the run."""
         if lines:
             console.message("\n".join(lines))
-            mlflow.set_tag(run_tags.REMARKS, "\n".join(lines)[: runs.TAG_CHARACTERS])
+            self._remarks += lines
+            mlflow.set_tag(run_tags.REMARKS, "\n".join(self._remarks)[: runs.TAG_CHARACTERS])
 
     def warn(self, text: str) -> None:
         """Show the user a line at once, also under the driver."""
@@ -125,8 +136,25 @@ class StepRun:
     def finish(self) -> None:
         """Write the receipt and, where no driver does it, print the outputs."""
         reuse.write_receipt(self._run, self._receipt, tables=self._written_tables)
-        if WORKFLOW_RUN not in os.environ and self._spec.name != DRIVER:
+        if WORKFLOW_RUN in os.environ:
+            return
+        self._say_where_temporary()
+        outputs_file.write(self._receipt["wrote"])
+        if self._spec.name != DRIVER:
             self._print_outputs()
+
+    def _say_where_temporary(self) -> None:
+        """Name what lies below the system's temporary folder, which a scheduler's task may remove at its end."""
+        temporary = Path(tempfile.gettempdir()).resolve()
+        artifacts = Path(self._run.info.artifact_uri.removeprefix("file://"))  # of a server: no path in a folder here
+        places = {"artifacts and models": artifacts.parents[1], "runs and tables": location.home()}
+        kept = [f"{what} in {folder}" for what, folder in places.items() if temporary in folder.parents]
+        if location.is_embedded() and kept:
+            where = f"below the temporary folder {temporary}"
+            console.message(
+                f"{self._spec.name}: {' and '.join(kept)} are kept {where}; if that is removed, give the command in a "
+                "folder that stays (docs/how-to/schedule.md)"
+            )
 
     def _print_outputs(self) -> None:
         for name, uri in self._receipt["wrote"].items():

@@ -8,16 +8,17 @@ XGBoost and PySpark take seconds to import: they read the declaration from the t
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from steps.core.config import PROJECT, Config
 from steps.core.errors import ProjectBroken, did_you_mean
 
-NOT_URIS = ("lake", "content")  # names in `works_on` of what is no pinned URI, and has no input tag
+NOT_URIS = ("lake", "content", "judged")  # names in `works_on` of what is no pinned URI, and has no input tag
 DRIVER = "main"  # the entry point that launches the others; its SPEC is in main.py
 
-type Spark = Literal["never", "always", "large tables"]  # that is: a `table` above snapshot.IN_MEMORY_BYTES
+type Spark = Literal["never", "always", "large sources", "large tables"]  # as is_for_spark() and is_for_workers say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class StepSpec[P]:
 
     `config_keys` and `works_on` are all that the results follow from beside code and environment, so a reused step
     depends on their being complete. `works_on` names pinned URIs (a table, a model) as the step's input tags do;
-    "lake" stands for the place of its tables, "content" for the bytes of the source.
+    "lake" stands for the place of its tables, "content" for the bytes of the source, "judged" for the run that judged
+    the model.
     """
 
     name: str
@@ -35,6 +37,7 @@ class StepSpec[P]:
     works_on: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()  # names of the results, which the step hands on by StepRun.writes()
     spark: Spark = "never"  # whether the driver starts Spark before this step
+    reuses_itself: bool = False  # it looks for an earlier run of its own: its parameters do not tell what it works on
 
     @property
     def works_on_uris(self) -> list[str]:
@@ -53,6 +56,8 @@ def read_spec(step: str, *, project: Path = PROJECT) -> StepSpec[Any]:
     file = f"steps/{step}.py"
     try:
         tree = ast.parse((project / file).read_bytes(), file)
+    except (SyntaxError, ValueError) as err:
+        raise _no_python(file, err) from err
     except FileNotFoundError as err:
         raise ProjectBroken(file, "is missing, and main.py launches it") from err
     call = next(_calls_assigned_to("SPEC", tree), None)
@@ -70,6 +75,22 @@ def read_specs(*, project: Path = PROJECT) -> list[StepSpec[Any]]:
     """The SPEC of every step, by the name of its file."""
     files = sorted((project / "steps").glob("[!_]*.py"))
     return [read_spec(file.stem, project=project) for file in files]
+
+
+@cache
+def check_syntax() -> None:
+    """ProjectBroken when a file of the project is not Python: said once, before any step has run."""
+    for path in sorted((PROJECT / "steps").rglob("*.py")):
+        try:
+            compile(path.read_bytes(), path, "exec")
+        except (SyntaxError, ValueError) as err:
+            raise _no_python(str(path.relative_to(PROJECT)), err) from err
+
+
+def _no_python(file: str, error: SyntaxError | ValueError) -> ProjectBroken:
+    return ProjectBroken(
+        file, f"is not Python: {getattr(error, 'msg', error)}", line=getattr(error, "lineno", None) or 0
+    )
 
 
 def _calls_assigned_to(name: str, tree: ast.Module) -> Iterator[ast.Call]:

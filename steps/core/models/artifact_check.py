@@ -1,0 +1,81 @@
+"""Whether a registered version can be used: loaded from the registry by a process that knows nothing of the project."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import mlflow
+
+from steps.core.models.verdict import Rule
+from steps.core.process import processes
+
+SECONDS = 300  # for the whole of it; 3 are usual
+# What a user of the version does, in an interpreter without the project on its path.
+PROGRAM = """
+import gc, json, os, sys
+gc.disable()  # imports leave no garbage, and looking for it takes half a second of three
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+inputs = model.metadata.get_input_schema()
+example = model.input_example
+rows = len(model.predict(example)) if example is not None else 0
+print(json.dumps({"inputs": inputs.required_input_names() if inputs else [], "example": rows}), flush=True)
+os._exit(0)  # in the ordinary way a quarter of a second goes into taking modules apart
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A process that loads the version `uri` and scores its input example."""
+
+    uri: str
+    process: subprocess.Popen[str]
+
+    def rule(self, columns: Sequence[str]) -> Rule:
+        """What came of it, on a table with these `columns`. Waits for the process."""
+        try:
+            out, err = self.process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            return _failed(self.uri, f"no answer in {SECONDS} seconds")
+        if self.process.returncode:
+            lines = [line for line in err.splitlines() if line.strip()]
+            return _failed(self.uri, lines[-1].strip() if lines else f"exit code {self.process.returncode}")
+        answer = json.loads(out.splitlines()[-1])
+        if absent := [name for name in answer["inputs"] if name not in columns]:
+            return _failed(self.uri, f"its signature has {', '.join(absent)}, which the table has not")
+        if not answer["example"]:
+            return _failed(self.uri, "it has no input example, or gives no prediction for it")
+        sentence = f"{self.uri} loads in a process of its own and scores its input example"
+        return Rule(name="artifact", outcome="pass", sentence=sentence, told=False)
+
+
+@contextlib.contextmanager
+def started(uri: str) -> Iterator[Check]:
+    """The check of a version, begun; its process does not outlive this block.
+
+    It takes longer than to judge a version on a small table, so it is begun before it is known to be needed.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != processes.STARTED_BY_MLFLOW}
+    environment["MLFLOW_TRACKING_URI"] = mlflow.get_tracking_uri()
+    environment["MLFLOW_REGISTRY_URI"] = mlflow.get_registry_uri()
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", PROGRAM, uri],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Check(uri=uri, process=process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _failed(uri: str, reason: str) -> Rule:
+    return Rule(name="artifact", outcome="fail", sentence=f"{uri} cannot be used as it is registered: {reason}")

@@ -1,0 +1,67 @@
+"""What the report and the model card say of an evaluation, gathered from its rows and its model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from steps.core import classification_metrics, metrics
+from steps.core.config import Config
+from steps.core.models import evaluation_pictures, explanations
+from steps.core.models.evaluation import Evaluation
+from steps.core.models.loading import LoadedModel
+from steps.core.models.report import Report
+
+
+def report_of(
+    evaluation: Evaluation,
+    test: pd.DataFrame,
+    model: LoadedModel,
+    *,
+    settings: Config,
+    facts: Mapping[str, str],
+    warnings: Sequence[str] = (),
+) -> Report:
+    """The report on `model`, which was judged on the rows of `test`; without pictures where it could not be scored."""
+    truth = test[settings.target].to_numpy()
+    told = Report(
+        title=model.uri,
+        verdict=evaluation.verdict,
+        facts=facts,
+        warnings=warnings,
+        scores=evaluation.scores,
+        metric=settings.gate.metric,
+        per_class=evaluation.per_class(truth),
+    )
+    if evaluation.probabilities is None and evaluation.predicted is None:
+        return told
+    if evaluation.probabilities is not None:
+        pictures = evaluation_pictures.of_classification(truth, evaluation.probabilities, evaluation.classes)
+        codes = metrics.codes_of(truth, evaluation.classes)
+        losses = classification_metrics.log_losses(codes, evaluation.probabilities)
+        answers = [evaluation.classes[code] for code in evaluation.probabilities.argmax(axis=1)]
+        unit = "nats: -ln of the true class's probability"
+    else:
+        assert evaluation.predicted is not None
+        truth = truth.astype(np.float64)
+        pictures = evaluation_pictures.of_regression(truth, evaluation.predicted)
+        losses = np.abs(truth - evaluation.predicted)
+        answers = evaluation.predicted.tolist()
+        unit = "true minus predicted, without its sign"
+    return replace(
+        told,
+        pictures=pictures,
+        importances=explanations.importances(model.scorer.booster, model.schema, test),
+        slices=evaluation.slices,
+        worst_rows=explanations.worst_rows(
+            test, losses, truth=truth.tolist(), predicted=answers, columns=_shown_columns(test, settings)
+        ),
+        unit=unit,
+    )
+
+
+def _shown_columns(test: pd.DataFrame, settings: Config) -> list[str]:
+    """The key, the slices' columns and the features, as far as they are there."""
+    names = dict.fromkeys([*settings.key, *settings.gate.slices, *settings.features])
+    return [name for name in names if name in test and name != settings.target]

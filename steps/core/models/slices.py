@@ -1,0 +1,130 @@
+"""The test rows by the values of a column: how a version and the champion do on each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from steps.core import significance
+from steps.core.columns import TIMES
+from steps.core.metrics import METRICS, SAME
+from steps.core.models.comparison import ENOUGH_ROWS, TestPart
+from steps.core.models.verdict import Rule
+from steps.core.significance import Interval
+
+CONTINUOUS = ("float", "double", "decimal", *TIMES)  # kinds of a column that are cut into quartiles
+MOST_VALUES = 20  # of whole numbers that are values of their own; more are cut as well
+MISSING = "missing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """The `rows` in which `column` has a value, or is between two; `score` and `other` are the version's and the
+    champion's by the gate's metric, None where it is not defined or there is no champion, `gain` their difference
+    (positive is better) and `interval` that of the gain."""
+
+    column: str
+    value: str
+    rows: int
+    score: float | None
+    other: float | None = None
+    gain: float | None = None
+    interval: Interval | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.column} {self.value}"
+
+
+def slices_of(
+    test: TestPart, judged: np.ndarray, champion: np.ndarray | None, shared: np.ndarray | None
+) -> list[Slice]:
+    """The slices of at least ENOUGH_ROWS rows by the columns in gate.slices. `shared`, (n,) bool, are the test rows on
+    which the version, whose output is `judged`, and the champion are compared."""
+    made = []
+    for column in test.settings.gate.slices:
+        kind = test.settings.columns[column].kind
+        for value, rows in _values(test.rows[column], kind):
+            rows = rows if champion is None or shared is None else rows & shared
+            if rows.sum() >= ENOUGH_ROWS:
+                made.append(_slice(test, column, value, rows, judged, champion))
+    return made
+
+
+def slices_rule(slices: list[Slice], *, max_drop: float) -> Rule:
+    """Whether no slice has fallen below the champion by more than its limit, beyond what few rows explain."""
+    compared = [one for one in slices if one.gain is not None and one.interval is not None]
+    if not compared:
+        sentence = f"slices: none of at least {ENOUGH_ROWS} test rows has a champion to compare with"
+        return Rule(name="slices", outcome="not applicable", sentence=sentence, told=False)
+    worst = min(compared, key=lambda one: one.gain or 0.0)
+    fallen = [one for one in compared if one.interval is not None and one.interval[1] < -max_drop - SAME]
+    shown = "; ".join(_said(one) for one in fallen) or f"the worst is {_said(worst)}"
+    sentence = f"slices: {shown}; at most {max_drop:g} worse, beyond what few rows explain, is allowed"
+    first = fallen[0] if fallen else worst
+    return Rule(
+        name="slices",
+        outcome="fail" if fallen else "pass",
+        sentence=sentence,
+        value=first.gain,
+        limit=-max_drop,
+        interval=first.interval,
+        told=bool(fallen),
+    )
+
+
+def _said(one: Slice) -> str:
+    assert one.gain is not None
+    assert one.interval is not None
+    difference = f"{abs(one.gain):.4f} {'better' if one.gain > 0 else 'worse'}" if one.gain else "a tie"
+    low, high = one.interval
+    return f"{one.name} ({one.rows} rows) {difference} than the champion (95% interval {low:.4f} to {high:.4f})"
+
+
+def _slice(
+    test: TestPart, column: str, value: str, rows: np.ndarray, judged: np.ndarray, champion: np.ndarray | None
+) -> Slice:
+    name = test.settings.gate.metric
+    outputs = [judged[rows]] if champion is None else [judged[rows], champion[rows]]
+    truth, predictions = test.encoded[rows], [test.predictions(output) for output in outputs]
+    with np.errstate(all="ignore"):
+        scores = [METRICS[name].of(truth, one) for one in predictions]
+    count = int(rows.sum())
+    score, *others = [score if np.isfinite(score) else None for score in scores]
+    if score is None or not others or others[0] is None:
+        return Slice(column=column, value=value, rows=count, score=score)
+    sign = 1 if METRICS[name].greater_is_better else -1
+    return Slice(
+        column=column,
+        value=value,
+        rows=count,
+        score=score,
+        other=others[0],
+        gain=sign * (score - others[0]),
+        interval=significance.gain_interval(name, *significance.resampled_scores(name, truth, predictions)),
+    )
+
+
+def _values(values: pd.Series, kind: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Each value of a column in words, or quarter of a continuous one, and the rows that have it, (n,) bool."""
+    present = values.notna().to_numpy(dtype=bool)
+    different = values[present].nunique()
+    if kind in CONTINUOUS or (kind in ("int", "long") and different > MOST_VALUES):
+        yield from _quartiles(values, present)
+    else:
+        for value in sorted(values[present].unique().tolist(), key=str):
+            yield str(value), (values == value).fillna(False).to_numpy(dtype=bool)
+    if not present.all():
+        yield MISSING, ~present
+
+
+def _quartiles(values: pd.Series, present: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """The rows by the quarter of the values that theirs is in; equal values are in one."""
+    ordered = values[present].sort_values().reset_index(drop=True)
+    begins = dict.fromkeys(ordered[round(len(ordered) * quarter / 4)] for quarter in range(4)) if len(ordered) else {}
+    lows = list(begins)
+    for low, high in zip(lows, [*lows[1:], None], strict=True):
+        rows = np.zeros(len(values), dtype=bool)
+        rows[present] = [low <= value and (high is None or value < high) for value in values[present]]
+        yield f"from {low}" if high is None else f"{low} to {high}", rows

@@ -1,0 +1,119 @@
+"""What is learnt of each row: its class or its number, how much it weighs, and whether there is enough to learn."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from steps.core import config
+from steps.core.config_model import LABEL_TYPES
+from steps.core.errors import did_you_mean
+from steps.core.models import scorer
+from steps.core.models.objectives import ANY_NUMBER, TARGET_RULES
+from steps.core.models.split import Parts
+
+FEWEST_ROWS_OF_A_CLASS = 2  # on average, where there are more classes than two
+
+type Label = str | int | bool
+
+
+def classes_of(train: pd.DataFrame, settings: config.Config) -> tuple[Label, ...]:
+    """The classes in the train part, as the user wrote them, sorted; none of a regression."""
+    if settings.task == "regression":
+        return ()
+    label_type = LABEL_TYPES[settings.columns[settings.target].kind]
+    return tuple(sorted({label_type(label) for label in train[settings.target]}))
+
+
+def mistakes(parts: Parts, settings: config.Config, classes: tuple[Label, ...]) -> list[str]:
+    """Why the targets and weights of `parts` cannot be learnt from, a line each."""
+    of_task = _unfit_numbers if settings.task == "regression" else _unfit_labels
+    found = list(of_task(parts, settings, classes)) if len(parts.train) else []
+    return [*found, *(_unfit_weights(parts, settings.weight) if settings.weight else ())]
+
+
+def to_learn(rows: pd.DataFrame, schema: scorer.Schema) -> np.ndarray:
+    """What XGBoost is to learn of each row, (n,) float64: numbers, or classes as their positions."""
+    values = rows[schema.target]
+    if schema.task == "regression":
+        numbers = np.asarray(values, dtype=np.float64)
+        return np.log1p(numbers) if schema.target_transform == "log" else numbers
+    codes = {label: code for code, label in enumerate(schema.classes)}
+    return np.array([codes[label] for label in values], dtype=np.float64)
+
+
+def class_weights(train: pd.DataFrame, schema: scorer.Schema, model: config.Model) -> dict[Label, float]:
+    """The weight of each class, {} where all weigh 1. `balanced`: rows / (classes * rows of the class), by which each
+    class weighs the same (as scikit-learn's compute_class_weight has it; King and Zeng, 2001)."""
+    if model.class_weights == "balanced":
+        counts = train[schema.target].value_counts()
+        return {label: len(train) / (len(schema.classes) * counts[label]) for label in schema.classes}
+    return dict(model.class_weights or {})
+
+
+def row_weights(rows: pd.DataFrame, schema: scorer.Schema, of_classes: dict[Label, float]) -> np.ndarray | None:
+    """How much each row weighs, (n,) float64: by its own weight times that of its class; None when all weigh 1."""
+    if not schema.weight and not of_classes:
+        return None
+    weights = rows[schema.weight].to_numpy(dtype=np.float64) if schema.weight else np.ones(len(rows))
+    return weights * np.array([of_classes.get(label, 1.0) for label in rows[schema.target]]) if of_classes else weights
+
+
+def _unfit_labels(parts: Parts, settings: config.Config, classes: tuple[Label, ...]) -> Iterator[str]:
+    target = settings.target
+    if len(classes) == 1:
+        yield f"{target} has one value ({classes[0]}) in its train part"
+    elif len(classes) > max(2, len(parts.train) / FEWEST_ROWS_OF_A_CLASS):
+        yield (
+            f"{target} has {len(classes):,} values in the {len(parts.train):,} rows of its train part, fewer than two "
+            "rows a class"
+        )
+    if len(parts.validation) and not parts.validation[target].isin(classes).any():
+        yield f"no value of {target} in its validation part is in its train part"
+    if isinstance(settings.model.class_weights, dict):
+        for label in settings.model.class_weights:
+            if label not in classes:
+                hint = did_you_mean(str(label), [str(known) for known in classes])
+                yield f"model.class_weights names {label!r}, no class of its train part{hint}"
+    if settings.model.monotone and len(classes) > 2:
+        yield f"model.monotone is for numbers and for two classes, and {target} has {len(classes)}"
+
+
+def _unfit_numbers(parts: Parts, settings: config.Config, _: tuple[Label, ...]) -> Iterator[str]:
+    """By what XGBoost takes, which is float32: a value beyond it is infinite, and close ones are equal."""
+    model, target, are_fit = settings.model, settings.target, True
+    for name, rows in vars(parts).items():
+        values = rows[target].to_numpy(dtype=np.float64)
+        unfit = ~(np.abs(values) <= scorer.LARGEST)  # nan too
+        if unfit.any():
+            are_fit = False
+            yield f"{target} is {values[unfit][0]} in its {name} part, no finite number of 32 bits"
+            continue
+        for setting in (f"objective: {model.objective}", f"target_transform: {model.target_transform}"):
+            is_allowed, in_words = TARGET_RULES.get(setting, ANY_NUMBER)
+            if (unfit := ~is_allowed(values)).any():
+                are_fit = False
+                yield (
+                    f"{target} is {values[unfit][0]} in its {name} part{_such_rows(unfit)}; `{setting}` takes targets "
+                    f"{in_words}"
+                )
+    targets = parts.train[target].to_numpy(dtype=np.float64)
+    if are_fit and len(np.unique(targets.astype(np.float32))) == 1:
+        yield f"{target} has one value ({targets[0]}) in its train part"
+
+
+def _unfit_weights(parts: Parts, weight: str) -> Iterator[str]:
+    for name, rows in vars(parts).items():
+        values = rows[weight].to_numpy(dtype=np.float64, na_value=np.nan)
+        if (unfit := ~((values >= 0) & (values <= scorer.LARGEST))).any():
+            shown = "missing" if np.isnan(values[unfit][0]) else values[unfit][0]
+            yield (
+                f"the weight {weight} is {shown} in its {name} part{_such_rows(unfit)}; a weight is a finite number, 0 "
+                "or more"
+            )
+        elif name != "test" and len(values) and not values.any():
+            yield f"the weight {weight} is 0 in all rows of its {name} part"
+
+
+def _such_rows(unfit: np.ndarray) -> str:
+    return f" ({count:,} such rows)" if (count := int(unfit.sum())) > 1 else ""

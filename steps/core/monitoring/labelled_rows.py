@@ -1,0 +1,135 @@
+"""The rows of a window whose labels have come: scores of them, and within which limits others of their kind would be.
+
+Few rows are kept as they are. Of many, a sample is, whose size no window exceeds, and what adds up over all of them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from steps.core import significance
+from steps.core.classification_metrics import Predictions
+from steps.core.metric_sums import ClassificationSums
+from steps.core.metrics import METRICS
+from steps.core.monitoring.labels import has_label
+from steps.core.significance import Interval
+
+MOST_ROWS = 20_000  # that are kept as they are: so many take the full number of resamples
+MOST_CELLS = 2_000_000  # of probabilities: with many classes fewer rows are kept, but at least FEWEST_ROWS
+FEWEST_ROWS = 1_000
+ALONE = np.uint64(0)  # in place of a group
+MOST_CLASSES = 300  # of which all pairs are counted
+OF_COUNTS = ("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro")  # follow from such counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A metric's value on `rows`, which are a sample where there are more, and its 95% interval, None where the metric
+    is not defined often enough."""
+
+    value: float
+    interval: Interval | None
+    rows: int
+
+
+class LabelledRows:
+    """Of one window, of a model of so many `classes`, 0 of a regression; empty at first."""
+
+    def __init__(self, classes: int, *, most_rows: int | None = None) -> None:
+        self._classes = classes
+        self._most_rows = most_rows or min(MOST_ROWS, max(FEWEST_ROWS, MOST_CELLS // max(classes, 1)))
+        self._truths: list[np.ndarray] = []
+        self._outputs: list[np.ndarray] = []
+        self._groups: list[np.ndarray] = []  # (n,) uint64, the same for rows that belong together
+        self._has_groups = False
+        self._draws: list[np.ndarray] = []  # a number for each row; those with the smallest are kept
+        self._kept = 0
+        self._random = np.random.default_rng(0)
+        self._sums: ClassificationSums | None = None
+        self.rows = 0  # with a label
+        self.unlabelled = 0
+        self.of_unknown_class = 0
+
+    def add(self, truth: np.ndarray, output: np.ndarray, groups: np.ndarray | None = None) -> None:
+        """Rows with their labels, (n,) as labels.TruthReader has them, and what was predicted: probabilities (n,
+        classes), or of a regression values (n,). Those without a label are counted alone. `groups` are (n,) uint64, the
+        same for rows that belong together and ALONE for a row that is a group alone, None where all are."""
+        is_there = has_label(truth)
+        self.unlabelled += int((~is_there).sum())
+        self._has_groups |= groups is not None
+        groups = np.full(len(truth), ALONE) if groups is None else groups
+        truth, output, groups = truth[is_there], output[is_there], groups[is_there]
+        if not len(truth):
+            return
+        self.rows += len(truth)
+        if self._classes:
+            self.of_unknown_class += int((truth == self._classes).sum())
+            output = np.pad(output, ((0, 0), (0, 1)))  # the probability of any class that the model does not know
+            self._count(truth, output)
+        self._truths.append(truth)
+        self._outputs.append(output)
+        self._groups.append(groups)
+        self._draws.append(self._random.random(len(truth)))
+        self._kept += len(truth)
+        if self._kept > 2 * self._most_rows:
+            self._keep_smallest()
+
+    def score(self, metric: str) -> Scored | None:
+        """None where the metric is not defined."""
+        if not self.rows:
+            return None
+        with np.errstate(all="ignore"):
+            if self.rows > self._most_rows and metric in OF_COUNTS and self._sums and not self._has_groups:
+                return self._of_counts(metric, self._sums)
+            return self._of_rows(metric)
+
+    @property
+    def group_count(self) -> int | None:
+        """How many groups the rows that are kept have; None where no rows belong together."""
+        if not self._has_groups:
+            return None
+        return int(_codes(np.concatenate(self._groups)).max()) + 1 if self._groups else 0
+
+    def _count(self, codes: np.ndarray, probabilities: np.ndarray) -> None:
+        if self._classes < MOST_CLASSES:
+            sums = ClassificationSums.of(codes, probabilities)
+            self._sums = sums if self._sums is None else self._sums + sums
+
+    def _of_rows(self, metric: str) -> Scored | None:
+        self._keep_smallest()
+        truth, output = self._truths[0], self._outputs[0]
+        predictions: Any = Predictions(output) if self._classes else output
+        value = METRICS[metric].of(truth, predictions)
+        if not np.isfinite(value):
+            return None
+        groups = _codes(self._groups[0]) if self._has_groups else None
+        resampled = significance.resampled_scores(metric, truth, [predictions], groups=groups)[0]
+        return Scored(value=value, interval=significance.interval(resampled), rows=len(truth))
+
+    def _of_counts(self, metric: str, sums: ClassificationSums) -> Scored:
+        """The bootstrap of rows is a multinomial one of how many rows of each class are predicted as each."""
+        cells = sums.confusion.ravel()
+        random, draws = np.random.default_rng(0), significance.RESAMPLES
+        resampled = np.empty(draws)
+        for draw in range(draws):  # one by one, as there may be many classes
+            confusion = random.multinomial(self.rows, cells / self.rows).reshape(sums.confusion.shape)
+            resampled[draw] = ClassificationSums(confusion=confusion).scores()[metric]
+        interval = significance.interval(resampled)
+        return Scored(value=sums.scores()[metric], interval=interval, rows=self.rows)
+
+    def _keep_smallest(self) -> None:
+        kept_lists = (self._truths, self._outputs, self._groups, self._draws)
+        truth, output, groups, draws = map(np.concatenate, kept_lists)
+        kept = np.sort(np.argsort(draws, kind="stable")[: self._most_rows])
+        self._truths, self._outputs = [truth[kept]], [output[kept]]
+        self._groups, self._draws = [groups[kept]], [draws[kept]]
+        self._kept = len(kept)
+
+
+def _codes(groups: np.ndarray) -> np.ndarray:
+    """The numbers of groups from 0, (n,), each row that is ALONE with one of its own."""
+    codes: np.ndarray = np.unique(groups, return_inverse=True)[1]
+    is_alone = groups == ALONE
+    codes[is_alone] = codes.max() + 1 + np.arange(is_alone.sum())
+    return np.unique(codes, return_inverse=True)[1]

@@ -1,0 +1,125 @@
+"""How good a model is where it is used, by the labels that have come, beside what the gate saw when it judged it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import scipy.stats
+
+from steps.core.config_monitor_quality import Quality
+from steps.core.metrics import METRICS
+from steps.core.monitoring.findings import Finding, Level
+from steps.core.monitoring.gate_reference import GateReference
+from steps.core.monitoring.labelled_rows import LabelledRows, Scored
+from steps.core.significance import CONFIDENCE, Interval
+
+SUBJECT, CONCEPT = "quality", "concept"
+FEWEST_GROUPS = 10  # of rows that belong together, below which a bootstrap of groups does not tell how they differ
+LEAST_SCORE = 1e-9  # of the gate, of which a drop is a share
+
+
+def scores(rows: LabelledRows, metrics: Iterable[str]) -> dict[str, Scored]:
+    """Those of these metrics that are defined on a window's labelled rows."""
+    found = {name: rows.score(name) for name in dict.fromkeys(metrics)}
+    return {name: scored for name, scored in found.items() if scored is not None}
+
+
+def findings(
+    rows: LabelledRows,
+    *,
+    metric: str,
+    reference: GateReference | None,
+    features: Sequence[Finding],
+    settings: Quality,
+    windows: int = 1,
+) -> list[Finding]:
+    """Whether a window's quality fell, by the gate's `metric`, and whether that is concept drift: quality that fell
+    while none of the `features` moved.
+
+    It fell when the window's 95% interval is wholly on the worse side of that which the gate saw, by `drop.warn` or
+    more; `drop.alert` is an alert. `features` are the findings of their drift in the same window, and `windows` is how
+    many are looked at together: of many, one is below by chance, unless the interval that decides is as much wider.
+    """
+    if rows.rows < settings.labels_at_least:
+        reason = f"{rows.rows} of {rows.rows + rows.unlabelled} predictions have a label, too few to say anything: "
+        reason += f"monitor.quality.labels_at_least is {settings.labels_at_least}"
+        return [_unknown(reason)]
+    if rows.group_count is not None and rows.group_count < FEWEST_GROUPS:
+        reason = (
+            f"the {rows.rows:,} labels are of {rows.group_count} groups of rows that belong together (split.group), "
+        )
+        return [_unknown(f"{reason}too few to say anything: {FEWEST_GROUPS}")]
+    of_metrics = scores(rows, [metric, *settings.metrics])
+    numbers = _numbers(rows, of_metrics)
+    others = "".join(f"; {name} {_shown(one)}" for name, one in of_metrics.items() if name != metric)
+    if rows.of_unknown_class:
+        others += f"; {rows.of_unknown_class:,} rows are of a class that the model does not know, each a mistake"
+    scored = of_metrics.get(metric)
+    if scored is None or scored.interval is None:
+        needs = METRICS[metric].needs or "more labels"
+        return [_unknown(f"{metric} of {rows.rows:,} labels is not defined: it needs {needs}{others}", numbers)]
+    seen = reference.seen().get(metric) if reference else None
+    if seen is None:
+        known = "is not kept: run `mlflow run . -e evaluate` with this model"
+        return [_unknown(f"{metric} is {_shown(scored)}; what the gate saw {known}{others}", numbers)]
+    interval = _for_one_of(windows, scored.value, scored.interval)
+    level, drop = _fall(metric, scored.value, interval, *seen, settings=settings)
+    verb = "is" if level == "ok" else "fell to"
+    reason = f"{metric} {verb} {_shown(scored)} on {scored.rows:,} labels; the gate saw {_ends(*seen)}{others}"
+    numbers |= {"gate": seen[0], "gate_low": seen[1][0], "gate_high": seen[1][1], "drop": drop}
+    found = [Finding(level=level, subject=SUBJECT, reason=reason, numbers=numbers)]
+    return [*found, *_concept(metric, level, features)]
+
+
+def _fall(
+    metric: str, value: float, interval: Interval, score: float, seen: Interval, *, settings: Quality
+) -> tuple[Level, float]:
+    """How serious it is, and by which share of the score it fell; below 0 where it is better."""
+    if METRICS[metric].greater_is_better:
+        is_worse, lost = interval[1] < seen[0], score - value
+    else:
+        is_worse, lost = interval[0] > seen[1], value - score
+    drop = lost / max(abs(score), LEAST_SCORE)
+    if not is_worse or drop < settings.drop.warn:
+        return "ok", drop
+    return ("alert" if drop >= settings.drop.alert else "warn"), drop
+
+
+def _for_one_of(windows: int, value: float, interval: Interval) -> Interval:
+    """A 95% interval as wide as it has to be to hold in 95% of cases in all windows at once (Bonferroni), by the normal
+    distribution: the bootstrap has too few resamples out there."""
+    tail = (1 - CONFIDENCE) / 2
+    wider = float(scipy.stats.norm.isf(tail / windows) / scipy.stats.norm.isf(tail))
+    return value - wider * (value - interval[0]), value + wider * (interval[1] - value)
+
+
+def _concept(metric: str, level: Level, features: Sequence[Finding]) -> list[Finding]:
+    """Concept drift, where quality fell and what is known of the features is that none moved."""
+    known = [finding for finding in features if finding.level != "too little data"]
+    if level == "ok" or not known or any(finding.level != "ok" for finding in known):
+        return []
+    names = {finding.subject for finding in known}
+    reason = (
+        f"{metric} fell while none of {len(names)} features moved: concept drift, as the same values mean something "
+    )
+    reason += "else now; train on rows that were labelled since"
+    return [Finding(level=level, subject=CONCEPT, reason=reason)]
+
+
+def _unknown(reason: str, numbers: Mapping[str, float] | None = None) -> Finding:
+    return Finding(level="too little data", subject=SUBJECT, reason=reason, numbers=numbers or {})
+
+
+def _numbers(rows: LabelledRows, of_metrics: Mapping[str, Scored]) -> dict[str, float]:
+    numbers = {"labels": float(rows.rows)}
+    for name, scored in of_metrics.items():
+        numbers[name] = scored.value
+        if scored.interval:
+            numbers[f"{name}_low"], numbers[f"{name}_high"] = scored.interval
+    return numbers
+
+
+def _shown(scored: Scored) -> str:
+    return _ends(scored.value, scored.interval)
+
+
+def _ends(value: float, interval: Interval | None) -> str:
+    return f"{value:.4f} (95% interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else f"{value:.4f}"

@@ -1,0 +1,140 @@
+"""The quality of a watched model beside the drift of its features, by one more pass over its predictions."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from steps.core.config import Config
+from steps.core.models import split
+from steps.core.models.scorer import Schema
+from steps.core.monitoring import label_source, watched_quality
+from steps.core.monitoring.current import Current
+from steps.core.monitoring.errors import LabelsUnusable
+from steps.core.monitoring.gate_reference import GateReference
+from steps.core.monitoring.label_source import LabelSource
+from steps.core.monitoring.labels import LabelIndex
+from steps.core.monitoring.reference import Watched
+from steps.core.monitoring.trained_on import TABLE_URI, TrainedOn
+from steps.core.monitoring.watched_quality import NEEDED, CountedQuality, Predicted
+from steps.core.monitoring.watching import Watch, WatchedWindow
+from steps.core.monitoring.windows import OLDER
+from steps.core.process import progress
+from steps.core.tables.snapshot import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithQuality:
+    """`watch` has what was found in its windows; `lines` tell the user of rows and labels that count for nothing."""
+
+    watch: Watch
+    lines: Sequence[str] = ()
+
+
+def open_labels(uri: str, settings: Config, table: Snapshot) -> LabelSource | None:
+    """The labels at `uri` of the rows of a table; None for "". LabelsUnusable, also where rows have no predictions."""
+    if uri and not _has_predictions(table, settings):
+        raise LabelsUnusable(
+            uri,
+            [f"the rows of {table} have no predictions, to which labels belong"],
+            next="leave labels out, or look at predictions or requests with -P current=",
+        )
+    return label_source.find(uri, settings, predictions=table.schema.names) if uri else None
+
+
+def add(
+    watch: Watch, settings: Config, *, reference: GateReference | None, labels: LabelSource | None = None
+) -> WithQuality:
+    """What the predictions of `watch` say of the model's quality beside what the gate saw, by `labels` or by those that
+    the rows have themselves; as it is where its rows have no predictions. Raises what LabelIndex does."""
+    table = watch.current.table
+    if not _has_predictions(table, settings):
+        return WithQuality(watch=watch)
+    if other := _other_question(watch.watched.schema, settings):
+        return WithQuality(watch=watch, lines=[f"quality: {other}, so that nothing is said of it"])
+    predicted = Predicted.by(
+        watch.watched.uri,
+        reference,
+        classes=watch.watched.schema.classes,
+        target=settings.target,
+        trained_on=_trained_on(watch.watched, settings, table),
+        group=settings.split.group or "",
+    )
+    index = LabelIndex(labels, predicted.reader) if labels else None
+    counted = _count(watch.current, predicted, index, key=labels.key if labels else ())
+    windows = list(
+        _windows(watch, predicted, reference, counted, settings, has_labels=_has_labels(table, settings, index))
+    )
+    lines = [*counted.lines(predicted), *(index.lines() if index else [])]
+    return WithQuality(watch=replace(watch, windows=windows), lines=lines)
+
+
+def _has_predictions(table: Snapshot, settings: Config) -> bool:
+    needed = (*NEEDED, *(["probabilities"] if settings.task == "classification" else []))
+    return all(name in table.schema.names for name in needed)
+
+
+def _other_question(schema: Schema, settings: Config) -> str:
+    """What the model answers, where the config asks for something else; "" where it does not."""
+    if (schema.task, schema.target) == (settings.task, settings.target):
+        return ""
+    asked = f"the config asks for a {settings.task} of {settings.target}"
+    return f"the model is a {schema.task} of {schema.target}, and {asked}"
+
+
+def _has_labels(table: Snapshot, settings: Config, index: LabelIndex | None) -> bool:
+    return index is not None or settings.target in table.schema.names
+
+
+def _trained_on(watched: Watched, settings: Config, table: Snapshot) -> TrainedOn:
+    recorded = _split_of(watched.schema)
+    if TABLE_URI not in table.schema.names:  # requests are new rows
+        return TrainedOn(columns=(), hashes=None, split=recorded)
+    return TrainedOn.find(watched.reference.table_uri, settings.key or settings.features, recorded)
+
+
+def _split_of(schema: Schema) -> split.SplitSettings:
+    return split.recorded(schema.split, {feature.name: feature.type for feature in schema.features})
+
+
+def _count(current: Current, predicted: Predicted, index: LabelIndex | None, *, key: Sequence[str]) -> CountedQuality:
+    time = current.windows.column
+    columns = predicted.columns(current.table.schema.names, [*key, *([time] if time else [])])
+
+    def window_of(rows: pa.Table) -> np.ndarray:
+        return current.windows.numbers(rows[time])[0] if time else np.zeros(len(rows), dtype=np.int64)
+
+    batches = progress.counted(current.rows.batches(columns), "rows_read", total=current.rows.row_count)
+    return watched_quality.count(batches, predicted, window_of=window_of, labels=index)
+
+
+def _windows(
+    watch: Watch,
+    predicted: Predicted,
+    reference: GateReference | None,
+    counted: CountedQuality,
+    settings: Config,
+    *,
+    has_labels: bool,
+) -> Iterator[WatchedWindow]:
+    """Each window with what its predictions say; one without any as it is."""
+    last = watch.current.windows.last
+    monitor = settings.monitor
+    together = sum(number != OLDER for number in counted.windows)
+    for number, window in enumerate(watch.windows, last + 1 - len(watch.windows)):
+        if number not in counted.windows:
+            yield window
+            continue
+        found = watched_quality.findings(
+            counted.windows[number],
+            predicted,
+            reference,
+            metric=settings.gate.metric,
+            has_labels=has_labels,
+            features=window.findings,
+            settings=monitor.quality,
+            windows=together,
+            significance=monitor.significance,
+        )
+        yield replace(window, quality=found)

@@ -1,0 +1,171 @@
+"""What the rows looked like that a model was trained on: counts of a sample of them, which train keeps with the model.
+
+They are a file among the model's own, of some kilobytes, so they are there as long as the model is, also when its table
+was vacuumed.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from mlflow.entities.model_registry import ModelVersion
+
+from steps.core.config import Config
+from steps.core.models import loading, model_files, predictions, registry, scorer, split
+from steps.core.models.split import SplitSettings
+from steps.core.monitoring import bins as bins_of
+from steps.core.monitoring.bins import MISSING, Bins
+from steps.core.monitoring.errors import ReferenceUnknown
+from steps.core.monitoring.groups import Grouping, GroupSizes, intraclass_correlation
+from steps.core.monitoring.summary import Counts, summarize
+from steps.core.tables import commit
+from steps.core.tables.snapshot import Snapshot
+
+FORMAT_VERSION = 1
+NOT_IN_FILE = ("levels",)  # of Bins: the model's schema has them
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureReference:
+    """The `counts` of a feature in the sample. Of the values that are categories, `new` are in rows outside the train
+    part, `unseen` of which training did not have: as many as are to be expected of any rows that are new.
+
+    `correlation` is how alike values of one group of rows are, `missing_correlation` how alike in being missing.
+    """
+
+    bins: Bins
+    counts: Counts
+    new: int = 0
+    unseen: int = 0
+    correlation: float = 0.0
+    missing_correlation: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """`rows` of the table were sampled. `columns` are those of the table, by name with their types; `rows_together` is
+    how many rows of the sample a row's group has (GroupSizes). Of the ingest that wrote the table, `rejected` of
+    `read` rows broke the contract; both 0 where its commit does not tell."""
+
+    table_uri: str
+    table_rows: int
+    rows: int
+    columns: Mapping[str, str]
+    features: tuple[FeatureReference, ...]
+    grouping: Grouping | None = None
+    rows_together: float = 1.0
+    read: int = 0
+    rejected: int = 0
+
+    def dumps(self) -> str:
+        features = []
+        for one in self.features:
+            bins = {name: value for name, value in asdict(one.bins).items() if name not in NOT_IN_FILE}
+            counts = {"bins": one.counts.bins.tolist(), "missing": one.counts.missing}
+            features.append({**_scalars(one), "bins": bins, "counts": counts})
+        written = {**_scalars(self), "columns": dict(self.columns), "features": features}
+        written["grouping"] = asdict(self.grouping) if self.grouping else None
+        return json.dumps({"format_version": FORMAT_VERSION, **written}, allow_nan=False)
+
+    @classmethod
+    def loads(cls, text: str, schema: scorer.Schema) -> "Reference":
+        """What dumps() wrote for a model with this schema. ValueError for another format; KeyError, TypeError."""
+        written = json.loads(text)
+        if (version := written.pop("format_version")) != FORMAT_VERSION:
+            raise ValueError(f"format {version!r}")
+        levels = {feature.name: feature.levels for feature in schema.features}
+        features = []
+        for one in written.pop("features"):
+            bins = Bins(**_tuples(one.pop("bins")))
+            counts = Counts(bins=np.array(one["counts"]["bins"], np.int64), missing=one.pop("counts")["missing"])
+            features.append(FeatureReference(bins=replace(bins, levels=levels[bins.name]), counts=counts, **one))
+        grouping = written.pop("grouping")
+        return cls(**written, features=tuple(features), grouping=Grouping(**grouping) if grouping else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """A version of a model with what it was trained on."""
+
+    uri: str
+    schema: scorer.Schema
+    reference: Reference
+
+
+def of_sample(
+    sample: pa.Table, schema: scorer.Schema, settings: Config, split_settings: SplitSettings, *, table: Snapshot
+) -> Reference:
+    """Of a `sample` of the rows of `table`, with all columns that training reads."""
+    grouping = grouping_of(settings)
+    frame = predictions.to_frame(sample)
+    trained = (split.parts(frame, split_settings) == "train") & frame[settings.target].notna().to_numpy()
+    groups = grouping.codes(sample) if grouping else None
+    read = table.commit.metadata.get(commit.ROWS_READ, 0)
+    return Reference(
+        table_uri=str(table),
+        table_rows=table.row_count,
+        rows=len(sample),
+        columns={column.name: str(column.type) for column in table.schema},
+        features=features_of(sample, schema.features, trained=trained, groups=groups),
+        grouping=grouping,
+        rows_together=GroupSizes.of(sample, grouping).rows_together,
+        read=int(read),
+        rejected=int(table.commit.metadata.get(commit.ROWS_REJECTED, 0)),
+    )
+
+
+def features_of(
+    sample: pa.Table, features: Sequence[scorer.Feature], *, trained: np.ndarray, groups: np.ndarray | None = None
+) -> tuple[FeatureReference, ...]:
+    """What a sample says of each feature. `trained` tells which of its rows are in the train part, `groups` which
+    belong together, both (n,)."""
+    bins = bins_of.of_features(features, sample)
+    counts = summarize(sample, bins).counts
+    return tuple(_of_feature(sample, one, counts[one.name], trained, groups) for one in bins)
+
+
+def grouping_of(settings: Config) -> Grouping | None:
+    """Which rows are not independent: those of one `split.group`, else those of one day of `split.time`."""
+    if settings.split.group:
+        return Grouping(column=settings.split.group)
+    return Grouping(column=settings.split.time, by="day") if settings.split.time else None
+
+
+def load(version: ModelVersion) -> Watched:
+    """ReferenceUnknown when a version keeps none, or one that cannot be read here; ModelDamaged, ModelNotFound."""
+    folder, uri = model_files.fetch(version), registry.uri_of(version)
+    schema = loading.read_schema(folder, version)
+    file = folder / model_files.REFERENCE
+    if not file.is_file():
+        raise ReferenceUnknown(uri, "does not tell what its training rows looked like")
+    try:
+        reference = Reference.loads(file.read_text(encoding="utf-8"), schema)
+    except (KeyError, TypeError, ValueError) as err:
+        raise ReferenceUnknown(uri, f"has an artifacts/reference.json that cannot be read here: {err!r}") from err
+    return Watched(uri=uri, schema=schema, reference=reference)
+
+
+def _of_feature(
+    sample: pa.Table, bins: Bins, counts: Counts, trained: np.ndarray, groups: np.ndarray | None
+) -> FeatureReference:
+    known: dict[str, Any] = {"bins": bins, "counts": replace(counts, unseen=0)}
+    if bins.levels is not None:
+        column = sample[bins.name].filter(pa.array(~trained))
+        known |= {"new": len(column) - column.null_count, "unseen": bins.unseen(column)}
+    if groups is not None:
+        positions = bins.positions(sample[bins.name])
+        present = positions != MISSING
+        known["correlation"] = intraclass_correlation(groups[present], bins.indicators(positions[present]))
+        known["missing_correlation"] = intraclass_correlation(groups, present[:, None])
+    return FeatureReference(**known)
+
+
+def _scalars(thing: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(thing).items() if isinstance(value, (str, int, float))}
+
+
+def _tuples(written: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in written.items()}

@@ -1,0 +1,238 @@
+"""One pass over the predictions of a model: of each window what tells its quality, and what follows from that.
+
+Memory is bounded by the number of windows and by the labels, not by that of the predictions.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from steps.core.config_monitor_quality import Quality
+from steps.core.metrics import Labels
+from steps.core.monitoring import estimated_quality, live_quality, prediction_drift
+from steps.core.monitoring.findings import Finding
+from steps.core.monitoring.gate_reference import GateReference
+from steps.core.monitoring.labelled_rows import ALONE, LabelledRows
+from steps.core.monitoring.labels import LabelIndex, TruthReader, in_predictions
+from steps.core.monitoring.probability_sums import ProbabilitySums, matrix_of
+from steps.core.monitoring.trained_on import TrainedOn
+from steps.core.tables import row_hash
+
+LEFT_OUT = -1  # in place of a window's number
+NEEDED = ("prediction", "model_uri")  # columns without which rows are no predictions
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Predicted:
+    """How the rows of one model are read: its `classes`, or of a regression none, and the `edges` of the bins in which
+    its numbers are counted; `target` is the column that may hold labels, `trained_on` tells rows that count for
+    nothing, as it was trained on them."""
+
+    model_uri: str
+    classes: Labels
+    target: str
+    trained_on: TrainedOn
+    group: str = ""  # the column whose equal values are of rows that belong together
+    edges: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    @classmethod
+    def by(
+        cls,
+        model_uri: str,
+        reference: GateReference | None,
+        *,
+        classes: Labels,
+        target: str,
+        trained_on: TrainedOn,
+        group: str = "",
+    ) -> "Predicted":
+        """As the test part was read, so that both can be compared; without it by the model's own `classes`."""
+        known: dict[str, Any] = {"model_uri": model_uri, "target": target, "trained_on": trained_on, "group": group}
+        if reference is None:
+            return cls(**known, classes=classes)
+        edges = np.empty(0) if reference.edges is None else reference.edges
+        return cls(**known, classes=reference.classes, edges=edges)
+
+    @property
+    def reader(self) -> TruthReader:
+        return TruthReader(classes=self.classes)
+
+    def columns(self, present: Sequence[str], key: Sequence[str]) -> list[str]:
+        """Those to read of the columns that there are."""
+        probabilities = ["probabilities"] if self.classes else []
+        names = [*NEEDED, *probabilities, self.target, *key, self.group, *self.trained_on.needs(present)]
+        return [name for name in dict.fromkeys(names) if name in present]
+
+
+class WindowQuality:
+    """What one pass keeps of a window."""
+
+    def __init__(self, predicted: Predicted) -> None:
+        classes = len(predicted.classes)
+        self._edges = predicted.edges
+        self.probabilities = ProbabilitySums.empty(classes) if classes else None
+        self.values = np.zeros(len(predicted.edges) + 1, dtype=np.int64)
+        self.labelled = LabelledRows(classes)
+
+    def add(self, output: np.ndarray, truth: np.ndarray | None, groups: np.ndarray | None) -> None:
+        """Predictions, (n, classes) probabilities or (n,) numbers, with their labels where there may be any, and the
+        groups of the rows where some belong together."""
+        if self.probabilities is not None:
+            self.probabilities += ProbabilitySums.of(output)
+        else:
+            self.values += prediction_drift.counts_of(output, self._edges)
+        if truth is not None:
+            self.labelled.add(truth, output, groups)
+
+
+@dataclass(kw_only=True)
+class CountedQuality:
+    """Windows by their numbers. In none are rows that another version has scored, that have no prediction, or that the
+    model may have been trained on."""
+
+    windows: dict[int, WindowQuality] = field(default_factory=dict)
+    of_others: int = 0
+    unpredicted: int = 0
+    trained_on: int = 0
+
+    def lines(self, predicted: Predicted) -> list[str]:
+        """What the user is told of rows that count for nothing."""
+        told = {
+            f"{self.of_others:,} predictions are of other versions than {predicted.model_uri}": self.of_others,
+            f"{self.unpredicted:,} rows have no prediction": self.unpredicted,
+            f"{self.trained_on:,} predictions are of rows that the model may have been trained on": self.trained_on,
+        }
+        return [f"quality: {line}, and count for nothing" for line, count in told.items() if count]
+
+
+def count(
+    batches: Iterable[pa.RecordBatch],
+    predicted: Predicted,
+    *,
+    window_of: Callable[[pa.Table], np.ndarray],
+    labels: LabelIndex | None,
+) -> CountedQuality:
+    """`window_of` gives the number of each row's window, (n,), LEFT_OUT for none. `labels` are those that were passed;
+    where there are none, they are those that the rows have themselves."""
+    counted = CountedQuality()
+    for batch in batches:
+        rows = pa.Table.from_batches([batch])
+        is_own = pc.equal(rows["model_uri"], predicted.model_uri).fill_null(False)
+        counted.of_others += int(pc.sum(pc.invert(is_own)).as_py() or 0)
+        truth = _truth(rows, predicted, labels)  # of all rows, so that a label of another version's is no unknown one
+        is_there = pc.and_(is_own, rows["probabilities" if predicted.classes else "prediction"].is_valid())
+        counted.unpredicted += int(pc.sum(is_own).as_py() or 0) - int(pc.sum(is_there).as_py() or 0)
+        is_seen = predicted.trained_on.may_have(rows)
+        mask = is_there.to_numpy()
+        counted.trained_on += int((mask & is_seen).sum())
+        mask &= ~is_seen
+        _add(counted, rows.filter(pa.array(mask)), None if truth is None else truth[mask], predicted, window_of)
+    return counted
+
+
+def _truth(rows: pa.Table, predicted: Predicted, labels: LabelIndex | None) -> np.ndarray | None:
+    if labels is not None:
+        return labels.of(rows)
+    return in_predictions(rows, predicted.target, predicted.reader) if predicted.target in rows.schema.names else None
+
+
+def _add(
+    counted: CountedQuality,
+    rows: pa.Table,
+    truth: np.ndarray | None,
+    predicted: Predicted,
+    window_of: Callable[[pa.Table], np.ndarray],
+) -> None:
+    if not len(rows):
+        return
+    if predicted.classes:
+        output = matrix_of(rows["probabilities"], predicted.classes)
+    else:
+        output = rows["prediction"].cast(pa.float64()).to_numpy()
+    numbers, groups = window_of(rows), _groups(rows, predicted.group)
+    for number in np.unique(numbers[numbers != LEFT_OUT]).tolist():
+        mask = numbers == number
+        window = counted.windows.setdefault(number, WindowQuality(predicted))
+        truth_there, groups_there = (None if values is None else values[mask] for values in (truth, groups))
+        window.add(output[mask], truth_there, groups_there)
+
+
+def _groups(rows: pa.Table, column: str) -> np.ndarray | None:
+    """A hash of each row's group, (n,) uint64, ALONE for a row that has none."""
+    if column not in rows.schema.names:
+        return None
+    hashes = row_hash.first_hash(rows.select([column]))
+    return np.where(rows[column].is_valid().to_numpy(), hashes, ALONE)
+
+
+def findings(
+    window: WindowQuality,
+    predicted: Predicted,
+    reference: GateReference | None,
+    *,
+    metric: str,
+    has_labels: bool,
+    features: Sequence[Finding],
+    settings: Quality,
+    windows: int = 1,
+    significance: float = 2 * prediction_drift.SIGNIFICANCE_LEVEL,
+) -> dict[str, list[Finding]]:
+    """What a window says, by section: "prediction drift", "estimated quality" and, if it `has_labels`, "live quality".
+
+    `metric` is the gate's, `features` are the findings of their drift in this window. `windows` are looked at together,
+    and share the limit `significance` on false alarms.
+    """
+    found = {
+        "prediction drift": _drift(window, predicted, reference, settings, significance / windows),
+        "estimated quality": _estimated(window, predicted, reference, settings),
+    }
+    if has_labels:
+        found["live quality"] = live_quality.findings(
+            window.labelled,
+            metric=metric,
+            reference=reference,
+            features=features,
+            settings=settings,
+            windows=windows,
+        )
+    return found
+
+
+def _drift(
+    window: WindowQuality,
+    predicted: Predicted,
+    reference: GateReference | None,
+    settings: Quality,
+    significance: float,
+) -> list[Finding]:
+    if reference is None:
+        reason = f"what {predicted.model_uri} predicted on its test part is not kept: run `mlflow run . -e evaluate`"
+        return [Finding(level="too little data", subject=prediction_drift.SUBJECT, reason=reason)]
+    if window.probabilities is None:
+        of_values = prediction_drift.of_values
+        return [
+            of_values(reference.predicted, window.values, predicted.edges, settings=settings, significance=significance)
+        ]
+    limits: dict[str, Any] = {"settings": settings, "significance": significance / 2}
+    sums, known = window.probabilities, reference.confidence
+    assert known is not None
+    return [
+        prediction_drift.of_classes(reference.predicted, sums.predicted, classes=predicted.classes, **limits),
+        prediction_drift.of_confidence(known, sums.confidence, **limits),
+    ]
+
+
+def _estimated(
+    window: WindowQuality, predicted: Predicted, reference: GateReference | None, settings: Quality
+) -> list[Finding]:
+    if window.probabilities is None:
+        return [estimated_quality.of_regression()]
+    seen: Mapping[str, tuple[float, tuple[float, float]]] = reference.seen() if reference else {}
+    calibration = reference.calibration if reference else None
+    return estimated_quality.findings(
+        window.probabilities, calibration, classes=predicted.classes, seen=seen, settings=settings
+    )

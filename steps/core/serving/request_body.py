@@ -1,0 +1,165 @@
+"""The rows of a request to /invocations, in each of the forms of MLflow's scoring protocol.
+
+JSON that is plain becomes columns of Python's objects by plain_columns(), without pandas, which takes longer than the
+model does. All else goes through MLflow's own parser, which also says what is wrong with a body: parse(). Both read the
+same rows, as tests/test_serving.py holds.
+"""
+
+import io
+import json
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow.parquet as pq
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
+from mlflow.types import Schema as MlflowSchema
+
+from steps.core.models.scorer import Feature
+from steps.core.serving.refusals import Refused, invalid
+
+JSON, CSV = scoring_server.CONTENT_TYPE_JSON, scoring_server.CONTENT_TYPE_CSV
+PARQUET = scoring_server.CONTENT_TYPE_PARQUET
+FORMS = (scoring_server.DF_SPLIT, scoring_server.DF_RECORDS, scoring_server.INSTANCES, scoring_server.INPUTS)
+AS_TEXT = ("string", "date", "timestamp")  # types of features whose cells in a CSV file are taken as they stand
+
+type Columns = dict[str, np.ndarray]
+type Rows = pd.DataFrame | Columns
+
+
+def media_type(header: str | None) -> str:
+    """JSON, CSV or PARQUET by a request's Content-Type. Refused with 415 for another type or encoding."""
+    kind, *rest = [part.strip() for part in (header or "").lower().split(";")]
+    charset = dict(part.partition("=")[::2] for part in rest).get("charset", "utf-8").strip('"')
+    if kind not in (JSON, CSV, PARQUET):
+        raise Refused(
+            415, "type", f"Content-Type is {kind[:80] or 'missing'!r}; {JSON}, {CSV} or {PARQUET} is expected"
+        )
+    if charset not in ("utf-8", "utf8"):
+        raise Refused(415, "type", f"Content-Type says charset={charset[:80]}; utf-8 is expected")
+    return kind
+
+
+def plain_columns(body: bytes, names: Collection[str]) -> Columns | None:
+    """The columns `names` of a JSON body whose rows all have the same columns; None where parse() has to look at it.
+
+    The values are as JSON has them: nothing says yet that they are of the features' types.
+    """
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if type(content) is not dict or len(content) != 1:
+        return None
+    form, rows = next(iter(content.items()))
+    if form == scoring_server.DF_SPLIT:
+        return _of_split(rows, names)
+    if form == scoring_server.INPUTS and type(rows) is dict:
+        return _of_columns(rows, names)
+    return _of_records(rows, names) if form in FORMS else None
+
+
+def _of_split(rows: Any, names: Collection[str]) -> Columns | None:
+    if type(rows) is not dict or rows.keys() != {"columns", "data"}:
+        return None
+    columns, data = rows["columns"], rows["data"]
+    if type(columns) is not list or type(data) is not list or not data:
+        return None
+    if any(type(name) is not str for name in columns) or len(set(columns)) < len(columns):
+        return None
+    if any(type(row) is not list or len(row) != len(columns) for row in data):
+        return None
+    places = {name: place for place, name in enumerate(columns) if name in names}
+    return {name: _objects([row[place] for row in data]) for name, place in places.items()} or None
+
+
+def _of_records(rows: Any, names: Collection[str]) -> Columns | None:
+    if type(rows) is not list or not rows or type(rows[0]) is not dict:
+        return None
+    columns = rows[0].keys()
+    if any(type(row) is not dict or row.keys() != columns for row in rows):
+        return None
+    return {name: _objects([row[name] for row in rows]) for name in columns if name in names} or None
+
+
+def _of_columns(columns: dict[str, Any], names: Collection[str]) -> Columns | None:
+    if any(type(values) is not list for values in columns.values()):
+        return None
+    if len({len(values) for values in columns.values()}) != 1 or not next(iter(columns.values())):
+        return None
+    return {name: _objects(values) for name, values in columns.items() if name in names} or None
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def parse(
+    body: bytes, kind: str, *, schema: MlflowSchema, features: Collection[Feature], row_limit: int
+) -> pd.DataFrame:
+    """The rows of a body of this media type. Refused when it has none that can be read, or more than `row_limit`."""
+    try:
+        if kind == PARQUET:
+            rows = _of_parquet(body, row_limit)
+        else:
+            rows = _of_csv(body, features) if kind == CSV else _frame(_of_json(body, schema))
+    except Refused:
+        raise
+    except MlflowException as err:
+        raise invalid(err.message) from err
+    except Exception as err:  # of parsers that have no class of errors for what somebody else wrote
+        raise invalid(f"the body is no table as {kind} has it: {err}") from err
+    check_count(len(rows), row_limit)
+    return rows
+
+
+def check_count(rows: int, limit: int) -> None:
+    if rows > limit:
+        raise Refused(413, "too large", f"the body has {rows} rows; at most {limit} are taken at once")
+
+
+def _of_json(body: bytes, schema: MlflowSchema) -> Any:
+    """What MLflow makes of a JSON body."""
+    if not body.strip():
+        raise invalid(f"the body is empty; a JSON object with one of {', '.join(FORMS)} is expected")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as err:
+        raise invalid(f"the body is not JSON: {err}") from err
+    if not isinstance(content, dict):
+        what = {list: "a list", str: "text", type(None): "null"}.get(type(content), "a number or a boolean")
+        raise invalid(f"the body is {what}; a JSON object with one of {', '.join(FORMS)} is expected")
+    forms = {form: content[form] for form in FORMS if form in content}
+    if len(forms) != 1:
+        raise invalid(f"the body has the keys {list(content)}; exactly one of {', '.join(FORMS)} is expected")
+    return scoring_server.infer_and_parse_data(forms, schema)
+
+
+def _frame(rows: Any) -> pd.DataFrame:
+    """What MLflow's parser has read, as a frame: it leaves lists, and columns in a dict, as they are."""
+    if isinstance(rows, pd.DataFrame):
+        return rows
+    if not isinstance(rows, dict):
+        return pd.DataFrame(rows)
+    if not any(isinstance(values, list | np.ndarray) for values in rows.values()):
+        return pd.DataFrame([rows])
+    # An array of arrays, as MLflow makes of nested lists, is no column.
+    nested = {name for name, values in rows.items() if isinstance(values, np.ndarray) and values.ndim > 1}
+    return pd.DataFrame({name: values.tolist() if name in nested else values for name, values in rows.items()})
+
+
+def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
+    """CSV with a header. Its cells have no types: those of the features decide, and an empty cell is missing."""
+    text = body.decode("utf-8-sig")
+    types = {feature.name: "object" for feature in features if feature.type in AS_TEXT}
+    return pd.read_csv(
+        io.StringIO(text), dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip"
+    )
+
+
+def _of_parquet(body: bytes, row_limit: int) -> pd.DataFrame:
+    check_count(pq.ParquetFile(io.BytesIO(body)).metadata.num_rows, row_limit)  # before they are unpacked
+    return scoring_server.parse_parquet_input(io.BytesIO(body))

@@ -1,0 +1,183 @@
+"""The type of a column, from a sample: the narrowest that all of its values are of, by the contract's own rules."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from steps.core.columns import Column
+from steps.core.sources import exact_number, exact_time, values
+
+MISSING_WORDS = frozenset(  # in lower case; missing where all other values are numbers, times or booleans
+    {"na", "n/a", "#n/a", "<na>", "null", "none", "nil", "nan", "missing", "unknown", r"\n", "?", "-", "--", "."}
+)
+INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "-infinity"})  # which no column may hold
+SENTINELS = (-9, -99, -999, -9999, -99999, 999, 9999, 99999)  # numbers that often stand for a missing value
+BOOLEANS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("wahr", "falsch"), ("ja", "nein"))
+KNOWN_BOOLEANS = 4  # of BOOLEANS, those that the contract knows without true_texts
+WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+CODE = re.compile(r"[+-]?0\d.*", re.ASCII)  # a number would lose the zero
+COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?", re.ASCII)
+AMBIGUOUS_COMMA = re.compile(r"[+-]?\d{1,3}(,\d{3})?", re.ASCII)  # 1,234: a thousand, or a little more than one
+DAY_MONTH = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})( \d{1,2}:\d\d(:\d\d)?)?", re.ASCII)
+MOSTLY = 0.9  # a column of which so many values are numbers was perhaps meant to be one
+
+
+@dataclass(frozen=True)
+class InferredType:
+    """What the contract is to say of a column, as its keys in the config, and what the user should know."""
+
+    keys: dict[str, object]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def type(self) -> str:
+        return str(self.keys["type"])
+
+
+def infer_type(sample: pa.Array | pa.ChunkedArray, *, is_text: bool) -> InferredType | None:
+    """The type of a column; None when no type of the contract can take it, such as a list.
+
+    `is_text` says that the source has no types of its own, so that all of its values are texts.
+    """
+    kind = sample.type.value_type if pa.types.is_dictionary(sample.type) else sample.type
+    if pa.types.is_null(kind):
+        return InferredType({"type": "string"})
+    if _is_string(kind) and is_text:
+        texts = sorted({text.strip() for text in pc.unique(sample).to_pylist() if text is not None} - {""})
+        return _of_texts(texts)
+    declared = _of_arrow_type(kind)
+    return InferredType({"type": declared}) if declared else None
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view())
+
+
+def _of_arrow_type(kind: pa.DataType) -> str | None:
+    checks: dict[str, Callable[[pa.DataType], bool]] = {
+        "string": _is_string,
+        "boolean": pa.types.is_boolean,
+        "decimal(20,0)": pa.types.is_uint64,
+        "long": pa.types.is_integer,
+        "double": pa.types.is_floating,
+        "date": pa.types.is_date,
+        "timestamp": pa.types.is_timestamp,
+    }
+    if pa.types.is_decimal(kind):
+        fits = 1 <= kind.precision <= 38 and 0 <= kind.scale <= kind.precision
+        return f"decimal({kind.precision},{kind.scale})" if fits else None
+    return next((name for name, check in checks.items() if check(kind)), None)
+
+
+def _of_texts(texts: Sequence[str]) -> InferredType:
+    """`texts` are the different ones, without blanks around them."""
+    if not texts:
+        return InferredType({"type": "string"})
+    words = [text for text in texts if text.lower() in MISSING_WORDS | INFINITE]
+    rest = [text for text in texts if text not in words]
+    if not rest:
+        return InferredType({"type": "string", "missing": words}, [f"has nothing but {_shown(words)}"])
+    for candidate in _candidates(rest):
+        if _fits(rest, candidate):
+            keys = {**candidate, **({"missing": words} if words else {})}
+            notes = [f"missing where it says {_shown(words)}"] if words else []
+            return InferredType(keys, notes + _sentinel_notes(rest, candidate))
+    notes = [
+        *_text_notes(rest),
+        *([f"{_shown(words)} are kept as values (`missing` would change that)"] if words else []),
+    ]
+    return InferredType({"type": "string"}, notes)
+
+
+def _candidates(texts: Sequence[str]) -> Iterator[dict[str, object]]:
+    """What these texts may be, the narrowest first; the contract's own rules then decide."""
+    if boolean := _boolean(texts):
+        yield boolean
+    if all(exact_number.NUMBER.fullmatch(text) for text in texts):
+        if not any(CODE.fullmatch(text) for text in texts):
+            yield {"type": "long" if all(map(WHOLE.fullmatch, texts)) else "double"}
+    elif _has_decimal_comma(texts):
+        yield {"type": "double", "decimal_mark": ","}
+    elif all(exact_time.MOMENT.fullmatch(text) for text in texts):
+        yield {"type": "date"} if all(len(text) == len("2024-02-29") for text in texts) else {"type": "timestamp"}
+    elif time_format := _day_month_format(texts):
+        yield {"type": "timestamp" if "%H" in time_format else "date", "format": time_format}
+
+
+def _boolean(texts: Sequence[str]) -> dict[str, object] | None:
+    """A boolean's keys. One letter alone may mean anything, so both must be there."""
+    lower = {text.lower() for text in texts}
+    for index, pair in enumerate(BOOLEANS):
+        if lower <= set(pair) and (len(lower) == 2 or len(pair[0]) > 1):
+            if index < KNOWN_BOOLEANS:
+                return {"type": "boolean"}
+            named = zip(("true_texts", "false_texts"), pair, strict=True)
+            return {
+                "type": "boolean",
+                **{key: found for key, word in named if (found := [text for text in texts if text.lower() == word])},
+            }
+    return None
+
+
+def _has_decimal_comma(texts: Sequence[str]) -> bool:
+    return (
+        all(COMMA.fullmatch(text) for text in texts)
+        and not all(AMBIGUOUS_COMMA.fullmatch(text) for text in texts)
+        and not any(re.match(r"[+-]?0\d", text) for text in texts)
+        and any("," in text for text in texts)
+    )
+
+
+def _day_month_format(texts: Sequence[str]) -> str:
+    """The format of dates such as 29.02.2024, "" where nothing shows which number is the day."""
+    matches = [DAY_MONTH.fullmatch(text) for text in texts]
+    shapes = {(match[2], (match[5] or "").count(":")) for match in matches if match}
+    if None in matches or len(shapes) != 1:
+        return ""
+    (mark, colons), numbers = shapes.pop(), [(int(match[1]), int(match[3])) for match in matches if match]
+    is_first, is_second = any(first > 12 for first, _ in numbers), any(second > 12 for _, second in numbers)
+    if is_first == is_second:
+        return ""
+    order = ("%d", "%m") if is_first else ("%m", "%d")
+    return mark.join([*order, "%Y"]) + ("", " %H:%M", " %H:%M:%S")[colons]
+
+
+def _fits(texts: Sequence[str], keys: dict[str, object]) -> bool:
+    return not values.convert(pa.array(texts, pa.string()), Column.model_validate(keys)).broken
+
+
+def _sentinel_notes(texts: Sequence[str], keys: dict[str, object]) -> list[str]:
+    """Numbers that are missing only when the user says so, as they may be values."""
+    if keys["type"] not in ("long", "double"):
+        return []
+    numbers = values.convert(pa.array(texts, pa.string()), Column.model_validate(keys)).values.to_pylist()
+    found = [number for number in numbers if number in SENTINELS]
+    others = [number for number in numbers if number is not None and number not in SENTINELS]
+    if len(others) < 2:
+        return []
+    low, high = min(others), max(others)
+    far = [number for number in found if not low - (high - low) <= number <= high + (high - low)]
+    return [f"{number:g} lies far from all others; if it means missing, say `missing: [{number:g}]`" for number in far]
+
+
+def _text_notes(texts: Sequence[str]) -> list[str]:
+    numbers = [text for text in texts if exact_number.NUMBER.fullmatch(text)]
+    if len(numbers) == len(texts):
+        codes = [text for text in texts if CODE.fullmatch(text)]
+        reason = f"a number would lose the zero of {codes[0]!r}" if codes else "more digits than a long has"
+        return [f"text, as {reason}"]
+    others = len(texts) - len(numbers)
+    if len(numbers) >= MOSTLY * len(texts) or len(numbers) > others == 1:
+        return [f"text, as {next(text for text in texts if text not in numbers)!r} is no number"]
+    if any("," in text for text in texts) and all(AMBIGUOUS_COMMA.fullmatch(text) for text in texts):
+        return ['text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which']
+    if all(DAY_MONTH.fullmatch(text) for text in texts):
+        return ["text, as no date shows which number is the day; `type: date, format: ...` says which"]
+    return []
+
+
+def _shown(words: Sequence[str]) -> str:
+    return ", ".join(map(repr, words))

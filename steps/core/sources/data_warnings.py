@@ -1,0 +1,216 @@
+"""What is plainly wrong with rows for learning: told early, where it stops nothing.
+
+A feature that tells the target alone is found by its neighbours: how often the other rows with its value, or the
+nearest one, have the same target. A feature of chance or of overlapping classes does badly by that, the number of a
+row in a file sorted by its labels, or a code that is written after the outcome, all but perfectly.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+TELLS_ALONE = 0.97  # of what is above chance: Iris's best feature reaches 0.93
+FEWEST_ROWS = 40  # below it a feature may tell a target by chance
+FEWEST_OF_A_CLASS = 3  # one for each part
+FEW_DIFFERENT = 0.1  # share of different rows of features, below which a split is by few of them
+MOST_CLASSES = 20  # of whole numbers
+SHOWN = 10  # columns in a line
+
+
+def warnings(
+    sample: pa.Table,
+    profile: Mapping[str, Any],
+    *,
+    target: str,
+    features: Sequence[str],
+    key: Sequence[str],
+) -> list[str]:
+    """A line for each; `sample` are some of the rows, `profile` is of all, target "" where rows have none."""
+    columns = profile["columns"]
+    task = "regression" if target and _is_measured(columns[target]) else "classification"
+    lines = list(_useless(columns, features, rows=profile["rows"]))
+    lines += _unique(columns, features, rows=profile["rows"])
+    if not target or len(sample) < 2:
+        return lines
+    lines += _labels(columns[target], target, task=task)
+    varying = [name for name in features if columns[name]["distinct"] > 1]
+    lines += _equal_features(sample, varying)
+    if len(sample) >= FEWEST_ROWS:
+        lines += _telling(sample, varying, target, task=task)
+    lines += _repeated(sample, features, target, has_key=bool(key))
+    return lines
+
+
+def _is_measured(column: Mapping[str, Any]) -> bool:
+    """Whether a target is numbers rather than classes: which task it is for is not what ingest depends on."""
+    return "mean" in column and (column["type"] not in ("int32", "int64") or column["distinct"] > MOST_CLASSES)
+
+
+def _useless(columns: Mapping[str, Any], features: Sequence[str], *, rows: int) -> list[str]:
+    empty = [name for name in features if rows and columns[name]["missing"] == rows]
+    constant = [name for name in features if columns[name]["distinct"] == 1 and not columns[name]["missing"]]
+    lines = []
+    if empty:
+        lines.append(f"{_listed(empty)}: all values are missing; say `feature: false`, or correct the source")
+    if constant:
+        lines.append(
+            f"{_listed(constant)}: the same value in all rows, which no model learns from; say `feature: false`"
+        )
+    return lines
+
+
+def _unique(columns: Mapping[str, Any], features: Sequence[str], *, rows: int) -> list[str]:
+    """Texts and whole numbers that differ in each row: names or numbers of rows."""
+    unique = [
+        name
+        for name in features
+        if rows >= FEWEST_ROWS and columns[name]["distinct"] >= 0.98 * rows and _counts_or_names(columns[name], rows)
+    ]
+    if not unique:
+        return []
+    return [
+        f"{_listed(unique)}: (nearly) all values are different, as of a key; make it the `key`, or say `feature: false`"
+    ]
+
+
+def _counts_or_names(column: Mapping[str, Any], rows: int) -> bool:
+    """Whether it is text, or whole numbers about as many as there are rows: others may well differ by chance."""
+    if column["type"] in ("int32", "int64"):
+        return bool(column["max"] - column["min"] <= 2 * rows)
+    return bool(column["type"] == "string")
+
+
+def _labels(column: Mapping[str, Any], target: str, *, task: str) -> list[str]:
+    if task != "classification":
+        return []
+    lines = []
+    if rare := [f"{label!r} ({count})" for label, count in column["top"] if count < FEWEST_OF_A_CLASS]:
+        lines.append(
+            f"{target}: fewer rows than parts of the split have {', '.join(rare[:SHOWN])}; train may not see it"
+        )
+    alike: dict[str, list[str]] = {}
+    for label, _ in column["top"]:
+        alike.setdefault(str(label).casefold().strip(" .,;:!'\""), []).append(str(label))
+    for labels in alike.values():
+        if len(labels) > 1:
+            lines.append(
+                f"{target}: {', '.join(map(repr, labels))} differ by case or a mark only; say which under `allowed`"
+            )
+    return lines
+
+
+def _equal_features(sample: pa.Table, features: Sequence[str]) -> list[str]:
+    """Features with the same values in all rows."""
+    seen: dict[tuple[str, int], str] = {}
+    lines = []
+    for name in features:
+        column = sample[name].combine_chunks()
+        digest = (str(column.type), hash(tuple(column.to_pylist())))
+        if (other := seen.setdefault(digest, name)) != name:
+            lines.append(f"{name}: the same as {other} in all rows; one of them is enough")
+    return lines[:SHOWN]
+
+
+def _telling(sample: pa.Table, features: Sequence[str], target: str, *, task: str) -> list[str]:
+    labelled = sample.filter(pc.is_valid(sample[target]))
+    labels = labelled[target].combine_chunks()
+    truth = _codes(labels) if task == "classification" else labels.cast(pa.float64(), safe=False).to_numpy()
+    if len(truth) < FEWEST_ROWS or len(np.unique(truth)) < 2:
+        return []
+    if task != "classification":
+        truth = truth / np.abs(truth).max()  # squares of what is huge would be infinite
+    lines = []
+    for name in features:
+        score = _score(labelled[name].combine_chunks(), truth, task=task)
+        if score >= TELLS_ALONE:
+            lines.append(
+                f"{name}: tells {target} alone ({score:.0%} of what is above chance); is it known before {target} is? "
+                "Else say `feature: false`"
+            )
+    return lines[:SHOWN]
+
+
+def _codes(values: pa.Array) -> np.ndarray:
+    codes: np.ndarray = values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return codes
+
+
+def _score(values: pa.Array, truth: np.ndarray, *, task: str) -> float:
+    """How much of what is above chance a feature tells of each row by the others; 1 is all."""
+    is_text = pa.types.is_string(values.type) or pa.types.is_boolean(values.type)
+    numbers = _codes(values).astype(np.float64) if is_text else _numbers(values)
+    if task != "classification":
+        return float(1 - np.mean((truth - _expected(numbers, truth, is_exact=is_text)) ** 2) / np.var(truth))
+    most_frequent = np.bincount(truth).max() / len(truth)
+    is_right = _is_told(numbers, truth, is_exact=is_text)
+    return float((is_right.mean() - most_frequent) / (1 - most_frequent))
+
+
+def _numbers(values: pa.Array) -> np.ndarray:
+    plain = values.cast(pa.int64()) if pa.types.is_temporal(values.type) and values.type != pa.date32() else values
+    plain = plain.cast(pa.int32()) if plain.type == pa.date32() else plain
+    numbers: np.ndarray = plain.cast(pa.float64(), safe=False).fill_null(np.inf).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _is_told(numbers: np.ndarray, truth: np.ndarray, *, is_exact: bool) -> np.ndarray:
+    """Whether each row has the most frequent label of the others with its value, or where there are none, of the
+    nearest one: either of two at the same distance."""
+    distinct, places = np.unique(numbers, return_inverse=True)
+    counts = np.zeros((len(distinct), int(truth.max()) + 1))
+    np.add.at(counts, (places, truth), 1)
+    others = counts[places]
+    others[np.arange(len(truth)), truth] -= 1
+    has_others = others.sum(axis=1) > 0
+    is_told: np.ndarray = has_others & (others[np.arange(len(truth)), truth] == others.max(axis=1))
+    if is_exact:
+        return is_told
+    with np.errstate(over="ignore"):  # from one end of the doubles to the other is infinitely far
+        labels, gaps = counts.argmax(axis=1), np.concatenate([[np.inf], np.diff(distinct), [np.inf]])
+    nearest = np.minimum(gaps[:-1], gaps[1:])
+    for step, gap in ((-1, gaps[:-1]), (1, gaps[1:])):
+        neighbour = (np.arange(len(distinct)) + step).clip(0, len(distinct) - 1)
+        is_near = (gap == nearest) & np.isfinite(gap)
+        is_told |= ~has_others & is_near[places] & (labels[neighbour][places] == truth)
+    return is_told
+
+
+def _expected(numbers: np.ndarray, truth: np.ndarray, *, is_exact: bool) -> np.ndarray:
+    """For each row the mean target of the others with its value, or where there are none, between its neighbours."""
+    distinct, places = np.unique(numbers, return_inverse=True)
+    counts, sums = np.bincount(places), np.bincount(places, weights=truth)
+    means = sums / counts
+    between = np.full(len(distinct), truth.mean())
+    if not is_exact and len(distinct) > 2:
+        between = np.concatenate([means[1:2], (means[:-2] + means[2:]) / 2, means[-2:-1]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        others = (sums[places] - truth) / (counts[places] - 1)
+    expected: np.ndarray = np.where(counts[places] > 1, others, between[places])
+    return expected
+
+
+def _repeated(sample: pa.Table, features: Sequence[str], target: str, *, has_key: bool) -> list[str]:
+    """Rows whose features are equal: few different ones, or with different targets."""
+    if not features:
+        return []
+    rows = sample.select([*features, target])
+    different = rows.group_by(list(features)).aggregate([(target, "count_distinct"), ([], "count_all")])
+    lines = []
+    if len(sample) >= FEWEST_ROWS and len(different) < FEW_DIFFERENT * len(sample) and not has_key:
+        lines.append(
+            f"{len(sample):,} rows have only {len(different):,} different sets of features, and equal ones are in the "
+            "same part: say a `key`, or `split.group`, to split by that"
+        )
+    mixed = different.filter(pc.greater(different[f"{target}_count_distinct"], 1))
+    if len(mixed) and pa.types.is_floating(sample.schema.field(target).type) is False:
+        count = pc.sum(mixed["count_all"]).as_py()
+        lines.append(f"{count:,} of {len(sample):,} rows have the same features as another and another {target}")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,89 @@
+"""Numbers of a source exactly: as digits, and as whole numbers, doubles and decimals that lose none of them."""
+
+import math
+import re
+from decimal import Context, Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+
+from steps.core.columns import DECIMAL, WHOLE_LIMITS, Column
+from steps.core.sources.refusals import INFINITE, LOSES_DIGITS, NOT_WHOLE, Refused
+
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+GROUPED_COMMA = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d*)?", re.ASCII)  # 1.234.567,89
+EXACT_DOUBLE = 2**53  # up to here each whole number is a double
+MOST_DIGITS = 40  # before the point, of what int() is asked for; no type has more than 38
+WIDE = Context(prec=MOST_DIGITS)  # quantize() of a decimal(38,0) with all its digits
+
+
+def number_of(value: Any, column: Column) -> Decimal | None:
+    """A finite number, exactly; None for NaN."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise Refused(f"are not of type {column.type}")
+    text = _with_point(value, column)
+    if re.fullmatch(r"[+-]?nan", text, re.IGNORECASE):
+        return None
+    if re.fullmatch(r"[+-]?inf(inity)?", text, re.IGNORECASE):
+        raise Refused(INFINITE)
+    if not NUMBER.fullmatch(text):
+        raise Refused(f"are not of type {column.type}")
+    try:
+        return Decimal(text)
+    except InvalidOperation as err:  # an exponent beyond any number
+        raise Refused(f"are not of type {column.type}") from err
+
+
+def exact_whole(value: Any, column: Column) -> int | None:
+    number = number_of(value, column)
+    if number is None:
+        return None
+    if number.adjusted() > MOST_DIGITS:  # int() of 1e999999 would take all memory
+        raise Refused(f"are not of type {column.type}")
+    if number != (whole := int(number)):
+        raise Refused(NOT_WHOLE)
+    if not -WHOLE_LIMITS[column.kind] <= whole < WHOLE_LIMITS[column.kind]:
+        raise Refused(f"are not of type {column.type}")
+    return whole
+
+
+def exact_double(value: Any, column: Column) -> float | None:
+    number = number_of(value, column)
+    if number is None:
+        return None
+    double = float(number)
+    if column.kind == "float" and math.isfinite(double):
+        with np.errstate(over="ignore"):
+            double = float(np.float32(double))
+    if math.isinf(double):
+        raise Refused(INFINITE)
+    is_whole = WHOLE.fullmatch(_with_point(value, column)) is not None  # a number to count or to name with
+    if is_whole and column.kind == "double" and Decimal(double) != number:
+        raise Refused(LOSES_DIGITS)
+    return double
+
+
+def exact_decimal(value: Any, column: Column) -> Decimal | None:
+    number = number_of(value, column)
+    if number is None:
+        return None
+    digits, after_point = map(int, DECIMAL.fullmatch(column.type).groups())  # type: ignore[union-attr]
+    if number and number.adjusted() >= digits - after_point:
+        raise Refused(f"are not of type {column.type}")
+    last_digit = Decimal((0, (1,), -after_point))
+    rounded = number.quantize(last_digit, context=WIDE) if number else Decimal(0)
+    if rounded != number:
+        raise Refused(LOSES_DIGITS)
+    return rounded
+
+
+def _with_point(value: Any, column: Column) -> str:
+    """A number as it is written with a point: 1.234,5 is 1234.5 where the comma is the decimal mark."""
+    if not isinstance(value, str) or column.decimal_mark == ".":
+        return str(value)
+    if GROUPED_COMMA.fullmatch(value):
+        return value.replace(".", "").replace(",", ".")
+    if "." in value:
+        raise Refused(f"are not of type {column.type}, with {column.decimal_mark!r} as the decimal mark")
+    return value.replace(",", ".")

@@ -1,0 +1,79 @@
+"""Dates and moments of a source exactly: ISO 8601 or a column's format, in a zone, in the years 1 to 9999."""
+
+import datetime as dt
+import re
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from steps.core.columns import Column
+from steps.core.sources.exact_number import NUMBER
+from steps.core.sources.refusals import LOSES_DIGITS, NO_SUCH_TIME, NOT_IN_CALENDAR, Refused
+
+MOMENT = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d(?::\d\d(?::\d\d(?:[.,](\d+))?)?)?))? ?(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?", re.ASCII
+)
+
+
+def exact_date(value: Any, column: Column) -> dt.date:
+    if isinstance(value, str):
+        return _moment(value, column, "date").date()
+    if isinstance(value, dt.datetime):
+        if value.replace(tzinfo=None) != dt.datetime.combine(value.date(), dt.time()):
+            raise Refused("are not of type date, as they have a time of day")
+        return value.date()
+    if isinstance(value, dt.date):
+        return value
+    raise Refused("are not of type date")
+
+
+def exact_timestamp(value: Any, column: Column) -> dt.datetime:
+    if isinstance(value, str):
+        moment = _moment(value, column, "timestamp")
+    elif isinstance(value, dt.datetime):
+        moment = value
+    elif isinstance(value, dt.date):
+        moment = dt.datetime.combine(value, dt.time())
+    elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        raise Refused("are not of type timestamp: numbers, such as seconds since 1970, are none")
+    else:
+        raise Refused("are not of type timestamp")
+    try:
+        return moment.astimezone(dt.UTC) if moment.tzinfo else _in_zone(moment, column)
+    except OverflowError as err:
+        raise Refused(NOT_IN_CALENDAR) from err
+
+
+def _in_zone(moment: dt.datetime, column: Column) -> dt.datetime:
+    """The moment at which clocks of the column's zone show this time, which they must do once."""
+    local = moment.replace(tzinfo=ZoneInfo(column.zone or "UTC"))
+    first, second = (local.replace(fold=fold).utcoffset() for fold in (0, 1))
+    if first != second:
+        raise Refused(NO_SUCH_TIME)
+    return local.astimezone(dt.UTC)
+
+
+def _moment(text: str, column: Column, kind: str) -> dt.datetime:
+    """A date or a moment, with its offset from UTC if it says one."""
+    try:
+        moment = dt.datetime.strptime(text, column.format) if column.format else _iso_moment(text, kind)
+    except Refused:
+        raise
+    except ValueError as err:
+        raise Refused(f"are not of type {kind}{f' by the format {column.format}' if column.format else ''}") from err
+    if kind == "date" and (moment.time() != dt.time() or moment.utcoffset()):
+        raise Refused("are not of type date, as they have a time of day")
+    return moment
+
+
+def _iso_moment(text: str, kind: str) -> dt.datetime:
+    """By ISO 8601, of which a fraction is read of seconds only. ValueError for what is not in the calendar."""
+    if not (matched := MOMENT.fullmatch(text)):
+        is_number = NUMBER.fullmatch(text) is not None
+        raise Refused(f"are not of type {kind}{': numbers, such as seconds since 1970, are none' if is_number else ''}")
+    day, time, fraction, offset = matched.groups()
+    if (fraction or "").rstrip("0")[6:]:
+        raise Refused(LOSES_DIGITS)
+    time = f"{time[:8]}.{fraction[:6]:0<6}" if fraction else time or "00:00"
+    zone = "" if offset is None else "+00:00" if offset.upper() in ("Z", "UTC") else offset
+    return dt.datetime.fromisoformat(f"{day}T{time}{zone}")

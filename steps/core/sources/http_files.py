@@ -1,0 +1,208 @@
+"""A file at http:// or https://: loaded into a scratch folder once, and read as a file of its format."""
+
+import contextlib
+import functools
+import hashlib
+import shutil
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+
+from steps.core.columns import Column
+from steps.core.errors import SourceUnreadable
+from steps.core.process import scratch
+from steps.core.sources import listing
+from steps.core.sources.csv_files import CsvFiles
+from steps.core.sources.file_source import Files
+from steps.core.sources.json_files import JsonFiles
+from steps.core.sources.parquet_files import ParquetFiles
+from steps.core.sources.rows import Part, RawRows
+from steps.core.sources.source import Source
+
+if TYPE_CHECKING:
+    import requests
+
+FORMATS: tuple[type[Files], ...] = (CsvFiles, JsonFiles, ParquetFiles)
+ENDINGS = {  # by media type, where the URL's path has no ending that is known
+    "text/csv": ".csv",
+    "application/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
+    "application/json": ".json",
+    "application/x-ndjson": ".jsonl",
+    "application/ndjson": ".jsonl",
+    "application/jsonl": ".jsonl",
+    "application/vnd.apache.parquet": ".parquet",
+}
+CONNECT_SECONDS = 10
+SILENCE_SECONDS = 60  # after which a server that sends nothing is given up
+BLOCK_BYTES = 2**20
+UNCHANGED = ("ETag", "Last-Modified")  # headers of which either says whether a file changed
+
+
+class HttpFile(Source):
+    """One file. Who has to log in is looked up in ~/.netrc, as MLflow keeps a URL with its parameters."""
+
+    scheme = "http"
+
+    def check(self) -> None:
+        parsed = urlsplit(self.settings.uri)
+        if not parsed.hostname:
+            raise SourceUnreadable(self.uri, "it names no server")
+        if "@" in parsed.netloc:
+            shown = parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl()
+            reason = "it holds a user or password, which would be kept with the run"
+            next = f"put them into ~/.netrc (machine {parsed.hostname} login ... password ...), and pass {shown}"
+            raise SourceUnreadable(shown, reason, next=next)
+        with self._response() as response:
+            self._ending(response)
+
+    def is_for_spark(self) -> bool:
+        """Never: it is loaded onto this machine, where the workers may not be."""
+        return False
+
+    def size_bytes(self) -> int:
+        with self._response() as response:
+            return int(response.headers.get("Content-Length", 0))
+
+    def change_token(self) -> str:
+        with self._response() as response:
+            known = [response.headers.get(name, "") for name in (*UNCHANGED, "Content-Length")]
+        if any(known[: len(UNCHANGED)]):
+            return " ".join([self.uri, *known])
+        return f"{self.uri} {self._loaded_anew()}"
+
+    def fingerprint(self) -> str:
+        return self._file.fingerprint()
+
+    def remarks(self) -> list[str]:
+        return self._file.remarks()
+
+    def columns(self) -> dict[str, pa.DataType]:
+        return self._file.columns()
+
+    def parts(self, columns: Mapping[str, Column]) -> list[Part]:
+        return [_LoadedPart(file=self.uri, size_bytes=part.size_bytes, part=part) for part in self._file.parts(columns)]
+
+    def with_missing(self, columns: Mapping[str, Column]) -> dict[str, Column]:
+        return self._file.with_missing(columns)
+
+    @functools.cached_property
+    def _file(self) -> Files:
+        """The file on this machine, for as long as this source is there."""
+        resources = contextlib.ExitStack()
+        weakref.finalize(self, resources.close)
+        folder = resources.enter_context(scratch.scratch_folder("workflow-source-"))
+        with self._response() as response:
+            ending = self._ending(response)
+            path = folder / f"source{ending}"
+            self._load(response, path)
+        kind = self._kind(ending)
+        file = kind(self.settings.model_copy(update={"uri": str(path), "format": kind.format}))
+        file.check()
+        return file
+
+    def _loaded_anew(self) -> str:
+        """A digest of what the server sends now, which says nothing about it itself."""
+        with scratch.scratch_folder("workflow-source-") as folder, self._response() as response:
+            self._load(response, folder / "source")
+            with (folder / "source").open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def _response(self) -> "requests.Response":
+        """The server's answer, of which nothing but the head is there yet."""
+        import requests  # a tenth of a second that only these sources pay
+
+        headers = {"Accept-Encoding": "identity"}
+        try:
+            timeout = (CONNECT_SECONDS, SILENCE_SECONDS)
+            response = requests.get(self.settings.uri, headers=headers, stream=True, timeout=timeout)
+        except requests.RequestException as err:
+            raise self._unreachable(err) from err
+        if not response.ok:
+            response.close()
+            reason = f"its server answers {response.status_code} {response.reason}"
+            login = " (for a login, say user and password in ~/.netrc)" if response.status_code in (401, 403) else ""
+            raise SourceUnreadable(self.uri, f"{reason}{login}")
+        return response
+
+    def _load(self, response: "requests.Response", path: Path) -> None:
+        """The file as `path`. SourceUnreadable when it does not come whole, or is larger than the disk."""
+        import requests
+
+        is_encoded = "Content-Encoding" in response.headers  # then its length is another one
+        size_bytes = None if is_encoded else response.headers.get("Content-Length")
+        free_bytes = shutil.disk_usage(path.parent).free
+        if size_bytes is not None and int(size_bytes) > free_bytes:
+            reason = f"it has {int(size_bytes):,} bytes, and {path.parent} has room for {free_bytes:,}"
+            raise SourceUnreadable(self.uri, reason, next="make room there, or set TMPDIR to a folder that has it")
+        try:
+            with path.open("wb") as stream:
+                for block in response.iter_content(BLOCK_BYTES):
+                    stream.write(block)
+        except requests.RequestException as err:
+            raise self._unreachable(err) from err
+        loaded_bytes = path.stat().st_size
+        if size_bytes is not None and loaded_bytes != int(size_bytes):
+            reason = f"its server ended after {loaded_bytes:,} of {int(size_bytes):,} bytes"
+            raise SourceUnreadable(self.uri, reason, next="run it again")
+
+    def _unreachable(self, error: Exception) -> SourceUnreadable:
+        """Without the error's own text, which holds addresses in memory."""
+        import requests
+
+        if isinstance(error, requests.Timeout):
+            reason = f"its server does not answer within {SILENCE_SECONDS} seconds"
+        elif isinstance(error, requests.exceptions.SSLError):
+            reason = "its server's certificate is not trusted"
+        elif isinstance(error, requests.TooManyRedirects):
+            reason = "its server redirects in a circle"
+        elif isinstance(error, requests.exceptions.ChunkedEncodingError):
+            reason = "its server ended before it had sent all"
+        elif isinstance(error, requests.ConnectionError):
+            reason = "its server cannot be reached"
+        else:
+            reason = f"it cannot be loaded ({type(error).__name__})"
+        return SourceUnreadable(self.uri, reason, next="correct the URL, or run it again when its server is there")
+
+    def _ending(self, response: "requests.Response") -> str:
+        """The file's ending by the config, the URL's path, or the answer's media type."""
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        path = unquote(urlsplit(self.settings.uri).path)
+        if media_type == "text/html":
+            reason = "its server answers with a web page, as for a login or a preview"
+            raise SourceUnreadable(self.uri, reason, next="pass the URL of the file itself")
+        name = PurePosixPath(path).name
+        suffixes = f"{PurePosixPath(listing.uncompressed(name)).suffix}{name[len(listing.uncompressed(name)) :]}"
+        by_format = next((kind.endings[0] for kind in FORMATS if kind.format == self.settings.format), "")
+        if any(kind.is_named_so(name) for kind in FORMATS):
+            return suffixes.lower()
+        if ending := by_format or ENDINGS.get(media_type, ""):
+            return ending
+        known = ", ".join(kind.format for kind in FORMATS)
+        reason = f"its format follows neither from its name nor from its media type ({media_type or 'none'})"
+        raise SourceUnreadable(self.uri, reason, next=f"say source.format in the config, one of {known}")
+
+    def _kind(self, ending: str) -> type[Files]:
+        by_name = next(kind for kind in FORMATS if kind.is_named_so(f"source{ending}"))
+        return next((kind for kind in FORMATS if kind.format == self.settings.format), by_name)
+
+
+class HttpsFile(HttpFile):
+    scheme = "https"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LoadedPart(Part):
+    """A part of the file on this machine, by the name that the file has elsewhere."""
+
+    file: str
+    size_bytes: int
+    part: Part
+
+    def read(self) -> Iterator[RawRows]:
+        yield from self.part.read()

@@ -1,0 +1,216 @@
+"""A config for a source that has none: what its columns are, what the model may see, and when a model is good enough.
+
+A sample of the first rows decides. Each decision is told with its reason; values that may be lost are left as they are.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from steps.core import config
+from steps.core.columns import NUMBERS, TIMES
+from steps.core.config import OTHER_TABLES, Config
+from steps.core.errors import FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
+from steps.core.sources import decisions_in_words
+from steps.core.sources.column_names import contract_names
+from steps.core.sources.column_roles import MOST_CLASSES, ColumnSample, key_candidates, unseen_reason
+from steps.core.sources.column_types import InferredType, infer_type
+from steps.core.sources.decisions_in_words import Decision
+from steps.core.sources.file_source import Files
+from steps.core.sources.source import Source
+from steps.core.sources.source_sample import read_sample
+
+TEXT_FORMATS = ("csv", "json")  # whose values are texts, of which the types are inferred
+FILE_FORMATS = (*TEXT_FORMATS, "parquet")  # which files tell by their content
+MODEL = {"num_boost_round": 200, "max_depth": 4, "learning_rate": 0.1, "early_stopping_rounds": 20, "seed": 7}
+# Chance does not pass: the gate asks for more than shuffled labels reach. A new version may be as good as the champion.
+GATES = {
+    "classification": {"metric": "f1_macro", "min_gain_over_baseline": 0.05, "max_drop_below_champion": 0.01},
+    "regression": {"metric": "r2", "min_gain_over_baseline": 0.05, "max_drop_below_champion": 0.01},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferredConfig:
+    """`text` is the config's YAML, ready to be a file called `file_name`; `lines` say what was decided, and why."""
+
+    config: Config
+    text: str
+    lines: list[str]
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.config.name}.yaml"
+
+
+def infer_config(source: Source, *, target: str, name: str = "") -> InferredConfig:
+    """A config for a source that was resolved; `target` is a column's name there, or as the contract would have it.
+
+    TargetNotFound, TargetUnfit, FeaturesMissing, SourceUnreadable; ConfigInvalid for a `name` that cannot be one.
+    """
+    names = contract_names(column for column in source.columns() if column)
+    if not names:
+        raise SourceUnreadable(source.uri, "it has no rows", next="pass a source that has some")
+    if target not in names:
+        target = next((column for column, valid in names.items() if valid == target), target)
+    if target not in names:
+        raise TargetNotFound(source.uri, target, names)
+    first = read_sample(source, names)
+    sample, is_whole = first.rows, first.is_whole
+    decisions, left_out = _decide(source, sample, names, target=target, is_whole=is_whole)
+    left_out |= first.unreadable
+    columns = [
+        *decisions_in_words.column_lines(decisions, target=names[target]),
+        *[f"  left out {column!r}: {reason}" for column, reason in left_out.items()],
+    ]
+    if all(decision.keys.get("feature") is False for valid, decision in decisions.items() if valid != names[target]):
+        raise FeaturesMissing(source.uri, [line.strip() for line in columns])
+    candidates = key_candidates(
+        {valid: _sample_of(sample, decision, valid) for valid, decision in decisions.items() if valid != names[target]}
+    )
+    key = candidates.clear[:1] if is_whole else []
+    raw = _raw_config(source, decisions, target=names[target], key=key, name=name or _name_of(source))
+    text = _yaml(raw, source)
+    settings = config.parse(text, path=f"{raw['name']}.yaml")
+    is_named_so = not isinstance(source, Files) or all(map(source.is_named_so, source.files()))
+    rows = f"all {len(sample)} rows" if is_whole else f"the first {len(sample)} rows"
+    lines = [
+        f"{source.uri}: no config was given; inferred from {rows} of {len(names)} columns",
+        *([] if is_named_so else [f"  format   {source.settings.format}, by the content of its files"]),
+        *decisions_in_words.form_lines(source.settings.options, sample),
+        f"  task     {settings.task}: {decisions[settings.target].reasons[0]}",
+        f"  key      {decisions_in_words.key_line(key, candidates.all, is_whole=is_whole)}",
+        *columns,
+    ]
+    return InferredConfig(config=settings, text=text, lines=lines)
+
+
+def _decide(
+    source: Source, sample: pa.Table, names: Mapping[str, str], *, target: str, is_whole: bool
+) -> tuple[dict[str, Decision], dict[str, str]]:
+    """The decision on each column, by its contract name, and why others are left out, by their name in the source."""
+    is_text = source.settings.format in TEXT_FORMATS
+    decisions: dict[str, Decision] = {}
+    left_out: dict[str, str] = {"": "it has no name"} if "" in source.columns() else {}
+    for column, valid in names.items():
+        if column != target and (twin := _twin(column, names, sample, decisions)):
+            left_out[column] = f"it is {twin!r}, whose name differs only by case"
+            continue
+        inferred = infer_type(sample[valid], is_text=is_text) if valid in sample.column_names else None
+        if inferred is None and column == target:
+            raise TargetUnfit(source.uri, target, f"it holds {source.columns()[column]}")
+        if inferred is None and any(other.startswith(f"{column}.") for other in names):
+            continue  # an object, whose fields are columns
+        if inferred is None:
+            kind = source.columns()[column]
+            left_out[column] = "it is an object" if kind == pa.string() else f"the contract has no type for {kind}"
+        elif column == target:
+            decisions[valid] = _target(source, column, sample[valid], inferred, is_whole=is_whole)
+        else:
+            decisions[valid] = _feature(column, sample[valid], inferred, valid)
+    return decisions, left_out
+
+
+def _twin(column: str, names: Mapping[str, str], sample: pa.Table, decisions: Mapping[str, Decision]) -> str | None:
+    """A column decided on before that has the same values, and the same name in upper or lower case."""
+    for valid, decision in decisions.items():
+        other = decision.source_name
+        if other.lower() == column.lower() and names[column] in sample.column_names:
+            return other if sample[names[column]].equals(sample[valid]) else None
+    return None
+
+
+def _feature(column: str, values: pa.ChunkedArray, inferred: InferredType, valid: str) -> Decision:
+    of_sample = ColumnSample.of(values, inferred.keys, name=valid)
+    reason = unseen_reason(of_sample)
+    keys = {**inferred.keys, **({"feature": False} if reason else {})}
+    return Decision(source_name=column, keys=keys, reasons=[*([reason] if reason else []), *inferred.notes])
+
+
+def _target(
+    source: Source, column: str, values: pa.ChunkedArray, inferred: InferredType, *, is_whole: bool
+) -> Decision:
+    """Classes keep the words that the source has: yes and no stay texts, only true and false are booleans."""
+    keys = dict(inferred.keys)
+    if keys["type"] == "boolean" and not _is_true_false(values):
+        keys = {key: value for key, value in keys.items() if key == "missing"} | {"type": "string"}
+    of_sample = ColumnSample.of(values, keys, name=column)
+    kind = of_sample.kind
+    if kind in TIMES:
+        raise TargetUnfit(source.uri, column, f"it holds values of type {kind}")
+    if of_sample.distinct_count < 2:
+        only = f"one value, {of_sample.values[0]!r}" if of_sample.distinct_count else "no value at all"
+        raise TargetUnfit(source.uri, column, f"it has {only}")
+    has_many_values = of_sample.distinct_count > MOST_CLASSES or of_sample.distinct_count == of_sample.row_count
+    if kind in NUMBERS and (has_many_values or not of_sample.is_whole_numbers):
+        fraction = "" if of_sample.is_whole_numbers else " with fractions"
+        reason = f"{column!r} has {of_sample.distinct_count} different numbers{fraction}"
+        return Decision(source_name=column, keys=keys, reasons=[reason, *inferred.notes], task="regression")
+    if has_many_values:
+        raise TargetUnfit(source.uri, column, f"it has {of_sample.distinct_count} different values")
+    if kind in NUMBERS:
+        keys, kind = {**keys, "type": "long"}, "long"
+    if kind == "string" and is_whole:
+        keys["allowed"] = sorted(of_sample.values)
+    words = {"string": "texts", "boolean": "true and false"}.get(kind, "whole numbers")
+    reason = f"{column!r} has {of_sample.distinct_count} different values, {words}"
+    return Decision(source_name=column, keys=keys, reasons=[reason, *inferred.notes])
+
+
+def _is_true_false(values: pa.ChunkedArray) -> bool:
+    if pa.types.is_boolean(values.type):
+        return True
+    words = {str(value).strip().lower() for value in values.unique().to_pylist() if value is not None}
+    return {"true", "false"} <= words
+
+
+def _sample_of(sample: pa.Table, decision: Decision, valid: str) -> ColumnSample:
+    return ColumnSample.of(sample[valid], decision.keys, name=valid)
+
+
+def _name_of(source: Source) -> str:
+    """A table's name from that of its file or table."""
+    name = next(iter(contract_names([source.named_after.replace("*", " ").replace("?", " ")]).values()))
+    return f"{name}_data" if name.endswith(OTHER_TABLES) else name
+
+
+def _raw_config(
+    source: Source, decisions: Mapping[str, Decision], *, target: str, key: Sequence[str], name: str
+) -> dict[str, Any]:
+    task = decisions[target].task
+    columns = {
+        valid: {**({"source": decision.source_name} if decision.source_name != valid else {}), **decision.keys}
+        for valid, decision in decisions.items()
+    }
+    return {
+        "name": name,
+        "source": source.settings.model_dump(mode="json", exclude_defaults=True),
+        "columns": columns,
+        **({"key": list(key)} if key else {}),
+        "target": target,
+        "task": task,
+        "split": {"test": 0.2, "validation": 0.1, "seed": 7},
+        "model": {"name": f"{name}_model", **MODEL},
+        "gate": GATES[task],
+    }
+
+
+def _yaml(raw: Mapping[str, Any], source: Source) -> str:
+    """The config as people write it: a column a line, and every text that YAML would take for something else quoted."""
+    lines = [f"# Inferred from {json.dumps(source.uri, ensure_ascii=False)}; edit it as you see fit."]
+    for name, value in raw.items():
+        if name == "columns":
+            lines += ["columns:", *(f"  {_flow(column)}: {_flow(keys)}" for column, keys in value.items())]
+        else:
+            lines.append(f"{name}: {_flow(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """A value of YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf"))
+    return text.removesuffix("\n...\n").removesuffix("\n")

@@ -1,0 +1,72 @@
+"""The first rows of a source, to look at before there is a contract."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from steps.core.columns import Column
+from steps.core.errors import SourceUnreadable
+from steps.core.sources.column_types import infer_type
+from steps.core.sources.source import Source
+
+SAMPLE_ROWS = 10_000
+SAMPLE_VALUES = 2_000_000  # rows times columns, so that a wide table takes seconds too
+FEWEST_SAMPLE_ROWS = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSample:
+    """The first `rows`, by the names in the contract, and why columns cannot be read, by their names in the source."""
+
+    rows: pa.Table
+    is_whole: bool  # whether the source has no more
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def read_sample(source: Source, names: Mapping[str, str]) -> SourceSample:
+    """The first rows of a source; `names` are those in the contract, by those of its columns there.
+
+    Columns of a type that no contract has are left out. SourceUnreadable when none can be read.
+    """
+    types = source.columns()
+    columns = {
+        valid: Column(source=column, type="string", nullable=True)
+        for column, valid in names.items()
+        if infer_type(pa.array([], types[column]), is_text=False)
+        and not any(other.startswith(f"{column}.") for other in names if source.settings.format == "json")
+    }
+    try:
+        return _first_rows(source, columns)
+    except SourceUnreadable:  # it may be one column, such as a list of JSON's
+        reasons = _unreadable(source, columns)
+        if len(reasons) == len(columns):
+            raise
+        readable = {name: column for name, column in columns.items() if column.source not in reasons}
+        return replace(_first_rows(source, readable), unreadable=reasons)
+
+
+def _unreadable(source: Source, columns: Mapping[str, Column]) -> dict[str, str]:
+    """Why each of the columns that cannot be read cannot, by their names in the source."""
+    reasons = {}
+    for name, column in columns.items():
+        try:
+            _first_rows(source, {name: column})
+        except SourceUnreadable as err:
+            given = str(err).splitlines()[0]
+            reasons[str(column.source)] = given.removeprefix(f"SourceUnreadable: source {source.uri}: ")
+    return reasons
+
+
+def _first_rows(source: Source, columns: Mapping[str, Column]) -> SourceSample:
+    wanted = min(SAMPLE_ROWS, max(FEWEST_SAMPLE_ROWS, SAMPLE_VALUES // max(1, len(columns))))
+    tables: list[pa.Table] = []
+    count = 0
+    for raw in source.first_rows(columns, wanted + 1):
+        tables.append(raw.columns)
+        count += len(raw.columns)
+        if count > wanted:
+            rows = pa.concat_tables(tables, promote_options="permissive")
+            return SourceSample(rows=rows.slice(0, wanted), is_whole=False)
+    empty = pa.table({name: pa.array([], pa.string()) for name in columns})
+    return SourceSample(rows=pa.concat_tables(tables or [empty], promote_options="permissive"), is_whole=True)

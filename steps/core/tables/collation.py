@@ -1,0 +1,47 @@
+"""Open a table's newest version, also one that delta-rs cannot: Spark may have written a collation into its log."""
+
+import json
+import re
+from typing import Any
+
+from steps.core.errors import TableUnreadable
+from steps.core.storage import filesystem
+from steps.core.tables import log, snapshot
+from steps.core.tables.location import TableUri
+from steps.core.tables.snapshot import Snapshot
+
+
+def open_newest(table: TableUri) -> Snapshot | None:
+    """The newest version, None where there is no table yet. A table with collations has plain types afterwards."""
+    if not snapshot.exists(table):
+        return None
+    try:
+        return snapshot.open(TableUri(table.path))
+    except TableUnreadable:
+        if not _remove_collations(table):
+            raise
+        return snapshot.open(TableUri(table.path))
+
+
+def _remove_collations(table: TableUri) -> bool:
+    """Whether a table that delta-rs cannot open, because text columns have a collation in its log, has plain types now.
+
+    Spark writes such types for columns whose schema came from Arrow. Rows and files stay as they are: a commit that
+    changes nothing but the schema is added to the log.
+    """
+    newest, metadata = _newest_metadata(table.path)
+    plain = re.sub(r" collate \w+", "", metadata.get("schemaString", ""))
+    if not metadata or plain == metadata["schemaString"]:
+        return False
+    actions = [{"commitInfo": {"operation": "CHANGE COLUMN"}}, {"metaData": {**metadata, "schemaString": plain}}]
+    text = "\n".join(json.dumps(action) for action in actions)
+    return filesystem.create(log.entry(table.path, newest + 1), text.encode())
+
+
+def _newest_metadata(path: str) -> tuple[int, dict[str, Any]]:
+    """The newest version in a table's log, and the newest metadata among its entries: {} where no entry has any."""
+    versions = log.versions(path)
+    for version in versions:
+        for metadata in log.actions(path, version, kind="metaData"):
+            return versions[0], metadata
+    return -1, {}

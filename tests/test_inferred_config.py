@@ -1,0 +1,421 @@
+"""What is inferred of a source without a config: names, types, roles, the key, the target, and a file that says so."""
+
+import datetime as dt
+import json
+import random
+import string
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from place import CASES, PROJECT
+from small import QUICK
+
+from benchmarks import churn_data
+from steps.core import config
+from steps.core.columns import Column
+from steps.core.config import PREDICTION_COLUMNS, Config
+from steps.core.errors import ConfigInvalid, FeaturesMissing, TargetNotFound, TargetUnfit
+from steps.core.sources import contract, kinds
+from steps.core.sources.column_names import VALID, contract_names
+from steps.core.sources.column_types import infer_type
+from steps.core.sources.decisions_in_words import LISTED_COLUMNS
+from steps.core.sources.inferred_config import InferredConfig, infer_config
+from steps.core.sources.rows import Part, RawRows
+from steps.core.sources.source import Source
+
+
+class Held(Part):
+    """Rows in memory; `columns` are names in the contract to names in the source."""
+
+    file, size_bytes = "held", 0
+
+    def __init__(self, table: pa.Table, columns: Mapping[str, str]) -> None:
+        self.table, self.columns = table, columns
+
+    def read(self) -> Iterator[RawRows]:
+        for batch in self.table.to_batches(max_chunksize=997):
+            yield RawRows(columns=pa.table({name: batch[source] for name, source in self.columns.items()}))
+
+
+class HeldSource(Source):
+    def __init__(self, table: pa.Table, *, uri: str = "/data/customers.csv", format: str = "csv") -> None:
+        super().__init__(config.Source(uri=uri, format=format))
+        self.table = table
+
+    def check(self) -> None:
+        pass
+
+    def change_token(self) -> str:
+        return ""
+
+    def columns(self) -> dict[str, pa.DataType]:
+        return dict(zip(self.table.column_names, self.table.schema.types, strict=True))
+
+    def parts(self, columns: Mapping[str, Column]) -> list[Part]:
+        return [Held(self.table, {name: column.source or name for name, column in columns.items()})]
+
+
+LABELS = [f"class {number % 2}" for number in range(40)]
+
+
+def texts(*values: str | None) -> pa.Array:
+    return pa.array(values, pa.string())
+
+
+def keys_of(*values: str | None) -> dict[str, object]:
+    inferred = infer_type(texts(*values), is_text=True)
+    assert inferred is not None
+    return inferred.keys
+
+
+def inferred(columns: Mapping[str, Any], *, target: str = "label", **source: str) -> InferredConfig:
+    """Of a source with these columns, and a label where they have none."""
+    rows = len(next(iter(columns.values()))) if columns else len(LABELS)
+    table = pa.table({**columns, **({} if target in columns else {"label": [f"class {n % 2}" for n in range(rows)]})})
+    return infer_config(HeldSource(table, **source), target=target)
+
+
+def numbers(rows: int = 40) -> list[str]:
+    return [f"{number % 7}.5" for number in range(rows)]
+
+
+class TestNames:
+    def test_a_name_keeps_its_letters_and_digits(self) -> None:
+        given_names = ["sepal length (cm)", "Größe", "prix €", "PassengerId", "2020", "…", "on"]
+        assert list(contract_names(given_names).values()) == [
+            *("sepal_length_cm", "Grosse", "prix", "PassengerId", "column_2020", "column", "on"),
+        ]
+
+    def test_names_that_become_the_same_get_numbers(self) -> None:
+        found = contract_names(["user.age", "user;age", "user age"])
+        assert found == {"user age": "user_age", "user.age": "user_age_2", "user;age": "user_age_3"}
+
+    def test_a_valid_name_is_not_taken_from_its_column(self) -> None:
+        assert contract_names(["a b", "a_b"]) == {"a b": "a_b_2", "a_b": "a_b"}
+
+    def test_the_columns_of_predictions_are_not_taken(self) -> None:
+        assert contract_names(["prediction", "Run_ID"]) == {"prediction": "prediction_2", "Run_ID": "Run_ID_2"}
+
+    @QUICK
+    @given(st.lists(st.text(max_size=8), unique=True, max_size=12), st.randoms())
+    def test_any_names_are_valid_different_and_independent_of_their_order(
+        self, names: list[str], order: random.Random
+    ) -> None:
+        found = contract_names(names)
+        assert all(VALID.fullmatch(name) for name in found.values())
+        lower = [name.lower() for name in found.values()]
+        assert len(set(lower)) == len(names)
+        assert not {*lower} & {*PREDICTION_COLUMNS}
+        shuffled = list(names)
+        order.shuffle(shuffled)
+        assert contract_names(shuffled) == found
+
+
+class TestTypes:
+    @pytest.mark.parametrize(
+        ("values", "keys"),
+        [
+            (("1", "-20", "0"), {"type": "long"}),
+            (("1", "2.5", "1e3"), {"type": "double"}),
+            (("01234", "1234"), {"type": "string"}),
+            (("-007.5", "1.5"), {"type": "string"}),
+            (("12345678901234567890", "1"), {"type": "string"}),
+            (("1,5", "2"), {"type": "double", "decimal_mark": ","}),
+            (("1.234,50", "7,25"), {"type": "double", "decimal_mark": ","}),
+            (("1,234", "5,678"), {"type": "string"}),
+            (("True", "FALSE"), {"type": "boolean"}),
+            (("yes", "No"), {"type": "boolean"}),
+            (("Ja", "Nein"), {"type": "boolean", "true_texts": ["Ja"], "false_texts": ["Nein"]}),
+            (("WAHR", "WAHR"), {"type": "boolean", "true_texts": ["WAHR"]}),
+            (("t", "f"), {"type": "boolean"}),
+            (("t", "t"), {"type": "string"}),
+            (("oui", "non"), {"type": "string"}),
+            (("2024-02-29", "1999-12-31"), {"type": "date"}),
+            (("2023-02-29", "1999-12-31"), {"type": "string"}),
+            (("2024-02-29T10:00:00Z", "2024-02-29 10:00"), {"type": "timestamp"}),
+            (("29.02.2024", "03.04.2024"), {"type": "date", "format": "%d.%m.%Y"}),
+            (("02.03.2024", "03.04.2024"), {"type": "string"}),
+            (("02/29/2024", "03/04/2024"), {"type": "date", "format": "%m/%d/%Y"}),
+            (("29.02.2024 10:30", "03.04.2024 9:00"), {"type": "timestamp", "format": "%d.%m.%Y %H:%M"}),
+            (("29.02.2023", "03.04.2024"), {"type": "string"}),
+            ((None, ""), {"type": "string"}),
+            (("12 ", " 7"), {"type": "long"}),
+        ],
+    )
+    def test_texts_are_of_the_narrowest_type_that_loses_nothing(
+        self, values: tuple[str, ...], keys: dict[str, object]
+    ) -> None:
+        assert keys_of(*values) == keys
+
+    @pytest.mark.parametrize("word", ["NA", "n/a", "NULL", "?", "-", r"\N"])
+    def test_words_for_missing_values_are_missing_among_numbers_and_dates(self, word: str) -> None:
+        assert keys_of("1", word, "2") == {"type": "long", "missing": [word]}
+        assert keys_of("2024-02-29", word) == {"type": "date", "missing": [word]}
+
+    def test_na_is_a_value_among_texts(self) -> None:
+        found = infer_type(texts("NA", "Grvl", "Pave"), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "string"}
+        assert found.notes == ["'NA' are kept as values (`missing` would change that)"]
+
+    def test_a_sentinel_is_told_and_stays_a_number(self) -> None:
+        found = infer_type(texts(*map(str, range(20)), "-999"), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "long"}
+        assert found.notes == ["-999 lies far from all others; if it means missing, say `missing: [-999]`"]
+
+    def test_a_text_among_numbers_is_told(self) -> None:
+        found = infer_type(texts(*map(str, range(20)), "12a"), is_text=True)
+        assert found is not None
+        assert found.notes == ["text, as '12a' is no number"]
+
+    def test_the_types_of_a_source_that_has_some_are_kept(self) -> None:
+        columns = {
+            "string": texts("1", "2"),
+            "long": pa.array([1, 2], pa.int16()),
+            "double": pa.array([1, 2], pa.float32()),
+            "decimal(20,0)": pa.array([1, 2**64 - 1], pa.uint64()),
+            "decimal(7,2)": pa.array([1, 2], pa.decimal128(7, 2)),
+            "boolean": pa.array([True, False]),
+            "date": pa.array([dt.date(2024, 2, 29)] * 2),
+            "timestamp": pa.array([dt.datetime(2024, 2, 29)] * 2),
+        }
+        found = {name: infer_type(values, is_text=False) for name, values in columns.items()}
+        assert {name: kind.type if kind else None for name, kind in found.items()} == {name: name for name in columns}
+
+    @pytest.mark.parametrize("values", [pa.array([[1]]), pa.array([dt.time(1)]), pa.array([b"x"])], ids=str)
+    def test_a_type_that_the_contract_does_not_have_is_none(self, values: pa.Array) -> None:
+        assert infer_type(values, is_text=False) is None
+
+    @QUICK
+    @given(
+        st.sampled_from(["long", "double", "date", "timestamp", "boolean"]).flatmap(
+            lambda kind: st.tuples(
+                st.just(kind),
+                st.lists(
+                    {
+                        "long": st.integers(-(2**63), 2**63 - 1).map(str),
+                        "double": st.floats(allow_nan=False, allow_infinity=False).map(repr),
+                        "date": st.dates().map(str),
+                        "timestamp": st.datetimes().map(lambda moment: moment.isoformat(timespec="microseconds")),
+                        "boolean": st.sampled_from(["true", "false"]),
+                    }[kind],
+                    min_size=1,
+                ),
+            )
+        ),
+        st.integers(0, 3),
+    )
+    def test_values_written_as_text_are_inferred_as_what_they_were(
+        self, written: tuple[str, list[str]], missing: int
+    ) -> None:
+        kind, values = written
+        assert keys_of(*values, *[None] * missing)["type"] == kind
+
+    @QUICK
+    @given(st.lists(st.text(max_size=6).filter(lambda text: "\0" not in text and "\ufffd" not in text), max_size=20))
+    def test_no_value_of_any_sample_breaks_what_was_inferred_of_it(self, values: list[str]) -> None:
+        column = Column.model_validate(keys_of(*values))
+        checked = contract.check(RawRows(columns=pa.table({"x": texts(*values)})), {"x": column}, file="a.csv")
+        assert not checked.broken
+
+
+class TestRoles:
+    @pytest.mark.parametrize("name", ["id", "ID", "customer_id", "customerId", "PassengerId", "order_uuid"])
+    def test_a_column_named_as_an_id_with_a_value_for_each_row_is_the_key(self, name: str) -> None:
+        found = inferred({"x": numbers(), name: [str(7 * number) for number in range(40)]})
+        assert found.config.key == (name,)
+        assert found.config.features == ["x"]
+
+    @pytest.mark.parametrize("name", ["paid", "grid", "amount"])
+    def test_a_column_that_is_named_otherwise_is_no_key_and_a_feature(self, name: str) -> None:
+        found = inferred({name: [str(number**2) for number in range(40)], "x": numbers()})
+        assert found.config.key == ()
+        assert found.config.features == [name, "x"]
+        assert any(f"candidates: {name}" in line for line in found.lines)
+
+    def test_an_id_that_is_there_twice_is_no_key(self) -> None:
+        assert inferred({"x": numbers(), "id": ["1", *map(str, range(39))]}).config.key == ()
+
+    def test_a_key_is_only_a_candidate_where_not_all_rows_were_looked_at(self) -> None:
+        found = inferred({"id": list(map(str, range(10_001))), "x": numbers(10_001)})
+        assert found.config.key == ()
+        assert "not all rows were looked at" in "\n".join(found.lines)
+        assert found.config.features == ["x"]
+
+    @pytest.mark.parametrize(
+        ("values", "kind", "said"),
+        [
+            (["1.5", "2.5"] * 20, "double", "2 different numbers with fractions"),
+            ([str(number * 3) for number in range(40)], "long", "40 different numbers"),
+        ],
+    )
+    def test_numbers_are_a_regressions(self, values: list[str], kind: str, said: str) -> None:
+        found = inferred({"x": numbers(), "label": values})
+        assert yaml.safe_load(found.text)["columns"]["label"] == {"type": kind}
+        assert (found.config.task, found.config.gate.metric) == ("regression", "r2")
+        assert f"regression: 'label' has {said}" in found.lines[1]
+
+    @pytest.mark.parametrize(
+        ("values", "reason"),
+        [
+            (["same"] * 40, "as it has one value, 'same'"),
+            ([None] * 40, "as it has no value"),
+            (
+                [f"2024-01-{number % 28 + 1:02}" for number in range(40)],
+                "as rows to come have a later date than any that training sees",
+            ),
+            ([str(number) for number in range(40)], "as it counts the rows"),
+            ([f"name {number}" for number in range(40)], "as it has 40 different texts in 40 rows"),
+            ([f"called twice about bill {number}" for number in range(40)], "as it is free text: 5 words a value"),
+        ],
+    )
+    def test_what_teaches_nothing_is_no_feature_and_said_so(self, values: list[str | None], reason: str) -> None:
+        found = inferred({"x": numbers(), "odd": texts(*values)})
+        assert found.config.features == ["x"]
+        assert any(reason in line and "odd" in line for line in found.lines)
+
+    def test_a_column_of_a_type_without_a_contract_is_left_out_and_told(self) -> None:
+        found = inferred({"x": [1.5, 2.5] * 20, "tags": [[1]] * 40}, format="parquet")
+        assert list(found.config.columns) == ["x", "label"]
+        assert "  left out 'tags': the contract has no type for list<item: int64>" in found.lines
+
+    def test_a_column_that_cannot_be_read_stops_nothing(self, tmp_path: Path) -> None:
+        rows = [{"id": n, "who": {"tier": "ab"[n % 2]}, "tags": [n], "label": f"class {n % 2}"} for n in range(40)]
+        path = tmp_path / "orders.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        found = infer_config(kinds.resolve(config.Source(uri=str(path))), target="label")
+        assert list(found.config.columns) == ["id", "who_tier", "label"]
+        assert found.config.columns["who_tier"].source == "who.tier"
+        assert [line.partition(":")[0] for line in found.lines if "left out" in line] == ["  left out 'tags'"]
+
+    def test_a_name_in_another_case_in_another_file_is_one_column(self) -> None:
+        fees = [1.5, 2.5] * 20
+        found = inferred({"Fee": fees, "fee": fees}, format="parquet")
+        assert list(found.config.columns) == ["Fee", "label"]
+        assert "  left out 'fee': it is 'Fee', whose name differs only by case" in found.lines
+
+    def test_names_that_differ_by_case_are_two_columns_where_their_values_differ(self) -> None:
+        found = inferred({"Fee": [1.5, 2.5] * 20, "fee": [3.5, 1.5] * 20}, format="parquet")
+        assert [column.source for column in found.config.columns.values()] == [None, "fee", None]
+
+
+class TestTarget:
+    def test_a_source_without_it_is_refused_with_the_nearest_name_and_all(self) -> None:
+        with pytest.raises(TargetNotFound, match=r"no column 'lable' \(did you mean 'label'\?\)\n.*: x, label\n"):
+            infer_config(HeldSource(pa.table({"x": numbers(), "label": LABELS})), target="lable")
+
+    def test_it_may_be_given_by_its_name_in_the_contract(self) -> None:
+        assert inferred({"has left": LABELS, "x": numbers()}, target="has_left").config.target == "has_left"
+
+    @pytest.mark.parametrize(
+        ("values", "keys"),
+        [
+            (["yes", "no"] * 20, {"type": "string", "allowed": ["no", "yes"]}),
+            (["true", "false"] * 20, {"type": "boolean"}),
+            (["1", "0"] * 20, {"type": "long"}),
+            (["1.0", "0.0"] * 20, {"type": "long"}),
+            ([str(number % 7 + 1) for number in range(40)], {"type": "long"}),
+            (["Ja", "Nein"] * 20, {"type": "string", "allowed": ["Ja", "Nein"]}),
+        ],
+    )
+    def test_classes_keep_the_words_of_the_source(self, values: list[str], keys: dict[str, Any]) -> None:
+        found = inferred({"x": numbers(), "label": values})
+        assert yaml.safe_load(found.text)["columns"]["label"] == keys
+        assert f"classification: 'label' has {len(set(values))} different values" in found.lines[1]
+
+    @pytest.mark.parametrize(
+        ("values", "reason"),
+        [
+            (["same"] * 40, "it has one value, 'same'"),
+            ([""] * 40, "it has no value at all"),
+            (["2024-02-29", "2024-03-01"] * 20, "it holds values of type date"),
+        ],
+    )
+    def test_what_has_no_classes_is_refused(self, values: list[str], reason: str) -> None:
+        with pytest.raises(TargetUnfit, match=f"cannot be the target: {reason}"):
+            inferred({"x": numbers(), "label": values})
+
+
+class TestFile:
+    def test_the_text_is_the_config(self) -> None:
+        found = inferred({"No": numbers(), "on": numbers(), "it's: {odd}, #1": numbers(), "label": ["yes", "no"] * 20})
+        assert list(found.config.columns) == ["No", "on", "it_s_odd_1", "label"]
+        assert found.config.columns["it_s_odd_1"].source == "it's: {odd}, #1"
+        assert config.parse(found.text, path="customers.yaml") == found.config
+        assert found.file_name == "customers.yaml"
+
+    def test_it_has_a_column_a_line(self) -> None:
+        lines = inferred({"x": numbers(), "price, eur": numbers()}).text.splitlines()
+        assert "  x: {type: double}" in lines
+        assert "  price_eur: {source: 'price, eur', type: double}" in lines
+
+    @QUICK
+    @given(st.lists(st.text(string.printable + "é€\u2028", min_size=1, max_size=10), unique=True, max_size=6))
+    def test_any_name_survives_it(self, names: list[str]) -> None:
+        columns = {name: numbers() for name in names if name != "label"}
+        found = inferred({"x\0": numbers(), **columns})
+        assert [column.source or name for name, column in found.config.columns.items()] == ["x\0", *columns, "label"]
+
+    @pytest.mark.parametrize(
+        ("uri", "name"),
+        [
+            ("/data/churn.csv", "churn"),
+            ("/data/my table.csv.gz", "my_table"),
+            ("/data/2024-*.csv", "column_2024"),
+            ("/data/a_rejects.csv", "a_rejects_data"),
+            ("s3://bucket/folder/", "folder"),
+            ("sklearn:wine", "wine"),
+        ],
+    )
+    def test_the_name_is_that_of_the_source(self, uri: str, name: str) -> None:
+        found = inferred({"x": numbers()}, uri=uri)
+        assert (found.config.name, found.config.model.name) == (name, f"{name}_model")
+
+    def test_a_name_that_cannot_be_one_is_refused(self) -> None:
+        with pytest.raises(ConfigInvalid, match="name: 'my churn' given; a name has letters"):
+            infer_config(HeldSource(pa.table({"x": numbers(), "label": LABELS})), target="label", name="my churn")
+
+    def test_a_wide_table_is_told_on_one_screen(self) -> None:
+        found = inferred({f"x{number}": numbers() for number in range(1_200)})
+        assert "  columns  1200 double, 1 string" in found.lines
+        assert len(found.lines) <= LISTED_COLUMNS + 10
+
+    def test_all_columns_unseen_is_refused_with_the_reason_of_each(self) -> None:
+        with pytest.raises(FeaturesMissing, match="no column from which a model may learn(.|\n)*one value, 1"):
+            inferred({"x": ["1"] * 40})
+
+
+class TestFiles:
+    def of(self, path: Path, target: str) -> Config:
+        return infer_config(kinds.resolve(config.Source(uri=str(path))), target=target).config
+
+    def test_odd_names_stay_apart(self) -> None:
+        found = self.of(CASES / "I05_odd_names.csv", "label")
+        assert {name for name, column in found.columns.items() if "age" in (column.source or "")} == {
+            *("user_age", "user_age_2", "user_age_3"),
+        }
+
+    def test_codes_keep_their_zeros(self) -> None:
+        assert self.of(CASES / "I07_zips.csv", "label").columns["zip"].type == "string"
+
+    def test_the_shipped_example_differs_from_what_is_inferred_only_by_rules(self) -> None:
+        shipped = config.load("configs/churn.yaml", home=PROJECT)
+        found = self.of(PROJECT / "configs" / "data" / "churn.csv", "left")
+        rules = dict.fromkeys(("pattern", "nullable", "min", "unit", "allowed"))
+        without_rules = {name: column.model_copy(update=rules) for name, column in shipped.columns.items()}
+        assert {name: column.model_copy(update=rules) for name, column in found.columns.items()} == without_rules
+        assert found.model_copy(update={"columns": {}, "source": shipped.source}) == shipped.model_copy(
+            update={"columns": {}}
+        )
+
+    def test_the_shipped_table_is_what_its_generator_makes(self) -> None:
+        lines = churn_data.FILE.read_text(encoding="utf-8").splitlines()
+        assert len(lines) == churn_data.ROWS + 1
+        assert lines[1:] == [",".join(map(str, row)) for row in churn_data.rows()]

@@ -1,0 +1,520 @@
+"""The server in this process, on a real socket and a real registry: what it refuses, describes, counts and follows."""
+
+import datetime as dt
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pyarrow as pa
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+from place import until
+from served import CSV, FEATURES, FOLLOWED, JSON, NAME, PARQUET, ROW, Running, point, register, registry_in, running
+from small import FLOWERS, QUICK, fit, flower_parts, flowers_config, flowers_model
+
+from steps.core.errors import AddressUnusable, ModelNotFound
+from steps.core.models.scorer import Scorer
+from steps.core.serving import http_server, invocations
+
+PINNED = f"models:/{NAME}/1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A registry with three versions that answer differently; `production` names the first."""
+    folder = tmp_path_factory.mktemp("registry")
+    with registry_in(folder):
+        for model in (flowers_model(), weaker_model(max_depth=1), weaker_model(max_depth=2)):
+            register(model)
+        point("production", "1")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def server(registry: Path) -> Iterator[Running]:
+    with running(PINNED) as server:
+        yield server
+
+
+@pytest.fixture
+def following(registry: Path) -> Iterator[Running]:
+    point("production", "1")
+    with running(FOLLOWED) as server:
+        yield server
+
+
+def weaker_model(**changes: Any) -> Scorer:
+    return fit(flowers_config(model={**FLOWERS["model"], **changes}), flower_parts())
+
+
+def records(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {"dataframe_records": list(rows)}
+
+
+def split(rows: list[list[Any]], *, columns: Any = FEATURES) -> dict[str, Any]:
+    return {"dataframe_split": {"columns": columns, "data": rows}}
+
+
+def error_of(response: requests.Response) -> str:
+    """The message of a refusal, which has MLflow's shape and no traceback in it."""
+    content = response.json()
+    assert set(content) == {"error_code", "message"}
+    assert "Traceback" not in response.text
+    assert 'File "' not in response.text
+    return str(content["message"])
+
+
+LONG = list(ROW.values())
+BAD_BODIES: dict[str, tuple[Any, str]] = {
+    "no body": (b"", "the body is empty; a JSON object with one of dataframe_split"),
+    "blanks": (b"  \n", "the body is empty"),
+    "half of a JSON": (b'{"dataframe_split": {"columns": [', "the body is not JSON: Expecting value"),
+    "bytes of another encoding": ('{"inputs": "é"}'.encode("latin-1"), "the body is not JSON: 'utf-8' codec"),
+    "zeros": (b"\0\0\0\0", "the body is not JSON"),
+    "brackets without end": (b"[" * 100_000, "the body is not JSON"),
+    "a number of too many digits": (b'{"inputs": ' + b"9" * 5000 + b"}", "the body is not JSON: Exceeds the limit"),
+    "a list": ([ROW], "the body is a list; a JSON object with one of dataframe_split"),
+    "text": (b'"rows"', "the body is text; a JSON object"),
+    "null": (b"null", "the body is null; a JSON object"),
+    "another key": ({"rows": [ROW]}, r"the body has the keys \['rows'\]; exactly one of dataframe_split"),
+    "two of the keys": ({**records(ROW), "inputs": [ROW]}, "exactly one of dataframe_split"),
+    "chat": ({"messages": [{"role": "user", "content": "hello"}]}, "exactly one of dataframe_split"),
+    "records that are none": ({"dataframe_records": ROW}, "must be a list of records. Got dictionary"),
+    "a split without data": ({"dataframe_split": {"columns": FEATURES}}, "must have 'data' field"),
+    "a split that is a list": ({"dataframe_split": [LONG]}, "must be a dictionary. Got list"),
+    "a row that is too long": (split([LONG, [*LONG, 7]]), "4 columns passed, passed data had 5 columns"),
+    "a column of another length": ({"inputs": {**{n: [v] for n, v in ROW.items()}, "wild": [True, False]}}, "length"),
+    "no columns": (records({}), "the columns petal_length, petals, wild, color are missing"),
+    "a column under another name": (
+        records({"colour" if name == "color" else name: value for name, value in ROW.items()}),
+        "the columns color are missing",
+    ),
+    "a column that is there twice": (
+        split([[*LONG, "blue"]], columns=[*FEATURES, "color"]),
+        "the columns color are there more than once",
+    ),
+    "names that are no text": (split([LONG], columns=[1, 2, 3, 4]), "the columns petal_length, .* are missing"),
+    "names in lists": (split([LONG], columns=[[name] for name in FEATURES]), "columns passed"),
+    "numbers alone": ({"inputs": [1, 2]}, "the columns petal_length, .* are missing"),
+    "one number": ({"instances": 5}, "are missing|no table|valid"),
+    "a nested value": (records(ROW, {**ROW, "petals": {"a": 1}}), "row 1, column 'petals': {'a': 1} is not a whole"),
+    "a huge number": (records({**ROW, "petals": 10**30}), f"row 0, column 'petals': {10**30} is not a whole number"),
+    "Infinity": (b'{"inputs": [%s]}' % json.dumps({**ROW, "petal_length": float("inf")}).encode(), "inf is not a fin"),
+    "half of a pair of surrogates": (rb'{"inputs": [{"petals": "\ud800"}]}', "are missing"),
+    "several mistakes": (
+        records({**ROW, "petals": "x", "wild": 3}, {**ROW, "petals": "y"}),
+        "column 'petals': 'x' is not a whole number of 64 bits, and 1 more in this column; row 0, column 'wild': 3 is",
+    ),
+}
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(("body", "reason"), BAD_BODIES.values(), ids=BAD_BODIES)
+    def test_a_bad_body_is_the_clients_mistake_and_says_what_is_wrong(
+        self, server: Running, body: Any, reason: str
+    ) -> None:
+        response = server.post(body)
+        assert response.status_code == 400
+        assert re.search(reason, error_of(response))
+        assert response.headers["X-Model-Uri"] == PINNED
+
+    @pytest.mark.parametrize(
+        ("kind", "reason"),
+        [
+            (None, "Content-Type is 'missing'"),
+            ("", "Content-Type is 'missing'"),
+            ("text/plain", "Content-Type is 'text/plain'; application/json, text/csv or application/vnd"),
+            ("application/json; charset=latin-1", "charset=latin-1; utf-8 is expected"),
+            (";;;", "Content-Type is 'missing'"),
+        ],
+    )
+    def test_another_type_of_body_is_named_with_those_that_are_taken(
+        self, server: Running, kind: str | None, reason: str
+    ) -> None:
+        response = server.post(json.dumps(records(ROW)).encode(), kind)
+        assert response.status_code == 415
+        assert reason in error_of(response)
+
+    @pytest.mark.parametrize(
+        ("kind", "body", "reason"),
+        [
+            (CSV, b"", "the body is no table as text/csv has it: No columns"),
+            (CSV, b"\xff\xfe", "the body is no table as text/csv has it: 'utf-8' codec"),
+            (CSV, b"petal_length,petals\n1,2\n", "the columns wild, color are missing"),
+            (CSV, b'a,b\n"1', "no table as text/csv has it|are missing"),
+            (CSV, b"petal_length,petals,wild,color\n1,x,1,red\n", "row 0, column 'petals': 'x' is not a whole number"),
+            (PARQUET, b"", "no table as application/vnd.apache.parquet"),
+            (PARQUET, b"PAR1" * 10, "no table as application/vnd.apache.parquet"),
+        ],
+    )
+    def test_a_bad_file_is_the_clients_mistake(self, server: Running, kind: str, body: bytes, reason: str) -> None:
+        response = server.post(body, kind)
+        assert response.status_code == 400
+        assert re.search(reason, error_of(response))
+
+    @QUICK
+    @given(body=st.binary(max_size=200), kind=st.sampled_from([JSON, CSV, PARQUET, "text/plain"]))
+    def test_no_bytes_are_an_error_of_the_server(self, server: Running, body: bytes, kind: str) -> None:
+        response = server.post(body, kind)
+        assert 200 <= response.status_code < 500
+        assert response.status_code == 200 or error_of(response)
+
+    @QUICK
+    @given(
+        content=st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["columns", "data", "index", *FEATURES, "x"]), inner, max_size=5)
+            ),
+            max_leaves=12,
+        ),
+        form=st.sampled_from(["dataframe_split", "dataframe_records", "inputs", "instances"]),
+    )
+    def test_no_json_is_an_error_of_the_server(self, server: Running, content: Any, form: str) -> None:
+        response = server.post({form: content})
+        assert 200 <= response.status_code < 500
+        assert response.status_code == 200 or error_of(response)
+
+    @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/invocations", 405), ("GET", "/predict", 404)])
+    def test_a_path_or_method_that_there_is_not_is_said_in_the_same_shape(
+        self, server: Running, method: str, path: str, status: int
+    ) -> None:
+        response = requests.request(method, f"{server.url}{path}", timeout=10)
+        assert response.status_code == status
+        assert f"{method} {path}" in error_of(response)
+        assert response.headers["X-Model-Uri"] == PINNED
+
+
+NOT_A_NUMBER = json.dumps({**ROW, "petal_length": float("nan")}).encode()  # as pandas' users send what is missing
+
+
+class TestLimits:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def small(cls, registry: Path) -> Iterator[Running]:
+        with running(PINNED, body_bytes=50_000, rows=20, seconds=1) as server:
+            yield server
+
+    @pytest.mark.parametrize("form", ["dataframe_records", "inputs", CSV, PARQUET])
+    def test_too_many_rows_are_refused_with_both_numbers(self, small: Running, form: str) -> None:
+        frame = pd.DataFrame([ROW] * 21)
+        bodies = {CSV: frame.to_csv(index=False).encode(), PARQUET: frame.to_parquet()}
+        body = bodies.get(form) or {form: frame.to_dict(orient="records")}
+        response = small.post(body, form if form in bodies else JSON)
+        assert response.status_code == 413
+        assert error_of(response) == "the body has 21 rows; at most 20 are taken at once"
+
+    def test_as_many_rows_as_are_allowed_are_answered(self, small: Running) -> None:
+        assert len(small.post(records(*[ROW] * 20)).json()["predictions"]) == 20
+
+    def test_a_body_that_is_too_large_is_refused_whether_or_not_it_says_its_size(self, small: Running) -> None:
+        body = json.dumps(records(*[ROW] * 1000)).encode()
+        assert len(body) > 50_000
+        for sent in (body, iter([body[:40_000], body[40_000:]])):
+            response = small.post(sent)
+            assert response.status_code == 413
+            assert error_of(response) == "the body has more than 50000 bytes"
+
+    def test_a_body_that_does_not_arrive_is_given_up(self, small: Running) -> None:
+        began = time.monotonic()
+        with half_a_request(small, length=100, body=b"{") as connection:
+            assert b" 408 " in connection.recv(2**16)
+        assert 0.9 < time.monotonic() - began < 5
+
+    def test_an_answer_that_takes_too_long_is_given_up(self, small: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = small.service.followed.now
+        slow = type(model.scorer)()
+        slow.booster, slow.schema = model.scorer.booster, model.scorer.schema
+        monkeypatch.setattr(slow, "answers", lambda rows: time.sleep(3), raising=False)
+        monkeypatch.setattr(small.service.followed, "now", type(model)(**{**vars_of(model), "scorer": slow}))
+        response = small.post(pd.DataFrame([ROW]).to_csv(index=False), CSV)
+        assert response.status_code == 504
+        assert "the answer takes more than 1" in error_of(response)
+
+    def test_more_large_requests_than_there_is_room_for_are_told_to_come_again(self, registry: Path) -> None:
+        with running(PINNED, seconds=5) as server:
+            begun = [
+                half_a_request(server, length=100_000, body=b" " * (invocations.INLINE_BYTES + 1))
+                for _ in range(invocations.LARGE_AT_ONCE)
+            ]
+            assert until(lambda: server.service._invocations._large == invocations.LARGE_AT_ONCE)
+            response = server.post(b" " * 30_000)
+            assert response.status_code == 503
+            assert response.headers["Retry-After"] == "1"
+            assert "large requests are at work" in error_of(response)
+            assert server.post(records(ROW)).status_code == 200
+            for connection in begun:
+                connection.close()
+            assert until(lambda: server.service._invocations._large == 0)
+
+    def test_many_small_requests_at_once_are_all_answered_in_any_form(self, server: Running) -> None:
+        bodies = [(pd.DataFrame([ROW]).to_csv(index=False), CSV), (b'{"inputs": [%s]}' % NOT_A_NUMBER, JSON)] * 50
+        with ThreadPoolExecutor(50) as pool:
+            statuses = list(pool.map(lambda body: server.post(*body).status_code, bodies))
+        assert statuses == [200] * 100
+
+    def test_small_requests_go_on_beside_a_large_one(self, registry: Path) -> None:
+        with running(PINNED, rows=10**6, body_bytes=2**27) as server:
+            body = json.dumps(records(*[ROW] * 100_000))
+            large = threading.Thread(target=server.post, args=(body,))
+            large.start()
+            seconds = []
+            while large.is_alive():
+                began = time.monotonic()
+                assert server.post(records(ROW)).status_code == 200
+                seconds.append(time.monotonic() - began)
+            assert len(seconds) > 3
+
+
+def vars_of(model: Any) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in model.__dataclass_fields__}
+
+
+def half_a_request(server: Running, *, length: int, body: bytes) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: {length}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+class TestWhatItSaysOfItself:
+    def test_the_example_of_its_description_is_answered(self, server: Running) -> None:
+        described = server.get("/openapi.json").json()
+        content = described["paths"]["/invocations"]["post"]["requestBody"]["content"][JSON]
+        response = server.post(content["example"])
+        assert response.status_code == 200
+        assert len(response.json()["predictions"]) == len(content["example"]["dataframe_records"]) == 2
+
+    def test_its_description_has_the_models_columns_and_what_it_answers(self, server: Running) -> None:
+        schemas = server.get("/openapi.json").json()["components"]["schemas"]
+        types = {name: value["type"] for name, value in schemas["Row"]["properties"].items()}
+        assert types == {
+            **{"petal_length": ["number", "null"], "petals": ["integer", "null"]},
+            **{"wild": ["boolean", "null"], "color": ["string", "null"]},
+        }
+        assert schemas["Row"]["required"] == FEATURES
+        assert schemas["Row"]["properties"]["color"]["description"].startswith("In training: blue, red, white.")
+        answer = server.post(records(ROW)).json()["predictions"][0]
+        assert set(answer) == set(schemas["Prediction"]["required"])
+        assert answer["prediction"] in schemas["Prediction"]["properties"]["prediction"]["enum"]
+
+    def test_its_pages_are_there(self, server: Running) -> None:
+        assert server.get("/ping").content == b"\n"
+        assert server.get("/version").text == mlflow.__version__
+        assert "/openapi.json" in server.get("/docs").text
+        for path in ("/ping", "/health", "/version", "/metrics"):
+            assert server.get(path).headers["X-Model-Uri"] == PINNED
+
+    def test_a_request_keeps_its_id_or_is_given_one(self, server: Running) -> None:
+        assert server.post(records(ROW), **{"X-Request-Id": "order-17"}).headers["X-Request-Id"] == "order-17"
+        ids = {server.post(records(ROW), **given).headers["X-Request-Id"] for given in ({}, {}, {"X-Request-Id": ""})}
+        assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
+        assert len(ids) == 3
+        assert len(server.post(records(ROW), **{"X-Request-Id": "x" * 500}).headers["X-Request-Id"]) == 32
+
+
+def numbers(server: Running) -> dict[str, float]:
+    """The metrics, as Prometheus reads them."""
+    lines = [line.rpartition(" ") for line in server.get("/metrics").text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_its_metrics_are_what_was_sent(registry: Path) -> None:
+    with running(PINNED, rows=20) as server:
+        for body in (records(ROW), records(ROW, ROW), records(*[ROW] * 21), {}, b"x"):
+            server.post(body)
+        server.post(b"x", "text/plain")
+        counted = numbers(server)
+    assert counted['serving_requests_total{status="200"}'] == 2
+    assert counted['serving_requests_total{status="400"}'] == 2
+    assert counted['serving_errors_total{kind="invalid"}'] == 2
+    assert counted['serving_errors_total{kind="too large"}'] == 1
+    assert counted['serving_errors_total{kind="type"}'] == 1
+    assert counted["serving_rows_total"] == 3
+    assert counted["serving_request_seconds_count"] == 6
+    assert counted['serving_request_seconds_bucket{le="+Inf"}'] == 6
+    assert counted[f'serving_model_version{{name="{NAME}"}}'] == 1
+    assert counted["serving_alias_age_seconds"] == 0
+
+
+class TestFollowingAnAlias:
+    def test_a_move_of_the_alias_changes_answers_description_and_metrics(self, following: Running) -> None:
+        before = following.post(records(ROW))
+        point("production", "2")
+        following.service.followed.check()
+        after = following.post(records(ROW))
+        assert before.headers["X-Model-Uri"] == PINNED
+        assert after.headers["X-Model-Uri"] == f"models:/{NAME}/2"
+        assert before.json() != after.json()
+        assert following.get("/openapi.json").json()["info"]["version"] == "2"
+        assert numbers(following)[f'serving_model_version{{name="{NAME}"}}'] == 2
+        assert following.get("/health").json()["status"] == "ok"
+
+    def test_a_thread_asks_for_it(self, registry: Path) -> None:
+        point("production", "1")
+        with running(FOLLOWED, poll_seconds=0.1) as server:
+            point("production", "3")
+            assert until(lambda: server.get("/ping").headers["X-Model-Uri"] == f"models:/{NAME}/3")
+
+    def test_a_pinned_version_stays(self, registry: Path) -> None:
+        with running(PINNED, poll_seconds=0.1) as server:
+            point("production", "2")
+            time.sleep(0.5)
+            assert server.post(records(ROW)).headers["X-Model-Uri"] == PINNED
+
+    def test_a_version_that_does_not_load_leaves_the_old_one_and_is_named(
+        self, following: Running, registry: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        broken = register(weaker_model(max_depth=1))
+        booster = next(registry.glob(f"**/{model_folder(broken)}/**/booster.ubj"))
+        booster.write_bytes(booster.read_bytes()[:-10])
+        point("production", broken)
+        for _ in range(3):
+            following.service.followed.check()
+        assert following.post(records(ROW)).headers["X-Model-Uri"] == PINNED
+        health = following.get("/health")
+        assert health.status_code == 200
+        assert health.json()["status"] == "degraded"
+        assert f"models:/{NAME}/{broken} is not served: ModelDamaged" in health.json()["problem"]
+        assert capfd.readouterr().err.count("is not served") == 1
+        point("production", "2")
+        following.service.followed.check()
+        assert following.get("/health").json()["status"] == "ok"
+        assert following.post(records(ROW)).headers["X-Model-Uri"] == f"models:/{NAME}/2"
+
+    def test_a_version_that_does_not_predict_its_example_is_not_served(
+        self, following: Running, registry: Path
+    ) -> None:
+        odd = register(flowers_model())
+        example = next(registry.glob(f"**/{model_folder(odd)}/**/serving_input_example.json"))
+        example.write_text(json.dumps(split([["x", 5, True, "red"]])))
+        point("production", odd)
+        following.service.followed.check()
+        assert following.post(records(ROW)).headers["X-Model-Uri"] == PINNED
+        assert "its input example is not predicted" in following.get("/health").json()["problem"]
+
+    def test_an_alias_that_is_gone_leaves_the_old_one(self, following: Running) -> None:
+        mlflow.MlflowClient().delete_registered_model_alias(NAME, "production")
+        following.service.followed.check()
+        assert following.post(records(ROW)).status_code == 200
+        assert following.get("/health").json()["problem"] == f"{FOLLOWED} names nothing now"
+
+    def test_a_registry_that_is_away_leaves_the_old_one_until_it_is_back(
+        self, following: Running, registry: Path
+    ) -> None:
+        here = mlflow.get_tracking_uri()
+        with socket.create_server(("127.0.0.1", 0)) as nobody:
+            away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        try:
+            mlflow.set_tracking_uri(away)
+            following.service.followed.check()
+        finally:
+            mlflow.set_tracking_uri(here)
+        assert following.post(records(ROW)).headers["X-Model-Uri"] == PINNED
+        assert "the registry does not say what" in following.get("/health").json()["problem"]
+        following.service.followed.check()
+        assert following.get("/health").json()["problem"] is None
+
+    def test_an_alias_that_was_not_read_for_long_is_said(
+        self, following: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORKFLOW_ANSWER_SECONDS", "1")
+        assert until(lambda: following.get("/health").json()["status"] == "degraded")
+        assert f"{FOLLOWED} could not be read for" in following.get("/health").json()["problem"]
+
+    def test_a_model_that_is_not_there_is_no_server(self, registry: Path) -> None:
+        with pytest.raises(ModelNotFound, match="@nowhere does not exist"), running(f"models:/{NAME}@nowhere"):
+            pass
+
+
+@pytest.mark.parametrize("body", [records(ROW, {**ROW, "color": None}), records({**ROW, "petals": "x"})])
+def test_a_model_whose_code_takes_frames_alone_as_that_of_earlier_releases_did_is_served(
+    server: Running, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = server.post(body)
+    model = server.service.followed.now
+    earlier = SimpleNamespace(predict=model.scorer.predict)
+    monkeypatch.setattr(server.service.followed, "now", type(model)(**{**vars_of(model), "scorer": earlier}))
+    response = server.post(body)
+    assert (response.status_code, response.json()) == (expected.status_code, expected.json())
+
+
+def model_folder(version: str) -> str:
+    source = str(mlflow.MlflowClient().get_model_version(NAME, version).source)
+    return source.rpartition("/")[2]
+
+
+def test_an_address_that_cannot_be_had_is_said() -> None:
+    with http_server.bound("127.0.0.1", 0) as taken:
+        taken.listen()
+        with pytest.raises(AddressUnusable, match="Address already in use"):
+            http_server.bound("127.0.0.1", taken.getsockname()[1]).__enter__()
+    with pytest.raises(AddressUnusable, match="cannot listen at no.such.host.invalid"):
+        http_server.bound("no.such.host.invalid", 0).__enter__()
+
+
+class Log:
+    """A request log in memory."""
+
+    def __init__(self) -> None:
+        self.tables: list[pa.Table] = []
+        self.is_closed = False
+
+    def add(self, rows: pa.Table) -> None:
+        self.tables.append(rows)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def state(self) -> dict[str, Any]:
+        return {"status": "ok", "tables": len(self.tables)}
+
+
+class TestTheRequestLog:
+    def test_it_is_given_each_scored_row_with_what_was_answered(self, registry: Path) -> None:
+        log = Log()
+        bare = {**dict.fromkeys(FEATURES), "extra": 1}
+        with running(PINNED, open_log=lambda: log) as server:
+            answered = server.post(records(ROW, {**bare}), **{"X-Request-Id": "order-17"}).json()["predictions"]
+            csv = server.post(pd.DataFrame([ROW]).to_csv(index=False), CSV).json()["predictions"]
+            server.post(b"x")
+            assert server.get("/health").json()["log"] == {"status": "ok", "tables": 2}
+        assert log.is_closed
+        first, second = log.tables
+        assert first.schema == pa.schema(
+            [
+                *[("petal_length", pa.float64()), ("petals", pa.int64()), ("wild", pa.bool_()), ("color", pa.string())],
+                *[("prediction", pa.string()), ("probability", pa.float64())],
+                *[("probabilities", pa.map_(pa.string(), pa.float64())), ("model_uri", pa.string())],
+                *[("request_id", pa.string()), ("scored_at", pa.timestamp("us", "UTC")), ("row", pa.int64())],
+            ]
+        )
+        assert first.select(FEATURES).to_pylist() == [ROW, dict.fromkeys(FEATURES)]
+        assert first["request_id"].to_pylist() == ["order-17"] * 2
+        assert first["row"].to_pylist() == [0, 1]
+        assert first["model_uri"].to_pylist() == [PINNED] * 2
+        assert abs(first["scored_at"][0].as_py() - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
+        for table, answers in ((first, answered), (second, csv)):
+            logged = table.select(["prediction", "probability", "probabilities"]).to_pylist()
+            assert [{**row, "probabilities": dict(row["probabilities"])} for row in logged] == answers
+        assert second.select(FEATURES).to_pylist() == [ROW]
+
+    def test_a_log_that_fails_stops_no_answer(self, registry: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        log = Log()
+        log.add = lambda rows: 1 / 0  # type: ignore[method-assign,assignment]
+        with running(PINNED, open_log=lambda: log) as server:
+            assert server.post(records(ROW)).status_code == 200
+        assert "1 rows of" in capfd.readouterr().err

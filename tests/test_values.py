@@ -1,0 +1,212 @@
+"""Values of a source as the contract's types have them: strictly, and the same from text and from typed columns."""
+
+import datetime as dt
+import math
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small import QUICK
+
+from steps.core.columns import Column
+from steps.core.sources import exact_value, refusals, values
+
+REFUSED = object()
+
+
+def convert(raw: list[Any] | pa.Array, **column: Any) -> list[Any]:
+    """What becomes of each value: REFUSED where it breaks a rule."""
+    array = raw if isinstance(raw, pa.Array) else pa.array(raw)
+    converted = values.convert(array, Column.model_validate(column))
+    answers: list[Any] = converted.values.to_pylist()
+    for mask in converted.broken.values():
+        answers = [REFUSED if broken else answer for broken, answer in zip(mask, answers, strict=True)]
+    return answers
+
+
+def rules(raw: list[Any], **column: Any) -> set[str]:
+    return set(values.convert(pa.array(raw), Column.model_validate(column)).broken)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("double", "1.5", 1.5),
+        ("double", " 1.5\u00a0", 1.5),
+        ("double", "+.5e1", 5.0),
+        ("double", "", None),
+        ("double", " \t", None),
+        ("double", "nan", None),
+        ("double", "-NaN", None),
+        ("double", "3d", REFUSED),
+        ("double", "72F", REFUSED),
+        ("double", "0x1f", REFUSED),
+        ("double", "1_000", REFUSED),
+        ("double", "1,5", REFUSED),
+        ("double", "١٢", REFUSED),
+        ("double", "inf", REFUSED),
+        ("double", "1e999", REFUSED),
+        ("double", "9007199254740993", REFUSED),
+        ("double", "9007199254740992", 2.0**53),
+        ("float", "0.1", pytest.approx(0.1)),
+        ("float", "1e39", REFUSED),
+        ("long", "007", 7),
+        ("long", "12.0", 12),
+        ("long", "1e3", 1000),
+        ("long", "12.5", REFUSED),
+        ("long", "0x1F", REFUSED),
+        ("long", "9223372036854775807", 2**63 - 1),
+        ("long", "9223372036854775808", REFUSED),
+        ("long", "1e999999999", REFUSED),
+        ("int", "2147483648", REFUSED),
+        ("decimal(5,2)", "123.45", Decimal("123.45")),
+        ("decimal(5,2)", "123.450", Decimal("123.45")),
+        ("decimal(5,2)", "123.456", REFUSED),
+        ("decimal(5,2)", "1234.5", REFUSED),
+        ("boolean", "Y", True),
+        ("boolean", "false", False),
+        ("boolean", "0", False),
+        ("boolean", "2", REFUSED),
+        ("date", "2024-02-29", dt.date(2024, 2, 29)),
+        ("date", "2023-02-29", REFUSED),
+        ("date", "0999-12-31", dt.date(999, 12, 31)),
+        ("date", "10000-01-01", REFUSED),
+        ("date", "2024-01-01T12:00", REFUSED),
+        ("date", "1709244000", REFUSED),
+        ("timestamp", "2024-02-29T12:30:00.123456Z", dt.datetime(2024, 2, 29, 12, 30, 0, 123456, dt.UTC)),
+        ("timestamp", "2024-02-29 12:30+02:00", dt.datetime(2024, 2, 29, 10, 30, tzinfo=dt.UTC)),
+        ("timestamp", "2024-02-29", dt.datetime(2024, 2, 29, tzinfo=dt.UTC)),
+        ("timestamp", "2016-12-31T23:59:60Z", REFUSED),
+        ("timestamp", "2024-01-01T00:00:00.1234567Z", REFUSED),
+        ("timestamp", "2024-01-01T00:00:00.1234560Z", dt.datetime(2024, 1, 1, 0, 0, 0, 123456, dt.UTC)),
+        ("timestamp", "1709244000", REFUSED),
+        ("string", " 007 ", "007"),
+        ("string", "NA", "NA"),
+        ("string", "caf\ufffd", REFUSED),
+        ("string", "a\x00b", REFUSED),
+    ],
+)
+@pytest.mark.parametrize("beside", [[], ["not this"]], ids=["alone", "beside one that is refused"])
+def test_a_text_is_what_its_column_says(kind: str, text: str, value: Any, beside: list[str]) -> None:
+    assert convert([text, *beside], type=kind)[0] == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "value"),
+    [
+        ("string", pa.array([7]), "7"),
+        ("string", pa.array([True]), "true"),
+        ("long", pa.array([7.0]), 7),
+        ("long", pa.array([7.5]), REFUSED),
+        ("long", pa.array([True]), REFUSED),
+        ("long", pa.array([2**64 - 1], pa.uint64()), REFUSED),
+        ("long", pa.array([Decimal("3.00")]), 3),
+        ("double", pa.array([2**53 + 1]), REFUSED),
+        ("double", pa.array([Decimal("1.10")]), 1.1),
+        ("double", pa.array([math.nan]), None),
+        ("double", pa.array([math.inf]), REFUSED),
+        ("double", pa.array([1.5], pa.float16()), 1.5),
+        ("boolean", pa.array([1]), True),
+        ("boolean", pa.array([0.0]), False),
+        ("boolean", pa.array([2]), REFUSED),
+        ("decimal(4,1)", pa.array([1.5]), Decimal("1.5")),
+        ("date", pa.array([dt.datetime(2024, 1, 2)]), dt.date(2024, 1, 2)),
+        ("date", pa.array([dt.datetime(2024, 1, 2, 3)]), REFUSED),
+        ("timestamp", pa.array([dt.date(2024, 1, 2)]), dt.datetime(2024, 1, 2, tzinfo=dt.UTC)),
+        ("timestamp", pa.array([1_999], pa.timestamp("ns")), dt.datetime(1970, 1, 1, 0, 0, 0, 1, dt.UTC)),
+        ("timestamp", pa.array([5]), REFUSED),
+        ("string", pa.array(["x"]).dictionary_encode(), "x"),
+        ("string", pa.array(["x"], pa.large_string()), "x"),
+        ("double", pa.nulls(1), None),
+    ],
+)
+def test_a_typed_value_is_too(kind: str, raw: pa.Array, value: Any) -> None:
+    assert convert(raw, type=kind) == [value]
+
+
+def test_missing_texts_are_those_of_the_column_as_text_and_as_the_same_number() -> None:
+    assert convert(["NA", "-999", "-999.0", "1"], type="double", missing=["NA", -999]) == [None, None, None, 1.0]
+    assert convert(pa.array([-999.0, 1.0]), type="double", missing=[-999]) == [None, 1.0]
+    assert convert(["NA", "Pave"], type="string") == ["NA", "Pave"]
+
+
+def test_numbers_of_another_decimal_mark() -> None:
+    texts = ["1.234,50", "1234,5", "1.23,4", "1.5", "-0,5"]
+    assert convert(texts, type="double", decimal_mark=",") == [1234.5, 1234.5, REFUSED, REFUSED, -0.5]
+
+
+def test_words_of_another_language_for_true_and_false() -> None:
+    words = {"true_texts": ["WAHR"], "false_texts": ["FALSCH"]}
+    assert convert(["wahr", "FALSCH", "vrai"], type="boolean", **words) == [True, False, REFUSED]
+
+
+def test_a_date_by_its_format_never_has_day_and_month_swapped() -> None:
+    assert convert(["02.09.2021", "13.01.2021", "01.13.2021"], type="date", format="%d.%m.%Y") == [
+        dt.date(2021, 9, 2),
+        dt.date(2021, 1, 13),
+        REFUSED,
+    ]
+
+
+def test_an_hour_that_a_clock_skips_or_shows_twice_is_refused() -> None:
+    texts = ["2024-03-31T02:30", "2024-10-27T02:30", "2024-07-01T12:00"]
+    assert convert(texts, type="timestamp", zone="Europe/Berlin") == [
+        REFUSED,
+        REFUSED,
+        dt.datetime(2024, 7, 1, 10, tzinfo=dt.UTC),
+    ]
+    assert rules(texts, type="timestamp", zone="Europe/Berlin") == {refusals.NO_SUCH_TIME}
+
+
+def test_each_rule_is_named_for_its_own_values() -> None:
+    assert rules(["x", "1.5", "inf", "9" * 30], type="long") == {
+        "are not of type long",
+        refusals.NOT_WHOLE,
+        refusals.INFINITE,
+    }
+
+
+TEXTS = st.text(alphabet="0123456789+-.eE, xnaifNAtrue\u00a0", max_size=12)
+
+
+@pytest.mark.parametrize("kind", ["string", "boolean", "int", "long", "float", "double", "decimal(6,2)", "date"])
+@QUICK
+@given(texts=st.lists(st.none() | TEXTS, max_size=5))
+def test_a_column_by_arrow_is_what_each_value_is_alone(kind: str, texts: list[str | None]) -> None:
+    column = Column(type=kind)
+
+    def one(text: str | None) -> Any:
+        try:
+            return exact_value.exact(text, column)
+        except refusals.Refused:
+            return REFUSED
+
+    assert convert(pa.array(texts, pa.string()), type=kind) == [one(text) for text in texts]
+
+
+@QUICK
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5))
+def test_a_double_is_what_python_reads(numbers: list[float]) -> None:
+    assert convert([repr(number) for number in numbers] or pa.array([], pa.string()), type="double") == numbers
+    assert convert(pa.array(numbers, pa.float64()), type="double") == numbers
+
+
+@QUICK
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5))
+def test_a_long_is_exact_from_text_and_from_numbers(numbers: list[int]) -> None:
+    assert convert([str(number) for number in numbers], type="long") == numbers
+    assert convert(pa.array(numbers, pa.int64()), type="long") == numbers
+
+
+@QUICK
+@given(st.lists(st.datetimes(timezones=st.sampled_from([dt.UTC, ZoneInfo("Asia/Kolkata")])), min_size=1, max_size=4))
+def test_a_moment_is_the_same_from_text_and_from_a_timestamp(moments: list[dt.datetime]) -> None:
+    moments = [moment.replace(year=1950 + moment.year % 100, day=1) for moment in moments]  # offsets of whole minutes
+    expected = Counter(moment.astimezone(dt.UTC) for moment in moments)
+    assert Counter(convert([moment.isoformat() for moment in moments], type="timestamp")) == expected
+    assert Counter(convert(pa.array(moments, pa.timestamp("us", "UTC")), type="timestamp")) == expected
