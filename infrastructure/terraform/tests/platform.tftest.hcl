@@ -1,0 +1,156 @@
+# Both examples and the parts that calculate, planned by OpenTofu itself with resources that are made up: nothing is made,
+# and no account is needed. ../../check.sh runs it, with the provider's schema in place of the provider.
+
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "111122223333" }
+  }
+
+  mock_data "aws_region" {
+    defaults = { region = "eu-central-1" }
+  }
+
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+
+  mock_resource "aws_eks_cluster" {
+    defaults = {
+      identity = [{ oidc = [{ issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE" }] }]
+    }
+  }
+
+  mock_resource "aws_iam_openid_connect_provider" {
+    defaults = { arn = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE" }
+  }
+}
+
+variables {
+  region              = "eu-central-1"
+  administrator_cidrs = ["203.0.113.0/24"]
+  budget_email        = "ml-platform@example.com"
+}
+
+run "dev_hands_on_what_its_overlay_has" {
+  command = plan
+
+  module {
+    source = "./examples/dev"
+  }
+
+  assert {
+    condition     = output.settings_env == file("../kubernetes/overlays/dev/platform/settings.env")
+    error_message = "The output settings_env is not what overlays/dev/platform/settings.env has."
+  }
+
+  assert {
+    condition = ([for line in split("\n", output.platform_env) : split("=", line)[0]] ==
+    [for line in split("\n", file("../kubernetes/overlays/dev/platform/platform.env")) : split("=", line)[0]])
+    error_message = "The output platform_env does not name what overlays/dev/platform/platform.env does."
+  }
+
+  assert {
+    condition     = length(output.deploy_role_arns) == 0
+    error_message = "Without github_repository nobody deploys from GitHub."
+  }
+}
+
+run "production_hands_on_what_its_overlay_has" {
+  command = plan
+
+  variables {
+    github_repository = "example/tabular-workflow"
+  }
+
+  module {
+    source = "./examples/production"
+  }
+
+  assert {
+    condition     = output.settings_env == file("../kubernetes/overlays/production/platform/settings.env")
+    error_message = "The output settings_env is not what overlays/production/platform/settings.env has."
+  }
+
+  assert {
+    condition = ([for line in split("\n", output.platform_env) : split("=", line)[0]] ==
+    [for line in split("\n", file("../kubernetes/overlays/production/platform/platform.env")) : split("=", line)[0]])
+    error_message = "The output platform_env does not name what overlays/production/platform/platform.env does."
+  }
+
+  assert {
+    condition     = length(output.deploy_role_arns) == 1
+    error_message = "A github_repository has a role to deploy by."
+  }
+}
+
+run "networks_have_a_subnet_of_each_kind_in_each_zone_and_none_overlap" {
+  command = plan
+
+  variables {
+    name                 = "test"
+    cidr                 = "10.0.0.0/16"
+    zones                = ["eu-central-1a", "eu-central-1b", "eu-central-1c"]
+    nat_gateway_per_zone = true
+    kms_key_arn          = "arn:aws:kms:eu-central-1:111122223333:key/example"
+    log_days             = 30
+  }
+
+  module {
+    source = "./modules/network"
+  }
+
+  assert {
+    condition     = [for subnet in aws_subnet.private : subnet.cidr_block] == ["10.0.0.0/18", "10.0.64.0/18", "10.0.128.0/18"]
+    error_message = "Each private subnet is a quarter of the network."
+  }
+
+  assert {
+    condition     = [for subnet in aws_subnet.public : subnet.cidr_block] == ["10.0.192.0/20", "10.0.208.0/20", "10.0.224.0/20"]
+    error_message = "Public subnets are in the last quarter."
+  }
+
+  assert {
+    condition     = length(aws_nat_gateway.this) == 3
+    error_message = "Each zone has a way out of its own."
+  }
+}
+
+run "one_nat_gateway_serves_all_zones_where_that_is_enough" {
+  command = plan
+
+  variables {
+    name                 = "test"
+    cidr                 = "10.0.0.0/16"
+    zones                = ["eu-central-1a", "eu-central-1b"]
+    nat_gateway_per_zone = false
+    kms_key_arn          = "arn:aws:kms:eu-central-1:111122223333:key/example"
+    log_days             = 30
+  }
+
+  module {
+    source = "./modules/network"
+  }
+
+  assert {
+    condition     = keys(aws_nat_gateway.this) == ["eu-central-1a"] && length(aws_route.nat) == 2
+    error_message = "One NAT gateway, and a route to it from each zone."
+  }
+}
+
+run "roles_are_of_no_account_with_a_wildcard" {
+  command = plan
+
+  variables {
+    name              = "test"
+    oidc_provider_arn = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE"
+    namespace         = "tabular-workflow"
+    service_accounts  = ["*"]
+    policy            = "{}"
+  }
+
+  module {
+    source = "./modules/service_role"
+  }
+
+  expect_failures = [var.service_accounts]
+}
