@@ -79,7 +79,7 @@ bench: setup
 	python -m benchmarks.workflow
 	python -m benchmarks.ingest
 	python -m benchmarks.train_and_infer --exponents
-	.ci/go-install "$${XDG_CACHE_HOME:-$$HOME/.cache}/tabular-workflow/bin" github.com/tsenart/vegeta/v12@v12.13.0
+	.ci/go-build "$${XDG_CACHE_HOME:-$$HOME/.cache}/tabular-workflow/bin" vegeta github.com/tsenart/vegeta/v12@v12.13.0
 	python -m benchmarks.serving
 
 # How large the packages are that the image of compose's profile serve gets.

