@@ -386,7 +386,7 @@ class TestHttp:
         ("path", "media_type", "body"),
         [
             ("/a.csv", "", b"x,y\n1,2\n"),
-            ("/a.csv.gz?token=1", "application/gzip", gzip.compress(b"x,y\n1,2\n")),
+            ("/a.csv.gz?token=1", "application/gzip", gzip.compress(b"x,y\n1,2\n", mtime=0)),
             ("/a.tsv", "", b"x\ty\n1\t2\n"),
             ("/export", "text/csv; charset=utf-8", b"x,y\n1,2\n"),
             ("/export", "text/tab-separated-values", b"x\ty\n1\t2\n"),
