@@ -31,12 +31,14 @@ from steps.core.models import (
     registry,
     training,
 )
-from steps.core.models.training_rows import TrainingRows, split_settings_of
+from steps.core.models.scorer import Schema
+from steps.core.models.training_rows import Survey, TrainingRows, split_settings_of
 from steps.core.monitoring import reference
 from steps.core.parameters import Hyperparameters, parameters
 from steps.core.tables import location, snapshot
 from steps.core.tracking import config_files
 from steps.core.workflow import entry_point
+from steps.core.workflow.step_run import StepRun
 from steps.core.workflow.step_spec import StepSpec
 
 MOST_ROWS_TO_COUNT = 1_000_000  # different ones, for a message: tables that lack some are small
@@ -79,6 +81,26 @@ def _log_fit(fit: training.Fit, run_id: str) -> None:
     curve = plots.learning_curve(fit.history, best_round=fit.best_round, metric=fit.metric)
     mlflow.log_figure(curve, "learning_curve.png")
     mlflow.log_figure(plots.feature_importance(fit.total_gain), "feature_importance.png")
+
+
+def _search(
+    run: StepRun,
+    rows: TrainingRows,
+    survey: Survey,
+    schema: Schema,
+    settings: config.Config,
+    *,
+    inputs: Mapping[str, str],
+) -> tuple[config.Model, Mapping[str, str]]:
+    """The model's settings with the best hyperparameters that were found, and what its version says of the search."""
+    from steps.core.workflow import search  # Optuna takes a second, which only a search pays
+
+    best = search.run_search(
+        run, rows.frames(survey), schema, settings, split_settings=rows.split_settings, inputs=inputs
+    )
+    found = {f"model.{key}": value for key, value in best.model.model_dump(include=settings.tune.searched).items()}
+    run.ran_with(**found)
+    return best.model, {**{name: str(value) for name, value in found.items()}, "search": best.summary}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -124,25 +146,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         if engine.is_worth_saying:
             run.warn(f"engine {engine.name}: {engine.reason}")
 
-        tags = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
+        found: Mapping[str, str] = {}
         if settings.tune.trials:
-            from steps.core.workflow import search  # Optuna takes a second, which only a search pays
-
             kinds = [settings.columns[name].kind for name in settings.training_columns]
             engines.check_search_fits(kinds, rows=trained_on, matrix_bytes=needed_bytes)
-            parts, split_settings = rows.frames(survey), rows.split_settings
-            best = search.run_search(run, parts, schema, settings, split_settings=split_settings, inputs=inputs)
-            model = best.model
-            found = {f"model.{key}": value for key, value in model.model_dump(include=searched).items()}
-            run.ran_with(**found)
-            tags |= {**{name: str(value) for name, value in found.items()}, "search": best.summary}
+            model, found = _search(run, rows, survey, schema, settings, inputs=inputs)
 
         stop_early = settings.tune.stops_early
         fit = training.fit_rows(rows, survey, schema, model=model, engine=engine, stop_early=stop_early)
 
         _log_fit(fit, run.run_id)
-        tags[registry.TABLE_IDENTITY] = inputs["table.identity"]
-        tags |= registration.tags_of(settings)
+        made_by = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
+        identity = {registry.TABLE_IDENTITY: inputs["table.identity"]}
+        tags = {**made_by, **found, **identity, **registration.tags_of(settings)}
         kept = reference.of_sample(survey.sample, schema, settings, rows.split_settings, table=table)
         registered = registration.register(
             fit.booster, schema, example=survey.example, name=model.name, tags=tags, reference=kept.dumps()
