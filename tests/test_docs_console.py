@@ -38,6 +38,12 @@ class TestForm:
         assert shown.printed("1\n2\n3\n6\n").output == "1\n...\n6\n"
         assert Command("make", "...\n").printed("a\nb\n").output == "...\n"
 
+    def test_what_still_agrees_stays_and_the_rest_names_runs_as_the_page_does(self) -> None:
+        shown = Command("main", "train  m/1  1.3  first run, run 780edb54\n")
+        assert shown.anew("train  m/1  9.9  first run, run 41c09a7f\n", {}) is shown
+        changed = shown.anew("train  m/2  9.9  reused, run 41c09a7f\n", {"41c09a7f": "780edb54"})
+        assert changed.output == "train  m/2  9.9  reused, run 780edb54\n"
+
 
 class TestComparison:
     @pytest.mark.parametrize(

@@ -153,9 +153,8 @@ def run_page(page: str) -> list[list[tuple[Command, str]]]:
         for block in blocks_of(page):
             ran.append([])
             for command in block:
-                given = command.with_ids(renamed)
-                output = shell.run(given)
-                ran[-1].append((given, output))
+                output = shell.run(command.with_ids(renamed))
+                ran[-1].append((command, output))
                 renamed |= zip(ids_in(command.output), ids_in(output), strict=False)
     return ran
 
@@ -167,11 +166,13 @@ def differences(page: str) -> list[str]:
 
 
 def anew(page: str) -> str:
-    """A page with what its commands print now; where all of that is as it stands, the page as it is."""
+    """A page with what its commands print now, where that is something else than stands there."""
     ran = run_page(page)
-    if all(command.agrees_with(output) for block in ran for command, output in block):
-        return page
-    return with_blocks(page, [[command.printed(output) for command, output in block] for block in ran])
+    known: dict[str, str] = {}  # ids of runs of now to those that stand on the page
+    for command, output in (pair for block in ran for pair in block):
+        if command.agrees_with(output):
+            known |= zip(ids_in(output), ids_in(command.output), strict=False)
+    return with_blocks(page, [[command.anew(output, known) for command, output in block] for block in ran])
 
 
 def _size(outputs: list[Path]) -> int:
@@ -194,7 +195,7 @@ def _copy_project(folder: Path) -> None:
     (folder / ".venv" / "installed").touch()  # after conda.yaml, so that make takes the environment as it is
     for words in (
         ["init", "--quiet"],
-        ["add", "--all", "--", ":!.venv"],
+        ["add", "--all"],
         ["commit", "--quiet", "--message=The project"],
     ):
         subprocess.run(["git", "-c", "user.name=ada", "-c", "user.email=ada@localhost", *words], cwd=folder, check=True)

@@ -18,7 +18,7 @@ from typing import Self
 
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELIDED = "..."
-RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
+RUN_ID = re.compile(r"\b[0-9a-f]{32}\b|(?<=run )[0-9a-f]{8}\b")
 OF_MLFLOW = re.compile(  # lines that are left out
     r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d [A-Z]+ (mlflow|alembic)\b.*\n|Successfully registered model '.*'\.\n"
     r"|Registered model '.*' already exists\. Creating .*\n|Created version '\d+' of model '.*'\.\n"
@@ -65,7 +65,11 @@ class Command:
 
     def with_ids(self, renamed: Mapping[str, str]) -> "Command":
         """This command with ids of runs in it replaced by those that they became."""
-        return Command(RUN_ID.sub(lambda id: renamed.get(id[0], id[0]), self.text), self.output)
+        return Command(_renamed(self.text, renamed), self.output)
+
+    def anew(self, output: str, renamed: Mapping[str, str]) -> "Command":
+        """This command where it agrees with `output`, else with that below it, in which ids are replaced."""
+        return self if self.agrees_with(output) else self.printed(_renamed(output, renamed))
 
     def printed(self, output: str) -> "Command":
         """This command with `output` below it, which is elided where its own is."""
@@ -114,6 +118,10 @@ def with_blocks(page: str, blocks: list[list[Command]]) -> str:
     """`page` with its console blocks replaced by these, one by one."""
     texts = iter(["".join(map(str, block)) for block in blocks])
     return BLOCK.sub(lambda _: f"```console\n{next(texts)}```", page)
+
+
+def _renamed(text: str, renamed: Mapping[str, str]) -> str:
+    return RUN_ID.sub(lambda id: renamed.get(id[0], id[0]), text)
 
 
 def _without_what_varies(text: str) -> str:
