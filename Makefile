@@ -1,5 +1,5 @@
 # Thin names over the real commands; the first one also makes the environment.
-.PHONY: run run-stack test test-share soak check check-infrastructure check-automation sbom audit train-and-report
+.PHONY: docs docs-generated docs-console run run-stack test test-share soak check check-infrastructure check-automation sbom audit train-and-report
 .PHONY: rollout kubeconfig notebook bench image-size setup ui up down
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -44,6 +44,20 @@ check: setup check-automation
 
 check-automation: setup
 	.ci/check-automation
+
+# The site of docs/ into site/, by a generator in an environment of its own; warnings and lost links are errors.
+docs: setup
+	python -m automation.docs.build
+
+# What docs/ has from the code: the reference, and the pictures, for which Graphviz is needed.
+docs-generated: setup
+	python -m automation.docs.reference
+	python -m automation.docs.pictures
+
+# What the commands in console blocks print, written anew; some minutes for all pages.
+docs-console: PAGES ?= README.md $(wildcard docs/how-to/*.md)
+docs-console: setup
+	python -m automation.docs.console write $(PAGES)
 
 # The first time it builds the tools, which takes some minutes.
 check-infrastructure: setup

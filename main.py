@@ -30,8 +30,11 @@ class MainParameters(Hyperparameters):
     name: str = ""  # of the inferred config; by default the source's
     lake: str = ""
     reuse: bool = True
+    """Whether a step is taken over from an earlier run where all that it depends on is as it was."""
     when: Literal["always", "alert"] = "always"
-    dry_run: bool = False  # say what is there and what would be done, and do nothing
+    """alert: only where `monitor` alerts, or the model in use has become old."""
+    dry_run: bool = False
+    """Only say what would be run, and why."""
 
 
 SPEC = StepSpec(name="main", parameters=MainParameters)

@@ -38,7 +38,9 @@ from steps.core.workflow.step_spec import StepSpec
 class EvaluateParameters:
     config: str = "configs/iris.yaml"
     table: str = ""
+    """The table to judge on; by default the newest version of the config's."""
     model: str = ""
+    """The version to judge; by default the newest of the config's model."""
     lake: str = ""
 
 

@@ -30,9 +30,12 @@ from steps.core.workflow.step_spec import StepSpec
 class InferParameters:
     config: str = "configs/iris.yaml"
     table: str = ""
+    """The table to predict; by default the newest version of the config's."""
     model: str = ""
+    """The version that predicts, by number or alias; by default what `staging` names."""
     lake: str = ""
     mode: Mode = "new"
+    """new: rows that the same model has scored keep their prediction; all: every row is scored."""
 
 
 SPEC = StepSpec(

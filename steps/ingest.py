@@ -2,9 +2,9 @@
 
 Reads   the config's source, or one without a config (`source` and `target`), of which a config is inferred and logged,
          of a kind that steps/core/sources/kinds.py lists
-Writes  <lake>/<name>: the contract's columns; a new version only when rows or types changed
-        <lake>/<name>_rejects: the rows that break the contract, with the rules that they break
-        with labelled=false <lake>/<name>_unlabelled in place of <name>: rows to predict, without the target
+Writes  <lake>/<name>: the contract's columns; a new version only when rows or types changed;
+        <lake>/<name>_rejects: the rows that break the contract, with the rules that they break;
+        with labelled=false <lake>/<name>_unlabelled in place of <name>: rows to predict, without the target;
         the table's profile and warnings, as profile.json and profile.html
 Hands on  output.table, the pinned URI
 Fails   SourceUnreadable; ContractBroken for too many rejects, too few rows or stale ones, SourceUnlabelled;
@@ -30,6 +30,7 @@ class IngestParameters:
     name: str = ""  # of the inferred config; by default the source's
     lake: str = ""
     labelled: bool = True
+    """false: rows to predict, without the target, into `<lake>/<name>_unlabelled`."""
 
 
 SPEC = StepSpec(

@@ -30,6 +30,7 @@ from steps.core.workflow.step_spec import StepSpec
 class LineageParameters:
     config: str = "configs/iris.yaml"
     uri: str = ""
+    """A table, model, source or run; by default the config's newest predictions."""
     lake: str = ""
 
 

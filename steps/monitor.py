@@ -46,12 +46,18 @@ FAILING = {"never": (), "alert": ("alert",), "warn": ("alert", "warn")}  # verdi
 class MonitorParameters:
     config: str = "configs/iris.yaml"
     model: str = ""
-    current: str = ""  # predictions, requests or table, or a table's URI; by default what the config says
+    """The version that is watched; by default what `production` names, else `staging`."""
+    current: str = ""
+    """What is looked at: `predictions`, `requests` or `table`, or a table's URI; by default what the config says."""
     lake: str = ""
     since: Duration | None = None
+    """Rows that are older are left out, such as `7d`; by default what the config says."""
     window: Duration | None = None
-    labels: str = ""  # a table's URI, or files by path or URL
+    """How long a window is in which the rows are compared, such as `1d`; by default what the config says."""
+    labels: str = ""
+    """What came true: a table's URI, or files by path or URL."""
     fail_on: Literal["never", "warn", "alert"] = "never"
+    """From which verdict on the exit code is 1."""
 
 
 SPEC = StepSpec(
@@ -71,6 +77,7 @@ def choose(uri: str, name: str) -> ModelVersion:
 
 
 def facts_of(watch: Watch) -> dict[str, str]:
+    """What was compared with what, by titles, for the report."""
     known, rows = watch.watched.reference, watch.current
     sampled = f", of which {known.rows:,}, drawn at random, are compared with" if known.rows < known.table_rows else ""
     facts = {
@@ -106,6 +113,7 @@ def metrics_of(watch: Watch) -> list[Metric]:
 
 
 def log(watch: Watch, run: StepRun, facts: Mapping[str, str], *, metric: str) -> None:
+    """Log the metrics of each window at its beginning, the report, and all that was found as JSON."""
     for batch in itertools.batched(metrics_of(watch), METRICS_AT_ONCE):
         MlflowClient().log_batch(run.run_id, metrics=list(batch))
     mlflow.log_metrics({name: value for one in watch.findings for name, value in one.numbers.items()})

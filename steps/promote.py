@@ -28,11 +28,16 @@ PREVIOUS = "previous"
 @parameters
 class PromoteParameters:
     config: str = "configs/iris.yaml"
-    name: str = ""  # of the model; by default the config's
-    version: str = aliases.STAGING  # a number, an alias, or "previous"
+    name: str = ""
+    """The registered model; by default the config's."""
+    version: str = aliases.STAGING
+    """A number, an alias, or `previous`, which takes the last move of the alias back."""
     alias: aliases.Alias = aliases.PRODUCTION
-    force: bool = False  # also a version that did not pass
-    reason: Annotated[str, StringConstraints(max_length=500)] = ""  # kept in the history; a must when it did not pass
+    """The alias that moves."""
+    force: bool = False
+    """Move the alias to a version too that did not pass the gate; it takes a `reason`."""
+    reason: Annotated[str, StringConstraints(max_length=500)] = ""
+    """Why, for the alias's history."""
 
 
 SPEC = StepSpec(name="promote", parameters=PromoteParameters, outputs=("model",))

@@ -36,18 +36,29 @@ REGISTRY_SECONDS = "20"  # without a byte from the registry; MLflow's default is
 @parameters
 class ServeParameters:
     config: str = "configs/iris.yaml"
-    name: str = ""  # of the model; by default the config's
-    model: str = ""  # its URI; by default what the alias production of `name` names
+    name: str = ""
+    """The registered model; by default the config's."""
+    model: str = ""
+    """The version that answers, by number or alias; by default what `production` of `name` names."""
     lake: str = ""
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 5002  # 0 is any that is free
-    workers: Annotated[int, Field(ge=1, le=256)] = 1  # processes
+    """The address to listen at; `0.0.0.0` for other machines too."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 5002
+    """The port to listen at; 0 is any that is free."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """How many processes answer."""
     log: bool = False
-    log_seconds: Annotated[float, Field(ge=1, le=3600)] = 60  # until what was asked is in the table
-    poll_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 5  # between two looks at the alias
+    """Whether each scored row goes to `<lake>/<name>_requests`."""
+    log_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
+    """How long until what was asked is in the table."""
+    poll_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 5
+    """How long between two looks at the alias."""
     body_mb_at_most: Annotated[float, Field(gt=0, le=2048)] = 64
-    rows_at_most: Annotated[int, Field(ge=1)] = 200_000  # of one request
-    answer_seconds: Annotated[float, Field(gt=0, le=3600)] = 60  # for one request
+    """Of one request, in MiB; a larger one is refused."""
+    rows_at_most: Annotated[int, Field(ge=1)] = 200_000
+    """Of one request; one with more is refused."""
+    answer_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
+    """How long one request may take."""
 
 
 SPEC = StepSpec(name="serve", parameters=ServeParameters)
@@ -62,6 +73,7 @@ def model_uri(parameters: ServeParameters) -> str:
 
 
 def settings_of(parameters: ServeParameters, version: ModelVersion) -> Settings:
+    """What the server is told: the model, its limits, and how the request log is opened."""
     limits = Limits(
         body_bytes=int(parameters.body_mb_at_most * MEBIBYTE),
         rows=parameters.rows_at_most,

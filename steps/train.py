@@ -48,6 +48,7 @@ MOST_ROWS_TO_COUNT = 1_000_000  # different ones, for a message: tables that lac
 class TrainParameters(Hyperparameters):
     config: str = "configs/iris.yaml"
     table: str = ""
+    """The table to train on; by default the newest version of the config's."""
     lake: str = ""
 
 

@@ -26,7 +26,9 @@ class VacuumParameters:
     config: str = "configs/iris.yaml"
     lake: str = ""
     keep_days: Annotated[int, Field(ge=0, le=36_500)] = 30
+    """Versions that are younger stay, whoever needs them."""
     dry_run: bool = False
+    """Only say what would be removed."""
 
 
 SPEC = StepSpec(name="vacuum", parameters=VacuumParameters)

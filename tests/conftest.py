@@ -28,7 +28,7 @@ LONGEST = (  # files that are begun first, so that no worker is left alone with 
     *("test_retraining", "test_serve_step", "test_request_log", "test_notebook", "test_serve", "test_rollout"),
     *("test_interruption", "test_stack", "test_stack_security", "test_reuse", "test_spark_inference", "test_vacuum"),
     *("test_spark_ingestion", "test_modes_in_spark", "test_spark_training", "test_monitor", "test_spark"),
-    *("test_stack_faults",),
+    *("test_stack_faults", "test_docs_console"),
     *("test_workflow", "test_status", "test_bad_input", "test_schedule", "test_single_steps", "test_compose"),
     *("test_soak", "test_several_at_once", "test_own_data", "test_tuning", "test_git_url", "test_contributing"),
     *("test_model_files", "test_ingest", "test_ingest_cases", "test_jdbc", "test_upsert", "test_train_step"),

@@ -95,12 +95,13 @@ class TestWhatIsRun:
 
     def test_ci_runs_the_commands_that_everyone_runs(self) -> None:
         everyones = {line for line in CI_RUN.splitlines() if line.startswith(("make ", ".ci/"))}
-        assert everyones == {".ci/prepare", "make check", "make check-infrastructure", "make test"}
+        assert everyones == {".ci/prepare", "make check", "make check-infrastructure", "make docs", "make test"}
         run_by_ci = set(commands(PROJECT / ".github" / "workflows" / "ci.yml"))
         assert {
             ".ci/prepare",
             "make check",
             "make check-infrastructure",
+            "make docs",
             "make test-share",
             "make sbom",
             "make audit",

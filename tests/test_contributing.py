@@ -17,7 +17,7 @@ from sklearn.datasets import load_iris
 pytestmark = pytest.mark.spark
 
 DOCUMENT = PROJECT / "docs" / "contributing.md"
-COPIED = ("MLproject", "conda.yaml", "main.py", "pyproject.toml", "README.md", "configs", "steps", "tests")
+COPIED = ("MLproject", "conda.yaml", "main.py", "pyproject.toml", "configs", "steps", "tests")
 BLOCK = re.compile(r"^`([\w./-]+)`[^\n]*:\n\n```(python|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""infrastructure/: each name that Terraform and Kubernetes, the README and the images have to say alike."""
+"""infrastructure/: each name that Terraform and Kubernetes, the reference and the images have to say alike."""
 
 import json
 import re
@@ -9,11 +9,11 @@ from place import PROJECT
 
 
 class TestOutputs:
-    def test_the_settings_are_those_of_the_readme(self) -> None:
-        readme = (PROJECT / "README.md").read_text(encoding="utf-8").partition("## Settings")[2].partition("\n## ")[0]
+    def test_the_settings_are_those_of_the_reference(self) -> None:
+        page = (PROJECT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
         settings = names_of_map(text_of("outputs.tf"), "settings")
         assert settings == {"AWS_REGION", "LAKE_URI", "MLFLOW_TRACKING_URI", "SPARK_REMOTE"}
-        assert settings <= set(re.findall(r"`([A-Z0-9_]+)`", readme))
+        assert settings <= set(re.findall(r"`([A-Z0-9_]+)`", page))
 
     @pytest.mark.parametrize("overlay", OVERLAYS)
     def test_the_addresses_of_the_settings_are_services_of_the_cluster(self, overlay: str) -> None:

@@ -1,4 +1,4 @@
-"""What has to agree across files: MLproject, the steps' parameters, the driver, the environment, the README."""
+"""What has to agree across files: MLproject, the steps' parameters, the driver, the environment."""
 
 import ast
 import re
@@ -110,22 +110,6 @@ class TestEntryPoints:
     def test_the_environment_that_it_names_is_there(self) -> None:
         assert (PROJECT / mlproject()["conda_env"]).is_file()
         assert not (PROJECT / "uv.lock").exists()  # with one, MLflow's uv manager passes conda.yaml over
-
-    def test_the_readme_names_every_parameter_beside_its_entry_point(self) -> None:
-        readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-        rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", readme, re.MULTILINE)
-        table = {name: cell for name, cell in rows if name in PARAMETERS}
-        assert set(table) == set(PARAMETERS)
-
-        def named(name: str) -> set[str]:
-            """The parameters in the row of an entry point, those of another one that it points to among them."""
-            own, _, without = table[name].partition(" but ")
-            others = re.findall(r"those of `(\w+)`", own)
-            words = set(re.findall(r"`(\w+)`", own)) - {*others}
-            return words.union(*map(named, others)) - set(re.findall(r"`(\w+)`", without))
-
-        for name in PARAMETERS:
-            assert named(name) == set(declared(name)), name
 
 
 class TestSteps:

@@ -43,18 +43,22 @@ class Predictions:
 
 
 def accuracy(codes: np.ndarray, predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Share of the rows whose class is the predicted one, 0 to 1; (samples,)."""
     return average(codes == predictions.predicted, weights)
 
 
 def precision_macro(codes: np.ndarray, predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Mean over the classes of the share of the rows predicted as one that are of it; (samples,)."""
     return _macro_average(codes, predictions, weights, "precision")
 
 
 def recall_macro(codes: np.ndarray, predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Mean over the classes of the share of its rows that are predicted as it; (samples,)."""
     return _macro_average(codes, predictions, weights, "recall")
 
 
 def f1_macro(codes: np.ndarray, predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Mean over the classes of the harmonic mean of precision and recall; (samples,)."""
     return _macro_average(codes, predictions, weights, "f1")
 
 

@@ -26,6 +26,8 @@ ALLOWED: dict[str, tuple[type, ...]] = {  # of which types the values under `all
 
 
 class Strict(BaseModel):
+    """A frozen part of the config that knows every key."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -42,24 +44,42 @@ def _known_type(text: str) -> str:
 
 
 class Column(Strict):
-    """What a column's values must be. `min` and `max` are inclusive, in the column's own unit."""
+    """What a column's values must be."""
 
-    source: str | None = None  # its name in the source, or the path of a nested field; by default its own name
+    source: str | None = None
+    """Its name in the source, or the path of a nested field; by default its own name."""
     type: Annotated[str, AfterValidator(_known_type)]
-    nullable: bool | None = None  # false: a missing value breaks the contract; true: a file may lack the column as well
-    missing: tuple[str | int | float, ...] = ()  # what stands for a missing value, beside an empty one
+    """`int`, `long`, `float`, `double`, `decimal(<digits>,<after the point>)`, `date`, `timestamp`, `boolean` or
+    `string`."""
+    nullable: bool | None = None
+    """false: a missing value breaks the contract; true: a file may lack the column as well; by default values may
+    be missing."""
+    missing: tuple[str | int | float, ...] = ()
+    """What stands for a missing value, beside an empty one."""
     min: int | float | datetime.datetime | datetime.date | None = None
+    """The least value that there may be, in the column's own unit."""
     max: int | float | datetime.datetime | datetime.date | None = None
+    """The greatest value that there may be, in the column's own unit."""
     allowed: tuple[str | int | float | bool, ...] | None = None
-    pattern: str | None = None  # a regular expression that fits the whole of each text
-    unit: str | None = None  # kept in the table's column comment
-    format: str | None = None  # of a date or timestamp that is text, as strptime has it: "%d.%m.%Y"
-    zone: str | None = None  # of timestamps without one, such as Europe/Berlin; by default UTC
-    decimal_mark: Literal[".", ","] = "."  # of numbers that are text; "," where 1.234,5 is meant
-    true_texts: tuple[str, ...] = ()  # of booleans, beside true, t, yes, y and 1: WAHR
+    """The only values that there may be."""
+    pattern: str | None = None
+    """A regular expression that fits the whole of each text."""
+    unit: str | None = None
+    """Kept in the table's column comment."""
+    format: str | None = None
+    """Of a date or timestamp that is text, as `strptime` has it: `%d.%m.%Y`."""
+    zone: str | None = None
+    """Of timestamps without one, such as `Europe/Berlin`; by default UTC."""
+    decimal_mark: Literal[".", ","] = "."
+    """Of numbers that are text; `,` where `1.234,5` is meant."""
+    true_texts: tuple[str, ...] = ()
+    """Of booleans, beside true, t, yes, y and 1: WAHR."""
     false_texts: tuple[str, ...] = ()
-    feature: bool = True  # whether the model may see it; of a date its parts (steps/core/models/scorer.py)
-    categorical: bool = False  # of whole numbers: codes, none of which is more than another; texts always are
+    """Of booleans, beside false, f, no, n and 0."""
+    feature: bool = True
+    """Whether the model may see it; of a date it sees the parts."""
+    categorical: bool = False
+    """Of whole numbers: codes, none of which is more than another; texts always are."""
 
     @property
     def kind(self) -> str:

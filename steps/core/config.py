@@ -35,35 +35,62 @@ TARGET_TYPES: dict[Task, tuple[str, ...]] = {  # kinds of a column that a model 
 
 
 class Source(Strict):
+    """Where the rows come from, and how they are read."""
+
     uri: str
-    format: str | None = None  # of steps/core/sources/kinds.py; by default from the files' names
-    options: dict[str, str | bool | int] = {}  # handed to Spark's reader: sep, encoding, ...
+    """Where the rows are: a file, folder or glob, `s3://`, `https://`, a Delta table, `jdbc:postgresql://` or
+    `sklearn:<name>`."""
+    format: str | None = None
+    """`csv`, `json`, `parquet` or `delta`; by default from the names of the files."""
+    options: dict[str, str | bool | int] = {}
+    """How the format is read, such as `sep` and `encoding`; each format knows its own."""
 
 
 class Freshness(Strict):
     """How old the newest row of a source may be, by the values of a date or timestamp column."""
 
     column: Name
+    """A date or timestamp column."""
     at_most_hours: Annotated[float, Field(gt=0)]
+    """How old its newest value may be when the source is ingested."""
 
 
 class Config(Strict):
+    """One workflow: its source, its contract, its model and its gate; names in it are held to each other."""
+
     name: Name
+    """What the tables are named after: `<lake>/<name>` and those beside it."""
     source: Source
+    """Where the rows come from."""
     columns: Annotated[dict[Name, Column], Field(min_length=2)]
-    key: tuple[Name, ...] = ()  # columns that tell one row from another: never missing, and no two rows alike
-    mode: Literal["replace", "append", "upsert"] = "replace"  # what ingest does with the rows that are in the table
+    """The contract: each column of the table, by its name there."""
+    key: tuple[Name, ...] = ()
+    """Columns that tell one row from another: never missing, and no two rows alike."""
+    mode: Literal["replace", "append", "upsert"] = "replace"
+    """What `ingest` does with the rows of the source: they replace those of the table, are appended where their files
+    are new, or are put in by their key."""
     rows_at_least: Annotated[int, Field(ge=1)] = 1
-    rejects_at_most: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of the source's rows
+    """With fewer good rows `ingest` fails, and the table stays as it was."""
+    rejects_at_most: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of the source's rows that may break the contract; with more `ingest` fails."""
     freshness: Freshness | None = None
+    """How old the newest row of a source may be."""
     target: Name
+    """The column to predict."""
     task: Literal["classification", "regression"] = "classification"
-    weight: Name | None = None  # of each row where a model is trained; never a feature, and not needed to predict
+    """What is learnt: a class, or a number."""
+    weight: Name | None = None
+    """The column that says how much a row counts in training; never a feature, and not needed to predict."""
     split: Split = Split()
+    """Which rows are for training, for validation and for the test."""
     model: Model
+    """The registered model, and how it is trained."""
     tune: Tune = Tune()
+    """How hyperparameters are searched."""
     gate: Gate = Gate()
+    """When a version is good enough."""
     monitor: Monitor = Monitor()
+    """Which rows are watched, and what is worth a warning or an alert."""
 
     @model_validator(mode="before")
     @classmethod
@@ -163,6 +190,7 @@ class Config(Strict):
         return {**tune.model_dump(mode="json", exclude_defaults=True), "metric": self.gate.metric}
 
     def with_source(self, source: Source) -> "Config":
+        """This config with another source; it is checked already."""
         return self.model_copy(update={"source": source})
 
     def with_hyperparameters(self, **values: Any) -> "Config":
@@ -192,6 +220,7 @@ class Config(Strict):
         return [name for name, column in self.columns.items() if column.feature and name not in unseen]
 
     def table_name(self, *, labelled: bool = True) -> str:
+        """The name of the table that `ingest` writes; rows without labels have one of their own."""
         return self.name if labelled else f"{self.name}{UNLABELLED}"
 
     def contract(self, *, labelled: bool = True) -> dict[str, Column]:

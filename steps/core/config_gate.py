@@ -23,15 +23,21 @@ Tolerance = Annotated[float, Field(ge=0)]
 class Gate(Strict):
     """A version passes when its metric on the test part is good enough in absolute terms, against always answering
     the most frequent class (of a regression the mean, or by absolute errors the median), and against the champion.
-    Differences are in the metric's own unit, positive = better.
+    Differences are in the metric's own unit, positive = better."""
 
-    `min_gain_over_baseline: 0` asks for better, not for as good, and for more than chance; below 0 a tie is enough.
-    `slices` are columns: by each of their values the version is held against the champion alone."""
-
-    metric: MetricName = DEFAULT_METRICS["classification"]  # of a regression: r2
-    at_least: float | None = None  # for a metric that is better when smaller, such as log_loss and rmse: at most
+    metric: MetricName = DEFAULT_METRICS["classification"]
+    """What a version is judged by; of a regression `r2` by default."""
+    at_least: float | None = None
+    """The least score that passes; of a metric that is better when smaller, such as `log_loss` and `rmse`, the
+    greatest."""
     min_gain_over_baseline: float = 0.0
+    """How much better than the baseline a version has to be; 0 asks for better by more than chance, below 0 a tie
+    is enough."""
     max_drop_below_champion: Tolerance = 0.0
+    """How much worse than the champion a version may be."""
     slices: tuple[Name, ...] = ()
+    """Columns by whose values the version is held against the champion too."""
     max_drop_in_slice: Tolerance = 0.05
-    calibration_error_at_most: Annotated[float, Field(ge=0, le=1)] | None = None  # of a classification
+    """How much worse than the champion a version may be in one slice."""
+    calibration_error_at_most: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of a classification: how far the probabilities may be off."""

@@ -13,7 +13,9 @@ class Levels(Strict):
     """From which size on a change that is no chance is worth a warning, and from which an alert."""
 
     warn: Effect
+    """From which size on it is worth a warning."""
     alert: Effect
+    """From which size on it is worth an alert."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

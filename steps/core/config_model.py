@@ -48,33 +48,46 @@ SET_BY_THE_PROJECT = (
 
 
 class Model(Strict):
-    """Hyperparameters by the names that xgboost.train() gives them, and what is learnt under which constraints.
-
-    `params` are further parameters of XGBoost, handed on as they are. Of the mapping `class_weights`, a class that it
-    does not name weighs 1.
-    """
+    """Hyperparameters by the names that xgboost.train() gives them, and what is learnt under which constraints."""
 
     name: ModelName
-    num_boost_round: Rounds = 200  # at most; the best round on the validation part is kept
+    """Of the registered model in MLflow."""
+    num_boost_round: Rounds = 200
+    """How many rounds at most; the best one on the validation part is kept."""
     max_depth: MaxDepth = 6
+    """Of each tree."""
     learning_rate: LearningRate = 0.1
-    early_stopping_rounds: Rounds = 20  # without a better one on the validation part, after which it stops
-    seed: Seed = 0  # of the rows and columns that are sampled
-    subsample: SampledShare = 1.0  # of the rows, for each tree
-    colsample_bytree: SampledShare = 1.0  # of the columns, for each tree
-    min_child_weight: Penalty = 1.0  # the least sum of weights (of second derivatives) in a leaf
-    reg_lambda: Penalty = 1.0  # on the squares of what leaves say
-    reg_alpha: Penalty = 0.0  # on their sizes
-    gamma: Penalty = 0.0  # the least that a split must lower the loss by
-    objective: RegressionObjective | None = None  # of a regression: reg:squarederror by default
-    quantile: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_QUANTILE  # which one reg:quantileerror learns
-    target_transform: Literal["log"] | None = None  # log: learns ln(1 + target), and predicts targets all the same
-    class_weights: Literal["balanced"] | dict[str | int | bool, float] | None = None  # balanced: each class the same
-    monotone: dict[str, Literal["increasing", "decreasing"]] = {}  # how predictions may move with a feature
-    params: dict[
-        str, bool | int | float | str
-    ] = {}  # by XGBoost's names; train asks XGBoost whether it has use for them
-    engine: EngineName | None = None  # by default by size: steps/core/models/engines.py
+    """How much of what a tree learns is taken."""
+    early_stopping_rounds: Rounds = 20
+    """Training stops after so many rounds without a better one on the validation part."""
+    seed: Seed = 0
+    """Of the rows and columns that are sampled."""
+    subsample: SampledShare = 1.0
+    """The share of the rows that each tree sees."""
+    colsample_bytree: SampledShare = 1.0
+    """The share of the columns that each tree sees."""
+    min_child_weight: Penalty = 1.0
+    """The least sum of weights (of second derivatives) in a leaf."""
+    reg_lambda: Penalty = 1.0
+    """Penalty on the squares of what leaves say."""
+    reg_alpha: Penalty = 0.0
+    """Penalty on the sizes of what leaves say."""
+    gamma: Penalty = 0.0
+    """The least that a split must lower the loss by."""
+    objective: RegressionObjective | None = None
+    """Of a regression; by default `reg:squarederror`."""
+    quantile: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_QUANTILE
+    """Which one `reg:quantileerror` learns."""
+    target_transform: Literal["log"] | None = None
+    """log: learns ln(1 + target), and predicts targets all the same."""
+    class_weights: Literal["balanced"] | dict[str | int | bool, float] | None = None
+    """How much a row of each class counts; balanced: all classes the same. A class that is not named weighs 1."""
+    monotone: dict[str, Literal["increasing", "decreasing"]] = {}
+    """How predictions may move with a feature."""
+    params: dict[str, bool | int | float | str] = {}
+    """Further parameters by XGBoost's names; `train` asks XGBoost whether it has use for them."""
+    engine: EngineName | None = None
+    """What boosts: the step's process, or Spark's workers; by default it follows from the size of the table."""
 
     @field_validator("class_weights", mode="before")
     @classmethod

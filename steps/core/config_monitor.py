@@ -26,24 +26,26 @@ def length_of(duration: str) -> timedelta:
 class Monitor(Strict):
     """A change is told when it is both significant and large.
 
-    `significance` is the rate of false alarms in all features and windows of a run together. `drift` is of the
-    population stability index less what chance gives; by common use 0.1 is a moderate and 0.2 a large change (0.25 in
-    some books). `missing`, `unseen` (categories that training did not have) and `rejects` (rows that broke the
-    contract) are of the difference of two shares.
-
-    `current` is what is looked at: predictions, requests or table, or a table's URI. `quality` is of predictions, and
-    of the labels that come. `since` leaves older rows out, `window` parts the others by time; None is all rows, and
-    one window. A new version is due for `main` with `when=alert`, whatever is found, when the one in use was
-    registered `retrain_after` ago.
+    By common use a stability index of 0.1 is a moderate and of 0.2 a large change (0.25 in some books).
     """
 
     current: Annotated[str, Field(min_length=1)] = "predictions"
+    """What is looked at: `predictions`, `requests` or `table`, or a table's URI."""
     significance: Share = 0.01
+    """The rate of false alarms in all features and windows of a run together."""
     drift: Levels = Levels(warn=0.1, alert=0.2)
+    """Of the population stability index less what chance gives."""
     missing: Levels = Levels(warn=0.05, alert=0.2)
+    """Of the difference of two shares of missing values."""
     unseen: Levels = Levels(warn=0.05, alert=0.2)
+    """Of the difference of two shares of categories that training did not have."""
     rejects: Levels = Levels(warn=0.05, alert=0.2)
+    """Of the difference of two shares of rows that broke the contract."""
     since: Duration | None = None
+    """Rows that are older are left out, such as `7d`; by default none is."""
     window: Duration | None = None
+    """How long a window is in which the rows are compared, such as `1d`; by default all are in one."""
     retrain_after: Duration | None = None
+    """A version that was registered longer ago is due to be replaced by `main` with `when=alert`."""
     quality: Quality = Quality()
+    """When predictions have moved, and when a model is worse than it was."""

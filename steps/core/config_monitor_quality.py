@@ -14,9 +14,15 @@ class Quality(Strict):
     """`drop` is a share of the score that the gate saw: by 0.05, an F1 of 0.80 may fall to 0.76, and an RMSE of 10 rise
     to 10.5. A smaller one is told, and no alarm, however many rows show it."""
 
-    metrics: tuple[MetricName, ...] = ()  # that are scored beside gate.metric, which alone decides
-    labels_at_least: Annotated[int, Field(ge=2)] = 100  # of a window, and predictions_at_least: with fewer,
-    predictions_at_least: Annotated[int, Field(ge=2)] = 100  # nothing is said of its quality, or of its predictions
+    metrics: tuple[MetricName, ...] = ()
+    """Scored beside `gate.metric`, which alone decides."""
+    labels_at_least: Annotated[int, Field(ge=2)] = 100
+    """With fewer labels in a window nothing is said of its quality."""
+    predictions_at_least: Annotated[int, Field(ge=2)] = 100
+    """With fewer predictions in a window nothing is said of them."""
     drop: Levels = Levels(warn=0.01, alert=0.05)
-    prediction_drift: Levels = Levels(warn=0.1, alert=0.2)  # of the population stability index of the predictions
-    calibration_error_at_most: Share = 0.1  # on the test part; with more, quality is not estimated from probabilities
+    """Of the share of the score that the gate saw which is lost."""
+    prediction_drift: Levels = Levels(warn=0.1, alert=0.2)
+    """Of the population stability index of the predictions."""
+    calibration_error_at_most: Share = 0.1
+    """On the test part; with more, quality is not estimated from probabilities."""

@@ -14,27 +14,33 @@ class Window(Strict):
     """The newest rows: those whose date or timestamp in `column` is at most `days` before the newest one."""
 
     column: Name
+    """A date or timestamp column."""
     days: Annotated[float, Field(gt=0)]
+    """How long before its newest value the window begins."""
 
 
 class Split(Strict):
-    """Shares of the rows, and what decides a row's part: by default the config's key, else all features.
-
-    `group`: rows of one value stay together. `time`: the newest rows are the test part. `columns`: these alone decide,
-    also where there is a key, so that columns may come and go without moving a row. `folds`: how many parts of the rows
-    outside the test part take turns in cross validation. `train_on`: with "window", rows that are older than `window`
-    are in no part.
-    """
+    """Shares of the rows, and what decides a row's part: by default the config's key, else all features."""
 
     test: Share = 0.2
+    """Share of the rows that `evaluate` judges on."""
     validation: Share = 0.1
+    """Share of the rows that stop training early, and compare the trials of a search."""
     seed: Seed = 7
+    """Another seed is another split."""
     group: Name | None = None
+    """Rows with one value of this column stay together."""
     time: Name | None = None
+    """By this column the newest rows are the test part."""
     columns: tuple[Name, ...] = ()
+    """These columns alone decide a row's part, also where there is a key, so that others may come
+    and go without moving a row."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
+    """Into how many parts the rows outside of the test part are dealt, which take turns in cross validation."""
     train_on: TrainOn = "all"
+    """window: rows that are older than `window` are in no part."""
     window: Window | None = None
+    """The newest rows, for `train_on`."""
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> Self:

@@ -14,11 +14,14 @@ Folds = Annotated[int, Field(ge=2, le=50)]
 
 
 class Range(Strict):
-    """The values of one hyperparameter, both limits included; `log`: small and large ones are equally likely."""
+    """The values of one hyperparameter, both limits included."""
 
     low: float
+    """The least value."""
     high: float
+    """The greatest value."""
     log: bool = False
+    """Small and large values are equally likely."""
 
     @model_validator(mode="after")
     def _has_values(self) -> "Range":
@@ -50,15 +53,19 @@ SPACE: dict[str, Range] = {
 class Tune(Strict):
     """A search for better hyperparameters than those under `model`, by the gate's metric on rows of no test part.
 
-    `trials` counts those of `model` itself, which are the first; 0 searches nothing. `space` changes ranges of SPACE;
-    null leaves a hyperparameter as `model` has it.
+    The set of `model` itself is the first that is tried.
     """
 
     trials: Trials = 0
+    """How many sets of hyperparameters are tried, the config's own among them; 0 searches nothing."""
     time_limit_minutes: Minutes | None = None
+    """No trial begins after it; by default there is no limit."""
     by: Literal["validation", "cross_validation"] = "validation"
-    folds: Folds = 5  # of cross validation
+    """What a trial is scored on: the validation part, or folds of all rows outside of the test part."""
+    folds: Folds = 5
+    """Of cross validation."""
     space: dict[str, Range | None] = {}
+    """Ranges in place of those of SPACE, as `[low, high]` or `{low: , high: , log: }`; null: not searched."""
 
     @field_validator("space", mode="before")
     @classmethod

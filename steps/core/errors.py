@@ -1,27 +1,27 @@
 """The mistakes that a user can mend; each says what was given, what was expected and what to do next.
 
-UserError
-|-- ParametersInvalid, ConfigNotFound, ConfigInvalid,     what was asked for
-|   NoTrainingWindow
-|-- ProjectBroken                                         the code
-|-- JavaUnusable, SparkUnavailable, PackageMissing,       the machine
-|   SettingInvalid, DiskUnusable, MatrixTooLarge,
-|   SearchTooLarge
-|-- TrackingUnavailable, RunUnusable, LakeUndefined,      where things live
-|   LockNotReleased, ObjectStoreUnavailable
-|-- SourceUnreadable, ContractBroken, SourceUnlabelled,   the source
-|   SourceChanged, SourceIngestedMeanwhile,
-|   TargetNotFound, TargetUnfit, FeaturesMissing,
-|   FormUnclear, NotText
-|-- TableNotFound, TableUnreadable, TableVersionGone,     tables
-|   TableUnfit, TableNotWritten, TableBusy, TableChanged
-|-- ModelNotFound, ModelDamaged, ModelUnreadable,         models
-|   ModelProtected, PromotionRefused, NothingToInferWith
-|-- AddressUnusable                                       serving
-|-- NothingToWatch, ReferenceUnknown, TooManyWindows,     monitoring (steps/core/monitoring/errors.py)
-|   LabelsUnusable, LabelsContradictory
-`-- NothingKnown                                          lineage
-    StepFailed                                            a step of the workflow; carries that step's own message
+    UserError
+    |-- ParametersInvalid, ConfigNotFound, ConfigInvalid,     what was asked for
+    |   NoTrainingWindow
+    |-- ProjectBroken                                         the code
+    |-- JavaUnusable, SparkUnavailable, PackageMissing,       the machine
+    |   SettingInvalid, DiskUnusable, MatrixTooLarge,
+    |   SearchTooLarge
+    |-- TrackingUnavailable, RunUnusable, LakeUndefined,      where things live
+    |   LockNotReleased, ObjectStoreUnavailable
+    |-- SourceUnreadable, ContractBroken, SourceUnlabelled,   the source
+    |   SourceChanged, SourceIngestedMeanwhile,
+    |   TargetNotFound, TargetUnfit, FeaturesMissing,
+    |   FormUnclear, NotText
+    |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
+    |   TableUnfit, TableNotWritten, TableBusy, TableChanged
+    |-- ModelNotFound, ModelDamaged, ModelUnreadable,         models
+    |   ModelProtected, PromotionRefused, NothingToInferWith
+    |-- AddressUnusable                                       serving
+    |-- NothingToWatch, ReferenceUnknown, TooManyWindows,     monitoring (steps/core/monitoring/errors.py)
+    |   LabelsUnusable, LabelsContradictory
+    `-- NothingKnown                                          lineage
+        StepFailed                                            a step of the workflow; carries that step's own message
 
 Anything else that is raised is a bug of ours and keeps its traceback.
 """
@@ -43,6 +43,9 @@ class UserError(Exception):
 
 
 class ParametersInvalid(UserError):
+    """An entry point was given parameters that it does not have, or values that they do not take; all of them are
+    named."""
+
     def __init__(self, entry_point: str, mistakes: Iterable[str], known: Iterable[str]) -> None:
         super().__init__(
             listed(f"-e {entry_point} was given parameters that it cannot take", mistakes),
@@ -52,6 +55,8 @@ class ParametersInvalid(UserError):
 
 
 class ConfigNotFound(UserError):
+    """There is no config file at the path that was given."""
+
     def __init__(self, path: str, looked_in: Iterable[str]) -> None:
         super().__init__(
             f"config {path!r} is not a file",
@@ -61,6 +66,8 @@ class ConfigNotFound(UserError):
 
 
 class NoTrainingWindow(UserError):
+    """train_on=window, and the config has no `split.window`."""
+
     def __init__(self) -> None:
         super().__init__(
             "train_on=window was given, and the config does not say which rows are the newest",
@@ -70,6 +77,8 @@ class NoTrainingWindow(UserError):
 
 
 class ConfigInvalid(UserError):
+    """The config is not YAML, or has keys or values that there are not; all of them are named."""
+
     def __init__(self, path: str, mistakes: Iterable[str]) -> None:
         super().__init__(
             listed(f"config {path}", mistakes),
@@ -79,6 +88,8 @@ class ConfigInvalid(UserError):
 
 
 class JavaUnusable(UserError):
+    """Spark has to start, and there is no Java of a version that it takes."""
+
     def __init__(self, found: str) -> None:
         super().__init__(
             found,
@@ -88,12 +99,16 @@ class JavaUnusable(UserError):
 
 
 class SettingInvalid(UserError):
+    """An environment variable has a value that it cannot have."""
+
     def __init__(self, name: str, value: str, *, expected: str, next: str = "") -> None:
         next = next or f"correct or unset {name}"
         super().__init__(f"{name}={value} in the environment", expected=expected, next=next)
 
 
 class SparkUnavailable(UserError):
+    """Spark did not start, cannot be reached or has ended."""
+
     def __init__(self, reason: str, *, next: str) -> None:
         super().__init__(
             f"Spark cannot be used: {reason}",
@@ -137,6 +152,8 @@ class PackageMissing(UserError):
 
 
 class ProjectBroken(UserError):
+    """A file of the project is no Python, or a step does not declare itself."""
+
     def __init__(self, path: str, reason: str, *, line: int = 0) -> None:
         super().__init__(
             f"{path}, line {line}, {reason}" if line else f"{path} {reason}",
@@ -146,6 +163,8 @@ class ProjectBroken(UserError):
 
 
 class DiskUnusable(UserError):
+    """A disk is full, or a folder may not be written."""
+
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(
             f"{where}: {reason}",
@@ -155,6 +174,8 @@ class DiskUnusable(UserError):
 
 
 class TrackingUnavailable(UserError):
+    """The tracking store does not answer, refuses the user or is of another version of MLflow."""
+
     def __init__(
         self,
         uri: str,
@@ -181,6 +202,8 @@ class RunUnusable(UserError):
 
 
 class LockNotReleased(UserError):
+    """Another process holds a lock for longer than a wait is worth."""
+
     def __init__(self, what: str, holder: str, *, minutes: float) -> None:
         super().__init__(
             f"{holder} has been at work on {what} for more than {minutes:g} minutes",
@@ -190,6 +213,8 @@ class LockNotReleased(UserError):
 
 
 class LakeUndefined(UserError):
+    """Nothing says where the tables are, or it is no place for them."""
+
     def __init__(self, given: str) -> None:
         super().__init__(
             given,
@@ -199,6 +224,8 @@ class LakeUndefined(UserError):
 
 
 class ObjectStoreUnavailable(UserError):
+    """The object store does not answer, or refuses the keys or the bucket."""
+
     def __init__(self, uri: str, endpoint: str, reason: str) -> None:
         super().__init__(
             f"{uri} at {endpoint or 'AWS'} cannot be used: {reason}",
@@ -208,6 +235,8 @@ class ObjectStoreUnavailable(UserError):
 
 
 class SourceUnreadable(UserError):
+    """There is nothing at the source, or it is not of the form that the config says."""
+
     def __init__(
         self, uri: str, reason: str, *, next: str = "correct source.uri in the config, or pass -P source=URI"
     ) -> None:
@@ -227,11 +256,15 @@ class FormUnclear(SourceUnreadable):
 
 
 class NotText(SourceUnreadable):
+    """A file that should be text is something else, such as an archive."""
+
     def __init__(self, uri: str, what: str) -> None:
         super().__init__(uri, f"it is not a text, it is {what}", next="pass the data as text or Parquet")
 
 
 class SourceChanged(UserError):
+    """Files of the source were written to while they were read."""
+
     def __init__(self, uri: str) -> None:
         super().__init__(
             f"source {uri} was written to between the check of its rows and their copy; the table is as it was",
@@ -241,6 +274,8 @@ class SourceChanged(UserError):
 
 
 class SourceIngestedMeanwhile(UserError):
+    """Another run has appended files of the source since they were looked at."""
+
     def __init__(self, table: str, *, ingested: int, files: int) -> None:
         super().__init__(
             f"{table} holds the rows of {ingested:,} of these {files:,} source files already, which another run has "
@@ -276,6 +311,8 @@ class ContractBroken(UserError):
 
 
 class SourceUnlabelled(UserError):
+    """The rows of the source have no target."""
+
     def __init__(self, uri: str, reason: str, *, table: str) -> None:
         super().__init__(
             f"source {uri} has no labels: {reason}; nothing was written",
@@ -286,6 +323,8 @@ class SourceUnlabelled(UserError):
 
 
 class TargetNotFound(UserError):
+    """The source has no column of the target's name."""
+
     def __init__(self, uri: str, target: str, columns: Iterable[str]) -> None:
         columns = list(columns)
         super().__init__(
@@ -307,6 +346,8 @@ class FeaturesMissing(UserError):
 
 
 class TargetUnfit(UserError):
+    """The target's values are neither classes nor numbers that can be learnt."""
+
     def __init__(self, uri: str, target: str, reason: str) -> None:
         super().__init__(
             f"column {target!r} of source {uri} cannot be the target: {reason}",
@@ -316,11 +357,15 @@ class TargetUnfit(UserError):
 
 
 class TableNotFound(UserError):
+    """There is no Delta table at a URI."""
+
     def __init__(self, uri: str, *, next: str = "run `mlflow run . -e ingest`, or pass another table") -> None:
         super().__init__(f"{uri} is not a Delta table", expected="<lake>/<name> or <lake>/<name>@v<N>", next=next)
 
 
 class TableUnreadable(UserError):
+    """There is a table, and its log or its files cannot be read."""
+
     def __init__(
         self, uri: str, reason: str, *, next: str = "restore it, or move it away and run `mlflow run . -e ingest`"
     ) -> None:
@@ -332,6 +377,8 @@ class TableUnreadable(UserError):
 
 
 class TableVersionGone(UserError):
+    """The table has no such version any more, or not yet."""
+
     def __init__(self, uri: str, reason: str, *, versions: str) -> None:
         super().__init__(
             f"{uri}: {reason}", expected=f"a version from {versions}", next="pass another version of the table"
@@ -346,6 +393,8 @@ class TableUnfit(UserError):
 
 
 class TableNotWritten(UserError):
+    """The folder or bucket of a table does not take its files."""
+
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(
             f"{uri} could not be written; its newest version is the one from before: {reason}",
@@ -355,6 +404,8 @@ class TableNotWritten(UserError):
 
 
 class TableBusy(UserError):
+    """Other writers came first at each of many attempts to commit."""
+
     def __init__(self, uri: str, *, attempts: int) -> None:
         super().__init__(
             f"{uri}: each of {attempts} commits came after that of another writer",
@@ -364,6 +415,8 @@ class TableBusy(UserError):
 
 
 class TableChanged(UserError):
+    """A table was written since the rows for it were compared with its own."""
+
     def __init__(self, uri: str) -> None:
         super().__init__(
             f"another run has written {uri} since the keys of the source's rows were compared with its own; "
@@ -415,6 +468,8 @@ class ModelUnreadable(UserError):
 
 
 class ModelProtected(UserError):
+    """The tracking server does not let this user change the registered model."""
+
     def __init__(self, name: str, user: str) -> None:
         super().__init__(
             f"the tracking server does not let {user} change the registered model {name}",
@@ -424,11 +479,15 @@ class ModelProtected(UserError):
 
 
 class PromotionRefused(UserError):
+    """The version did not pass the gate, or there is nothing to go back to."""
+
     def __init__(self, given: str, *, expected: str, next: str) -> None:
         super().__init__(given, expected=expected, next=next)
 
 
 class NothingToInferWith(UserError):
+    """The gate turned the new version down, and no earlier one is in use."""
+
     def __init__(self, model: str, verdict: str, reasons: str) -> None:
         super().__init__(
             f"the gate's verdict on {model} is {verdict} and there is no champion: {reasons}",
@@ -438,6 +497,8 @@ class NothingToInferWith(UserError):
 
 
 class AddressUnusable(UserError):
+    """A server cannot listen where it was told to."""
+
     def __init__(self, host: str, port: int, reason: str) -> None:
         super().__init__(
             f"the server cannot listen at {host}, port {port}: {reason}",
@@ -447,6 +508,8 @@ class AddressUnusable(UserError):
 
 
 class NothingKnown(UserError):
+    """No run, table or model is known by a URI."""
+
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(
             f"{uri}: {reason}",

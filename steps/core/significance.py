@@ -67,6 +67,7 @@ def gain_interval(metric_name: str, scores: np.ndarray, others: np.ndarray) -> I
 
 
 def resample_count(rows: int) -> int:
+    """How many bootstrap samples are drawn of so many rows: fewer of a large table."""
     return max(RESAMPLES_AT_LEAST, min(RESAMPLES, RESAMPLED_ROWS // max(rows, 1)))
 
 

@@ -26,6 +26,7 @@ def of_parameters(error: ValidationError) -> list[str]:
 
 
 def of_unknown_parameter(name: str, known: Sequence[str]) -> str:
+    """The mistake in a name that no parameter has, with its new name or the nearest one."""
     new_name = RENAMED_KEYS.get(f"model.{name}")  # hyperparameters are called as in the config
     if new_name in known:
         return f"{name!r} was renamed to {new_name!r}"

@@ -11,6 +11,7 @@ SIGNIFICANCE_LEVEL = 0.05  # the largest p-value of a score that is no chance; t
 
 
 def threshold(gate: Gate, model: Candidate) -> Rule:
+    """The score against `gate.at_least`; not applicable without one."""
     score, interval = model.scores[gate.metric], model.interval
     if gate.at_least is None:
         sentence = f"{gate.metric} is {score:.4f}{_between(interval)}; gate.at_least sets no limit"
@@ -25,6 +26,7 @@ def threshold(gate: Gate, model: Candidate) -> Rule:
 
 
 def over_baseline(gate: Gate, model: Candidate, baseline: Candidate) -> Rule:
+    """The score against the baseline's; undecided where so few rows do not show that it is better at all."""
     margin, gain, interval = gate.min_gain_over_baseline, _gain(gate, model, baseline), baseline.interval
     compared = _compared(gate, model, baseline)
     if margin < 0:
@@ -40,6 +42,7 @@ def over_baseline(gate: Gate, model: Candidate, baseline: Candidate) -> Rule:
 
 
 def no_chance(gate: Gate, model: Candidate) -> Rule:
+    """The score against those of shuffled labels; undecided where more than 5% of them are as good."""
     shares = f"{model.p_value:.0%} of the shuffles of the test part's labels score as well, at most"
     sentence = (
         f"the score may be chance: {shares} {SIGNIFICANCE_LEVEL:.0%} may; more rows in the test part would show it"
@@ -118,10 +121,12 @@ def calibration(gate: Gate, error: float | None) -> Rule:
 
 
 def obstacle(role: str, candidate: Candidate, line: str) -> Rule:
+    """The rule `role`, undecided, as a candidate cannot be scored; `line` is one of obstacles()."""
     return Rule(name=role, outcome="undecided", sentence=f"{candidate.name} {line}")
 
 
 def obstacles(candidate: Candidate, metric: str) -> list[str]:
+    """Why `candidate` has no fair score by `metric` on the test part, a line each; [] when it has one."""
     if candidate.unfit:
         return [f"cannot be scored: {candidate.unfit}"]
     obstacles = []

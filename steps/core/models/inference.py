@@ -45,6 +45,7 @@ class Result:
 
     @property
     def metrics(self) -> dict[str, float]:
+        """How many rows there are, were scored and were kept, for the run."""
         rows = self.table.row_count
         return {
             "rows": rows,
@@ -186,6 +187,7 @@ def _rows_scored_by(run_id: str, table: Snapshot) -> int:
 
 
 def unfit(table: Snapshot, schema: scorer.Schema, reason: str) -> TableUnfit:
+    """The error for a table that the model cannot score, with the columns that it needs."""
     return TableUnfit(
         str(table),
         [reason],

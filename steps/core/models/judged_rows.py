@@ -37,6 +37,7 @@ class JudgedRows:
 
     @property
     def is_sample(self) -> bool:
+        """Whether only some rows of the test part are judged."""
         return self.test_rows > len(self.parts.test)
 
 

@@ -63,6 +63,7 @@ class Card:
 
 
 def of_version(version: ModelVersion, schema: scorer.Schema, *, judgement: Judgement | None) -> Card:
+    """The card of a version; without a judgement it says that it is not judged yet."""
     return Card(version=version, schema=schema, train_run=runs.find(version.run_id or ""), judgement=judgement)
 
 

@@ -192,6 +192,7 @@ def residuals(truth: np.ndarray, predicted: np.ndarray) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG with a small palette."""
     from PIL import Image  # matplotlib's own; train does not need it
 
     figure.set_dpi(DOTS_PER_INCH)

@@ -30,6 +30,7 @@ ARTIFACT_FILES = ("MLmodel", "scorer.py", "artifacts/booster.ubj", "artifacts/sc
 
 
 def uri_of(version: ModelVersion) -> str:
+    """`models:/<name>/<version>`."""
     return f"models:/{version.name}/{version.version}"
 
 
@@ -69,6 +70,7 @@ def newest(name: str, *, count: int = 10) -> list[ModelVersion]:
 
 
 def find(name: str, number: str) -> ModelVersion | None:
+    """The version of a registered model by its number, None when there is none."""
     if int(number) >= 2**31:  # what a version is in MLflow's stores; PostgreSQL fails on more
         return None
     try:
@@ -136,6 +138,7 @@ def aliases_of(name: str) -> dict[str, str]:
 
 
 def find_model(name: str) -> RegisteredModel | None:
+    """A registered model by its name, None when there is none."""
     try:
         return MlflowClient().get_registered_model(name)
     except MlflowException as err:
@@ -156,6 +159,7 @@ def changing(name: str) -> Iterator[None]:
 
 
 def tag(version: ModelVersion, tags: Mapping[str, str]) -> None:
+    """Set tags of a version. ModelProtected where the server does not let this user."""
     with changing(version.name):
         for key, value in tags.items():
             MlflowClient().set_model_version_tag(version.name, version.version, key, value)

@@ -36,6 +36,7 @@ class Report:
 
 
 def render(report: Report) -> str:
+    """The report as one page of HTML, with its pictures in it."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

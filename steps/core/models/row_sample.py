@@ -16,6 +16,7 @@ class RowSample:
         self._keys = np.empty(0)
 
     def add(self, rows: pa.Table) -> None:
+        """Take rows into the sample, or leave them out, by chance."""
         keys = self._random.random(len(rows))
         if len(self._keys) == self._most:
             is_smaller = keys < self._keys.max()

@@ -384,6 +384,7 @@ class Scorer(PythonModel):
         self.unseen_so_far: Counter[str] = Counter()
 
     def load_context(self, context: PythonModelContext) -> None:
+        """Read booster and schema, as MLflow calls it when the model is loaded."""
         self.booster = xgboost.Booster({"nthread": 1}, model_file=context.artifacts["booster"])
         self.schema = Schema.loads(Path(context.artifacts["schema"]).read_text(encoding="utf-8"))
         self._score(
@@ -399,6 +400,7 @@ class Scorer(PythonModel):
         return self._score(read(rows, self.schema.features).matrix)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """A row for each row: prediction and, of a classification, probability and probabilities by class."""
         return pd.DataFrame(self.answers(model_input), index=model_input.index)
 
     def answers(self, rows: pd.DataFrame | Mapping[str, np.ndarray]) -> dict[str, np.ndarray | list[dict[str, float]]]:

@@ -72,6 +72,7 @@ class Columns:
 
     @property
     def is_by_key(self) -> bool:
+        """Whether a row is known by a key, not by all of its values."""
         return self.identity != self.common
 
 

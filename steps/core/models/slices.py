@@ -34,6 +34,7 @@ class Slice:
 
     @property
     def name(self) -> str:
+        """Column and value, as messages name a slice."""
         return f"{self.column} {self.value}"
 
 

@@ -70,6 +70,8 @@ class SplitSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
+    """The rows by their parts; a row is in one of them, or in none where a window leaves it out."""
+
     train: pd.DataFrame
     validation: pd.DataFrame
     test: pd.DataFrame

@@ -50,6 +50,7 @@ class Journal:
         self.save()
 
     def add(self, trial: Trial) -> None:
+        """Keep a trial; it is written down with others every few seconds."""
         self._unsaved.append(trial)
         if time.monotonic() - self._saved_at > SAVE_SECONDS:
             self.save()

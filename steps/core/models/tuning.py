@@ -142,6 +142,7 @@ class Search:
 
     @property
     def ranges(self) -> Mapping[str, Range]:
+        """The ranges that are searched, by the names of hyperparameters."""
         known = type(self.model).model_fields
         return {name: limits for name, limits in self.tune.ranges.items() if name in known}
 

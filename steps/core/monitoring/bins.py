@@ -44,6 +44,7 @@ class Bins:
 
     @property
     def count(self) -> int:
+        """How many bins there are."""
         return {"quantiles": len(self.edges) + 1, "times": 1}.get(self.kind, len(self.values) + 1)
 
     @property

@@ -34,6 +34,8 @@ class Test:
     text: str
 
     def level(self, significance: float) -> Level:
+        """What the answer is worth: nothing, a warning or an alert; `significance` is the greatest p-value that is no
+        chance."""
         if self.rows < self.needed:
             return "too little data"
         if self.p_value > significance or self.effect < self.levels.warn:
@@ -52,9 +54,11 @@ class FeatureDrift:
 
     @property
     def name(self) -> str:
+        """The feature's name."""
         return self.reference.bins.name
 
     def finding(self, significance: float) -> Finding:
+        """What the tests of this feature say together, with the reasons of those that found something."""
         levels = {test.name: test.level(significance) for test in self.tests}
         told = [test for test in self.tests if levels[test.name] in ("warn", "alert")]
         if told:
@@ -91,6 +95,7 @@ def drifts(reference: Reference, windows: Mapping[int, Summary], settings: Monit
 
 
 def worst_of(levels: Mapping[str, Level]) -> Level:
+    """The worst of several levels, by the names of what they are of."""
     return worst(Finding(level=level, subject=name, reason="") for name, level in levels.items())
 
 

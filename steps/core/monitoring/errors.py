@@ -24,6 +24,8 @@ class ReferenceUnknown(UserError):
 
 
 class TooManyWindows(UserError):
+    """The rows make more windows of the given length than are compared."""
+
     def __init__(self, count: int, *, most: int) -> None:
         super().__init__(
             f"the rows make {count:,} windows of this length or more",
@@ -33,6 +35,8 @@ class TooManyWindows(UserError):
 
 
 class LabelsUnusable(UserError):
+    """The labels cannot be read, or have no columns to match them with predictions by."""
+
     def __init__(
         self, uri: str, mistakes: Iterable[str], *, next: str = "correct the labels, or pass others with -P labels=URI"
     ) -> None:
@@ -45,6 +49,8 @@ class LabelsUnusable(UserError):
 
 
 class LabelsContradictory(UserError):
+    """One key has different labels."""
+
     def __init__(self, uri: str, *, keys: int, examples: Iterable[str]) -> None:
         super().__init__(
             f"labels {uri}: {keys:,} keys have labels that contradict each other: {'; '.join(examples)}",

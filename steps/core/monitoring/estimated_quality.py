@@ -61,7 +61,7 @@ class Estimate:
 
 
 def estimate(sums: ProbabilitySums, calibration: Calibration, *, classes: Labels) -> dict[str, Estimate]:
-    """accuracy, f1_macro and roc_auc; of two classes f1.<the second> too. {} of no row; without what is not defined."""
+    """accuracy, f1_macro and roc_auc; of two classes `f1.<the second>`. {} of no row; without what is not defined."""
     if not sums.rows:
         return {}
     hits, misses = _drawn(sums)
@@ -108,6 +108,7 @@ def findings(
 
 
 def of_regression() -> Finding:
+    """The finding on a regression, which has no probabilities to estimate its quality from."""
     reason = "a regression states no probabilities, so that its quality shows when labels come (-P labels=...)"
     return Finding(level="too little data", subject=SUBJECT, reason=reason)
 

@@ -65,6 +65,7 @@ class GateReference:
         return found
 
     def dumps(self) -> str:
+        """As JSON, which loads() reads."""
         written = {"format_version": FORMAT_VERSION, **asdict(self)}
         return json.dumps(written, default=lambda array: array.tolist(), allow_nan=False)
 

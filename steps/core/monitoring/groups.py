@@ -54,6 +54,7 @@ class GroupSizes:
 
     @classmethod
     def of(cls, rows: pa.Table, grouping: Grouping | None) -> "GroupSizes":
+        """The sizes of the groups among some rows; without a grouping each row stands alone."""
         if grouping is None or grouping.column not in rows.schema.names:
             return cls(alone=len(rows))
         hashes = grouping.hashes(rows)

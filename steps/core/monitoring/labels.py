@@ -29,6 +29,7 @@ class TruthReader:
     classes: Classes
 
     def read(self, values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """True values as codes of the classes or, of a regression, as numbers, (n,)."""
         array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
         if not self.classes:
             numbers: np.ndarray = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)

@@ -72,6 +72,7 @@ class ProbabilitySums:
 
     @classmethod
     def empty(cls, classes: int) -> "ProbabilitySums":
+        """The sums of no row."""
         return cls.of(np.empty((0, classes)))
 
     def __add__(self, other: "ProbabilitySums") -> "ProbabilitySums":

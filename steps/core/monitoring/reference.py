@@ -61,6 +61,7 @@ class Reference:
     rejected: int = 0
 
     def dumps(self) -> str:
+        """As JSON, which loads() reads."""
         features = []
         for one in self.features:
             bins = {name: value for name, value in asdict(one.bins).items() if name not in NOT_IN_FILE}

@@ -19,7 +19,7 @@ MOST_PICTURES = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the report beside the features: a table, and pictures as SVG or as <img>."""
+    """A part of the report beside the features: a table, and pictures as SVG or as `<img>`."""
 
     title: str
     note: str = ""
@@ -38,6 +38,7 @@ class FeatureCard:
 
 
 def render(watch: Watch, *, facts: Mapping[str, str], sections: Sequence[Section] = ()) -> str:
+    """The report as one page of HTML: the verdict, `facts` by their titles, features, and sections on quality."""
     templates = Environment(
         loader=FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1] / "models"]),
         autoescape=True,

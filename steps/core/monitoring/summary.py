@@ -21,10 +21,12 @@ class Counts:
 
     @property
     def present(self) -> int:
+        """How many rows have a value."""
         return int(self.bins.sum())
 
     @property
     def rows(self) -> int:
+        """How many rows were counted."""
         return self.present + self.missing
 
     def __add__(self, other: "Counts") -> "Counts":

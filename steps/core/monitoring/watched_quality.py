@@ -59,6 +59,7 @@ class Predicted:
 
     @property
     def reader(self) -> TruthReader:
+        """What reads true values to compare these predictions with."""
         return TruthReader(classes=self.classes)
 
     def columns(self, present: Sequence[str], key: Sequence[str]) -> list[str]:

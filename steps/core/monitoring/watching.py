@@ -37,10 +37,12 @@ class WatchedWindow:
 
     @property
     def all_findings(self) -> list[Finding]:
+        """What was found in this window, about features, predictions and quality."""
         return [*self.findings, *(one for section in self.quality.values() for one in section)]
 
     @property
     def level(self) -> Level:
+        """The worst of what was found."""
         return worst(self.all_findings)
 
     def moved(self) -> list[str]:
@@ -70,6 +72,7 @@ class Watch:
 
     @property
     def verdict(self) -> Level:
+        """The worst of all that was found, in all windows."""
         return worst([*self.findings, *(finding for window in self.windows for finding in window.all_findings)])
 
     def unjudged(self) -> list[str]:

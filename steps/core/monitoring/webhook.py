@@ -49,6 +49,7 @@ class Told:
         return cls(verdict=verdict, pending_verdict=pending_verdict, pending_id=pending_id)
 
     def tags(self) -> dict[str, str]:
+        """As the run's tags, by which the next run knows it."""
         return {TOLD: self.verdict, PENDING: f"{self.pending_verdict} {self.pending_id}".strip()}
 
 
@@ -99,6 +100,7 @@ class Delivery:
     line: str = ""
 
     def tags(self) -> dict[str, str]:
+        """As the run's tags: what became of the message, and what was told."""
         return {STATE: self.state, **self.told.tags()}
 
 

@@ -28,6 +28,7 @@ class Window:
 
     @property
     def label(self) -> str:
+        """The window in words, in UTC."""
         if self.begin is None:
             return f"up to {_words(self.end)}"
         return f"{_words(self.begin)} to {_words(self.end)}"
@@ -45,6 +46,8 @@ class Windows:
 
     @classmethod
     def of(cls, column: str, *, written_at: datetime, since: str | None, window: str | None) -> "Windows":
+        """The windows of a table that was written at `written_at`, by its times in `column`; `since` and `window` are
+        durations."""
         end = (written_at - EPOCH) // MICROSECOND
         length = length_of(window) // MICROSECOND if window else None
         begin = end - length_of(since) // MICROSECOND if since else None
@@ -76,6 +79,7 @@ class Windows:
         return self.begin // self.length if self.begin is not None else None
 
     def window(self, number: int) -> Window:
+        """The window of a number, as numbers() gives it to rows."""
         if not self.length:
             return Window(begin=None if self.begin is None else _moment(self.begin), end=_moment(self.written_at))
         return Window(begin=_moment(number * self.length), end=_moment((number + 1) * self.length))

@@ -56,6 +56,7 @@ class FollowedModel:
             threading.Thread(target=self._follow, name="alias", daemon=True).start()
 
     def stop(self) -> None:
+        """Look at the alias no more."""
         self._ended.set()
 
     @property

@@ -36,6 +36,7 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def url_of(bound_socket: socket.socket) -> str:
+    """The address of a server that listens at a bound socket."""
     host, port = bound_socket.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

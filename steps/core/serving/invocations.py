@@ -77,6 +77,7 @@ class Invocations:
         return Response(body, status_code=status, headers=headers, media_type="application/json")
 
     def close(self) -> None:
+        """Give up what has not begun."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _scored(self, request: Request, model: ServedModel) -> tuple[Scored, bytes]:

@@ -58,6 +58,7 @@ class Metrics:
             self._errors.labels(kind).inc()
 
     def loaded(self, name: str, version: str) -> None:
+        """Count that a version was loaded, which answers from now on."""
         self._version.labels(name).set(int(version))
         self._loads.inc()
 

@@ -27,6 +27,7 @@ class Refused(Exception):
 
     @property
     def body(self) -> bytes:
+        """The answer's body, as MLflow writes errors."""
         return error_body(ERROR_CODES[self.kind], str(self))
 
 

@@ -117,6 +117,7 @@ def parse(
 
 
 def check_count(rows: int, limit: int) -> None:
+    """Refused, with status 413, for more than `limit` rows."""
     if rows > limit:
         raise Refused(413, "too large", f"the body has {rows} rows; at most {limit} are taken at once")
 

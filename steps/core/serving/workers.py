@@ -46,6 +46,8 @@ class Worker:
 
 
 class Supervisor(Multiprocess):
+    """uvicorn's supervisor of processes, which tells Prometheus's client when one is gone."""
+
     def init_processes(self) -> None:
         super().init_processes()
         self._leave_their_ends()

@@ -49,6 +49,7 @@ class ColumnSample:
 
     @property
     def is_whole_numbers(self) -> bool:
+        """Whether all values are whole numbers, of whatever type."""
         return self.kind in ("int", "long") or all(value == int(value) for value in self.values)
 
     @property
@@ -58,6 +59,7 @@ class ColumnSample:
 
     @property
     def is_named_as_id(self) -> bool:
+        """Whether the name is that of an id, such as customer_id."""
         return bool(ID_NAME.fullmatch(self.name) or ID_NAME_IN_CAPITALS.fullmatch(self.name))
 
     @property

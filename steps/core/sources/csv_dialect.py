@@ -27,6 +27,7 @@ class Dialect:
 
     @property
     def separator_for_arrow(self) -> str:
+        """The separator, or what is put in its place for Arrow, which takes one byte."""
         return self.separator if len(self.separator.encode()) == 1 else STAND_IN
 
     def is_blank(self, row: bytes) -> bool:

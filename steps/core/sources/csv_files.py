@@ -47,6 +47,7 @@ class CsvFiles(Files):
         }
 
     def form_of(self, file: str, size_bytes: int) -> CsvForm:
+        """The form of a file, which is looked at once."""
         if (file, size_bytes) not in self._forms:
             self._forms[file, size_bytes] = csv_form.look_at(file, size_bytes, self._options)
         return self._forms[file, size_bytes]

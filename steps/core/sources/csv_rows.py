@@ -41,6 +41,7 @@ class Block:
 
     @property
     def was_walked(self) -> bool:
+        """Whether its rows were cut one by one, so that the line of each is known."""
         return self.row_lines is not None
 
     def lines_of(self, row_count: int, dialect: Dialect) -> np.ndarray:
@@ -61,6 +62,7 @@ class UnclosedQuote(Exception):
         super().__init__(f"line {line} {reason}")
 
     def explained(self, file: str) -> SourceUnreadable:
+        """The error for the user, with the file."""
         next_step = "close it in the file, or say source.options.quote: '' where quotes are letters like others"
         return SourceUnreadable(file, str(self), next=next_step)
 

@@ -37,6 +37,7 @@ def form_lines(options: Mapping[str, object], sample: pa.Table) -> Iterator[str]
 
 
 def key_line(key: Sequence[str], candidates: Sequence[str], *, is_whole: bool) -> str:
+    """What was decided about the key, and how to decide otherwise; `is_whole`: all rows were looked at."""
     if key:
         others = [name for name in candidates if name not in key]
         return f"{key[0]}, as its name says so and no value is missing or there twice" + (

@@ -21,6 +21,8 @@ PINNED = re.compile(r"@v\d+$")  # ends a path that names a version of a table
 
 
 class DeltaTable(Source):
+    """A Delta table, at its newest version, at `@v<N>` or at the option versionAsOf."""
+
     format = "delta"
     options = ("versionAsOf",)
 

@@ -36,6 +36,7 @@ def number_of(value: Any, column: Column) -> Decimal | None:
 
 
 def exact_whole(value: Any, column: Column) -> int | None:
+    """A value as a whole number of the column's type, None when it is missing. Refused for any other."""
     number = number_of(value, column)
     if number is None:
         return None
@@ -49,6 +50,7 @@ def exact_whole(value: Any, column: Column) -> int | None:
 
 
 def exact_double(value: Any, column: Column) -> float | None:
+    """A value as a float or double, None when it is missing. Refused where digits would be lost or it is infinite."""
     number = number_of(value, column)
     if number is None:
         return None
@@ -65,6 +67,7 @@ def exact_double(value: Any, column: Column) -> float | None:
 
 
 def exact_decimal(value: Any, column: Column) -> Decimal | None:
+    """A value as the column's decimal, None when it is missing. Refused for more digits than it has."""
     number = number_of(value, column)
     if number is None:
         return None

@@ -16,6 +16,7 @@ MOMENT = re.compile(
 
 
 def exact_date(value: Any, column: Column) -> dt.date:
+    """A value as a date. Refused for one with a time of day, and for numbers."""
     if isinstance(value, str):
         return _moment(value, column, "date").date()
     if isinstance(value, dt.datetime):
@@ -28,6 +29,7 @@ def exact_date(value: Any, column: Column) -> dt.date:
 
 
 def exact_timestamp(value: Any, column: Column) -> dt.datetime:
+    """A value as a moment in UTC; one without a zone is in the column's. Refused for numbers."""
     if isinstance(value, str):
         moment = _moment(value, column, "timestamp")
     elif isinstance(value, dt.datetime):

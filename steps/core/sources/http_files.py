@@ -193,6 +193,8 @@ class HttpFile(Source):
 
 
 class HttpsFile(HttpFile):
+    """A file at an https:// address."""
+
     scheme = "https"
 
 

@@ -41,6 +41,8 @@ WHOLE = ("lowerBound", "upperBound", "numPartitions")  # options that go with pa
 
 
 class JdbcTable(Source):
+    """A table or query of PostgreSQL, which Spark reads in parts."""
+
     scheme = "jdbc"
     options = ("dbtable", "query", "partitionColumn", *WHOLE, "fetchsize")
     instead = {

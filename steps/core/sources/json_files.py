@@ -27,6 +27,8 @@ FIRST_LINES = 20  # of which one is an object where a file has an object a line
 
 
 class JsonFiles(Files):
+    """Files of JSON: a row a line, an array of rows, or rows under a key."""
+
     format = "json"
     endings = (".json", ".jsonl", ".ndjson")
     options = ("rows", "encoding", "charset", "multiLine")

@@ -35,6 +35,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def loads_or_none(written: str) -> Any:
+    """The value of a text of JSON, None when it is none."""
     try:
         return loads(written)
     except (ValueError, RecursionError):
@@ -53,6 +54,7 @@ def row_of(line: str) -> dict[str, Any] | str:
 
 
 def element(row: Any) -> tuple[dict[str, Any] | str, None, str]:
+    """An element of an array as a row, without a line of its own; with its text where it is no object."""
     return (row, None, "") if isinstance(row, dict) else (NOT_AN_OBJECT, None, json.dumps(row))
 
 

@@ -17,6 +17,8 @@ PART_BYTES = 64 * 2**20  # of row groups, compressed, that one worker reads
 
 
 class ParquetFiles(Files):
+    """Parquet files: names and types of the columns are in the footer of each."""
+
     format = "parquet"
     endings = (".parquet", ".pq")
 

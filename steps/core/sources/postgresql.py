@@ -62,6 +62,7 @@ class ColumnType:
 
 
 def quoted(name: str) -> str:
+    """A name as SQL takes it in double quotes."""
     return '"' + name.replace('"', '""') + '"'
 
 

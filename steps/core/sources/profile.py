@@ -46,6 +46,7 @@ class Profile:
         self.rows += len(rows)
 
     def merge(self, other: "Profile") -> None:
+        """Add the profile of other rows of the same columns."""
         for name, column in self._columns.items():
             column.merge(other._columns[name])
         self._draw(other._sample, other._sample_keys)

@@ -1,4 +1,4 @@
-"""The data sets that come with scikit-learn, as sklearn:<name>, with their labels as text."""
+"""The data sets that come with scikit-learn, as `sklearn:<name>`, with their labels as text."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ NAMES = ("iris", "wine", "breast_cancer", "diabetes")
 
 
 class SklearnDataset(Source):
+    """A data set that comes with scikit-learn, `sklearn:<name>`."""
+
     scheme = "sklearn"
 
     @property
@@ -42,6 +44,8 @@ class SklearnDataset(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetPart(Part):
+    """All rows of a data set; `columns` are names in the contract to names in the data set."""
+
     file: str
     size_bytes: int
     name: str

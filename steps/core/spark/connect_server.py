@@ -115,6 +115,7 @@ class Server:
         self._oom_kills = jvm.count_oom_kills()
 
     def start(self) -> None:
+        """Start the JVM in a thread, with its settings in this process's environment."""
         # Not in the thread: another thread could start a process meanwhile, with half of these variables.
         # Workers must run this Python, and a SPARK_HOME of the machine's must not replace the pinned Spark.
         os.environ["PYSPARK_PYTHON"] = sys.executable

@@ -12,6 +12,7 @@ REMOTE: Files = s3_files
 
 
 def is_remote(path: str) -> bool:
+    """Whether a path is in an object store."""
     return path.startswith(s3.SCHEME)
 
 

@@ -31,11 +31,14 @@ _usable: dict[str, str] = {}  # buckets that this process has asked for, and the
 
 
 class Location(NamedTuple):
+    """Bucket and key of an object, or of a prefix of keys."""
+
     bucket: str
     key: str
 
 
 def locate(uri: str) -> Location:
+    """Bucket and key of an s3:// URI."""
     return Location(*(uri.removeprefix(SCHEME).partition("/")[::2]))
 
 

@@ -40,10 +40,12 @@ class DataFiles:
 
     @property
     def fits_in_memory(self) -> bool:
+        """Whether this process may hold all of their rows."""
         return in_memory.fits(self.schema, rows=self.row_count)
 
     @property
     def is_for_workers(self) -> bool:
+        """Whether Spark's workers read them, as they are too large for one process that streams."""
         return not in_memory.fits(self.schema, rows=self.row_count, mebibytes=in_memory.STREAMED_MEBIBYTES)
 
     def read(self, columns: list[str]) -> pa.Table:

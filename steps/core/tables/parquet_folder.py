@@ -26,6 +26,7 @@ class ParquetFolder:
         self._names: list[str] = []
 
     def write(self, rows: pa.Table) -> None:
+        """Append rows; a file ends when it is large enough."""
         if not len(rows):
             return
         self._rows.append(rows)
@@ -36,6 +37,7 @@ class ParquetFolder:
             self._end_file()
 
     def close(self) -> list[str]:
+        """Write what is left; the names of the files."""
         if self._rows:
             self._end_row_group()
         if self._writer:

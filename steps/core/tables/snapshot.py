@@ -120,6 +120,7 @@ class Snapshot:
 
     @cached_property
     def commit(self) -> log.Commit:
+        """What the log says of the commit that made this version."""
         return log.commit(self.path, self.version)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Configs where they are kept: a file, or an artifact of a run, runs:/<run id>/<file>."""
+"""Configs where they are kept: a file, or an artifact of a run, `runs:/<run id>/<file>`."""
 
 import re
 from pathlib import Path

@@ -72,6 +72,8 @@ def _get[T](variable: str, value: str, get: Callable[[str], T]) -> T:
 
 
 def main() -> None:
+    """Make sure that the tracking store of this folder or of MLFLOW_TRACKING_URI can be used; a message and exit code
+    1     where it cannot."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     database.silence_tracebacks()
     try:

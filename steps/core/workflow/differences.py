@@ -9,6 +9,7 @@ SHOWN = 3  # how many differences are listed; the rest is counted
 
 
 def in_words(differences: Sequence[str]) -> str:
+    """Differences as one line: the first few, and how many more there are."""
     more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
     return ", ".join(differences[:SHOWN]) + more
 

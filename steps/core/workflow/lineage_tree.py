@@ -83,6 +83,7 @@ def lines(node: Node, indent: str = "") -> Iterator[str]:
 
 
 def page(origins: Sequence[Node], products: Sequence[Node]) -> Iterator[str]:
+    """The lines of the page that lineage prints: origins, then products, each as a tree."""
     yield "What it was made of"
     for origin in origins:
         yield from lines(origin, "  ")

@@ -37,6 +37,7 @@ class TablePlan:
     identities: Mapping[str, str] = field(default_factory=dict)  # of the lost versions, with their URIs
 
     def size_of(self, files: Sequence[str]) -> str:
+        """How many files these are and how large, in words."""
         return f"{len(files)} file{'s' * (len(files) != 1)}, {sum(self.files[name] for name in files):,} bytes"
 
 
@@ -52,6 +53,7 @@ class Plan:
     models: Sequence[LoggedModel]
 
     def totals(self) -> dict[str, int]:
+        """How many files, models and bytes would be removed."""
         files = [size_bytes for table in self.tables for size_bytes in table.files.values()]
         return {"files": len(files), "models": len(self.models), "bytes": sum(files)}
 

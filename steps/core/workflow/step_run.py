@@ -103,7 +103,7 @@ class StepRun:
         self.warn(f"{reason}; this run will not be reused")
 
     def logs_table(self, table: Snapshot, *, context: str) -> None:
-        """The table's version as a dataset of this run, with digest v<N>."""
+        """The table's version as a dataset of this run, with digest `v<N>`."""
         source = DeltaDatasetSource(path=table.path, delta_table_version=table.version)
         dataset = MetaDataset(source, name=table.uri.name, digest=f"v{table.version}")  # type: ignore[abstract]
         try:
