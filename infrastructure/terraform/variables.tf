@@ -182,3 +182,9 @@ variable "github_environments" {
   })
   default = { deploy = "production", train = "training" }
 }
+
+variable "github_provider_exists" {
+  description = "Whether the account has GitHub's identity provider already, of which it can have one: then none is made."
+  type        = bool
+  default     = false
+}

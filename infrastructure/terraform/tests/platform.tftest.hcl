@@ -104,6 +104,8 @@ run "a_job_of_github_has_the_role_of_its_environment_alone" {
     budget              = { monthly_usd = 300, email = "ml-platform@example.com" }
     github_repository   = "example/tabular-workflow"
     github_environments = { deploy = "production", train = "training" }
+
+    github_provider_exists = true
   }
 
   assert {
@@ -112,6 +114,12 @@ run "a_job_of_github_has_the_role_of_its_environment_alone" {
       train  = "sts.amazonaws.com repo:example/tabular-workflow:environment:training"
     }
     error_message = "A role is of the jobs of one repository and environment."
+  }
+
+  assert {
+    condition = toset(flatten(values(data.aws_iam_policy_document.github)[*].statement[0].principals[*].identifiers)) == toset(
+    ["arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"]) && length(aws_iam_openid_connect_provider.github) == 0
+    error_message = "The account's provider for GitHub is trusted, and where there is one no other is made."
   }
 
   assert {
