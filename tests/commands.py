@@ -35,8 +35,6 @@ def unknown_words(command: str) -> list[str]:
             return [] if (PROJECT / f"{module.replace('.', '/')}.py").is_file() else [module]
         case ["kustomize", "build", folder]:
             return [] if (PROJECT / folder / "kustomization.yaml").is_file() else [folder]
-        case ["dot", "-Tpng", file]:
-            return [] if (PROJECT / file).is_file() else [file]
         case ["git", "tag", tag]:
             tags = re.findall(r'tags: \["(.*)"\]', (PROJECT / ".github/workflows/release.yml").read_text("utf-8"))
             return [] if any(re.fullmatch(pattern, tag) for pattern in tags) else [tag]

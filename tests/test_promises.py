@@ -58,7 +58,6 @@ class TestWhatItNames:
             ("docker compose -f compose/compose.yaml --profile sprak up", ["sprak"]),
             ("python -m benchmarks.gaet", ["benchmarks.gaet"]),
             ("kustomize build infrastructure/kubernetes/overlays/prod", ["infrastructure/kubernetes/overlays/prod"]),
-            ("dot -Tpng docs/nothing.dot", ["docs/nothing.dot"]),
             ("git tag 1.2.3", ["1.2.3"]),
             ("curl example.org", ["curl", "example.org"]),
             ("README.md", ["README.md"]),
