@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -10,11 +10,14 @@ from typing import Any, cast
 import mlflow
 import numpy as np
 import pandas as pd
+import pytest
 import xgboost
+import yaml
 from hypothesis import settings
+from place import new_database
 
 from steps.core import config
-from steps.core.models import judged_rows, loading, scorer, split, training
+from steps.core.models import artifact_check, judged_rows, loading, scorer, split, training
 
 xgboost.set_config(nthread=1)  # threads that wait for a core that others use take a hundred times as long
 QUICK = settings(deadline=None, max_examples=60)  # the machine may be shared: no time limit for one example
@@ -112,6 +115,19 @@ def tracked(uri: str) -> Iterator[str]:
         yield uri
     finally:
         mlflow.set_tracking_uri(cast(str, before))  # None means MLflow's default again
+
+
+@contextlib.contextmanager
+def flowers_home(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Steps called from this process work in `folder`, which has `settings` as flowers.yaml and a store of its own.
+
+    The process in which evaluate loads a version takes seconds: tests/test_artifact_check.py has it, and nobody here.
+    """
+    (folder / "flowers.yaml").write_text(yaml.safe_dump(settings))
+    stand_in = """print('{"inputs": [], "example": 3}')"""
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder), tracked(new_database(folder)):
+        patch.setattr(artifact_check, "PROGRAM", stand_in)
+        yield
 
 
 def sqlite(folder: Path) -> str:

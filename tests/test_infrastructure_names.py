@@ -31,6 +31,44 @@ class TestOutputs:
         assert re.findall(r'^output "(\w+)"', text_of(f"examples/{example}/outputs.tf"), re.MULTILINE) == root
 
 
+class TestPages:
+    """The tables of docs/how-to that say where a value comes from."""
+
+    def rows(self, page: str, title: str) -> list[list[str]]:
+        """The cells of the table that begins with the cell `title`."""
+        text = (PROJECT / "docs/how-to" / page).read_text(encoding="utf-8")
+        table = text.partition(f"\n| {title} |")[2].partition("\n\n")[0]
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+        assert rows, title
+        return rows
+
+    def test_each_output_has_its_row(self) -> None:
+        outputs = re.findall(r'^output "(\w+)"', text_of("outputs.tf"), re.MULTILINE)
+        assert [name for name, _ in self.rows("cloud.md", "output")] == [f"`{name}`" for name in outputs]
+
+    def test_the_settings_of_the_output_are_those_of_the_table(self) -> None:
+        from_output = {name.strip("`") for name, _, origin in self.rows("cloud.md", "setting") if "output" in origin}
+        assert from_output == names_of_map(text_of("outputs.tf"), "settings")
+
+    def test_each_variable_of_a_workflow_has_its_row(self) -> None:
+        """And each row an output that there is; tests/platform.tftest.hcl has what that output holds."""
+        rows = [(name.strip("`"), users, cells[-1]) for name, users, *cells in self.rows("ci.md", "variable")]
+        for environment, workflow in {"training": "train", "production": "promote"}.items():
+            text = (PROJECT / f".github/workflows/{workflow}.yml").read_text(encoding="utf-8")
+            asked = {name for name, users, _ in rows if users.startswith(("both", environment))}
+            assert asked == set(re.findall(r"vars\.(\w+)", text)), workflow
+        outputs = re.findall(r'^output "(\w+)"', text_of("outputs.tf"), re.MULTILINE)
+        named = {cell.strip("`").partition(".")[0] for _, _, cell in rows if cell.startswith("`")}
+        assert {"settings", "github_role_arns", "repository_urls", "cluster_name"} == named
+        assert named <= set(outputs)
+
+    def test_a_role_is_lent_for_as_long_as_training_may_take(self) -> None:
+        text = (PROJECT / ".github/workflows/train.yml").read_text(encoding="utf-8")
+        seconds = re.findall(r"role-duration-seconds: (\d+)", text)
+        hours = re.findall(r"train += \{ environment = .*, hours = (\d+),", text_of("github.tf"))
+        assert [int(hour) * 3600 for hour in hours] == [int(second) for second in seconds] == [21600]
+
+
 class TestMeetsKubernetes:
     """Names that both sides have to say alike."""
 

@@ -9,14 +9,12 @@ import mlflow
 import pandas as pd
 import pyarrow as pa
 import pytest
-import yaml
 from deltalake import write_deltalake
 from mlflow import MlflowClient
-from place import new_database
-from small import FLOWERS, flowers, tracked
+from small import FLOWERS, flowers, flowers_home
 
 from steps import evaluate, train
-from steps.core.models import artifact_check, registry
+from steps.core.models import registry
 from steps.core.monitoring import gate_reference
 
 NAME = "flowers_model"
@@ -39,19 +37,12 @@ def write(folder: Path, rows: pd.DataFrame) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a table of 400 days, a version that was trained and judged on it, and then 100 days more."""
     folder = tmp_path_factory.mktemp("home")
-    patch = pytest.MonkeyPatch()
-    patch.chdir(folder)
-    patch.setattr(
-        artifact_check, "PROGRAM", """print('{"inputs": [], "example": 3}')"""
-    )  # tests/test_artifact_check.py
-    (folder / "flowers.yaml").write_text(yaml.safe_dump(CONFIG))
-    with tracked(new_database(folder)):
+    with flowers_home(folder, CONFIG):
         write(folder / "lake" / "flowers", flowers(400))
         train.main(["--config=flowers.yaml"])
         evaluate.main(["--config=flowers.yaml"])
         write(folder / "lake" / "flowers", flowers(500))
         yield folder
-    patch.undo()
 
 
 def judged(version: str) -> dict[str, str]:

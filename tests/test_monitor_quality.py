@@ -15,14 +15,13 @@ import yaml
 from deltalake import write_deltalake
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from place import Place, new_database, rows_of
+from place import Place, rows_of
 from receiver import SECRET, Receiver, serving
 from services import free_port
 from sklearn.metrics import f1_score
-from small import FLOWERS, flowers, tracked
+from small import FLOWERS, flowers, flowers_home
 
 from steps import evaluate, infer, monitor, train
-from steps.core.models import artifact_check
 from steps.core.monitoring import webhook
 from steps.core.tables import location, snapshot
 
@@ -40,15 +39,9 @@ KNOWN, NEW = 1_500, 1_000  # rows with a label, and rows that came later without
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder where a model was trained and judged on KNOWN rows, and all rows were predicted when NEW ones came."""
     folder = tmp_path_factory.mktemp("home")
-    patch = pytest.MonkeyPatch()
-    patch.chdir(folder)
-    patch.setattr(
-        artifact_check, "PROGRAM", """print('{"inputs": [], "example": 3}')"""
-    )  # tests/test_artifact_check.py
-    (folder / "flowers.yaml").write_text(yaml.safe_dump(CONFIG))
     rows = flowers(KNOWN + NEW)
     rows.insert(0, "id", np.arange(len(rows)))
-    with tracked(new_database(folder)):
+    with flowers_home(folder, CONFIG):
         table = str(folder / "lake" / "flowers")
         write_deltalake(table, pa.Table.from_pandas(rows[:KNOWN], preserve_index=False))
         train.main(["--config=flowers.yaml"])
@@ -60,7 +53,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         turned = rows[KNOWN:].assign(species=rows["species"].map({"setosa": "virginica", "virginica": "setosa"}))
         turned.fillna({"species": "versicolor"})[["id", "species"]].to_csv(folder / "turned.csv", index=False)
         yield folder
-    patch.undo()
 
 
 @pytest.fixture

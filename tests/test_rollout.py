@@ -323,7 +323,7 @@ class TestRollingBack:
         undone: list[str] = []
 
         def interrupted(asked: rollout.Rollout, undo: contextlib.ExitStack) -> None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("by the user")
 
         def promoted(asked: rollout.Rollout, undo: contextlib.ExitStack) -> str:
             undo.callback(undone.append, "alias")
@@ -331,6 +331,6 @@ class TestRollingBack:
 
         monkeypatch.setattr(rollout, "_promote", promoted)
         monkeypatch.setattr(rollout, "_deploy", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="by the user"):
             rollout.roll_out(rollout.Rollout(image=IMAGE, url="http://localhost"))
         assert undone == ["alias"]

@@ -28,9 +28,9 @@ output "cluster_autoscaler_role_arn" {
   value       = module.autoscaler_role.arn
 }
 
-output "deploy_role_arns" {
-  description = "The role that GitHub's jobs take, none without github_repository."
-  value       = [for role in aws_iam_role.deploy : role.arn]
+output "github_role_arns" {
+  description = "The roles that GitHub's jobs take to deploy and to train; none without github_repository."
+  value       = { for job, role in aws_iam_role.github : job => role.arn }
 }
 
 locals {

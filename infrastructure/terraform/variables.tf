@@ -164,7 +164,7 @@ variable "budget" {
 }
 
 variable "github_repository" {
-  description = "The repository, as owner/name, whose GitHub environment may push images and deploy; empty for none."
+  description = "The repository, as owner/name, whose GitHub environments may deploy and train; empty for none."
   type        = string
   default     = ""
 
@@ -174,8 +174,17 @@ variable "github_repository" {
   }
 }
 
-variable "github_environment" {
-  description = "The GitHub environment, with its approval, that github_repository deploys from."
-  type        = string
-  default     = "production"
+variable "github_environments" {
+  description = "The GitHub environment that github_repository deploys from, with its approval, and the one that it trains in."
+  type = object({
+    deploy = string
+    train  = string
+  })
+  default = { deploy = "production", train = "training" }
+}
+
+variable "github_provider_exists" {
+  description = "Whether the account has GitHub's identity provider already, of which it can have one: then none is made."
+  type        = bool
+  default     = false
 }

@@ -50,8 +50,8 @@ run "dev_hands_on_what_its_overlay_has" {
   }
 
   assert {
-    condition     = length(output.deploy_role_arns) == 0
-    error_message = "Without github_repository nobody deploys from GitHub."
+    condition     = length(output.github_role_arns) == 0
+    error_message = "Without github_repository nobody comes from GitHub."
   }
 }
 
@@ -78,8 +78,58 @@ run "production_hands_on_what_its_overlay_has" {
   }
 
   assert {
-    condition     = length(output.deploy_role_arns) == 1
-    error_message = "A github_repository has a role to deploy by."
+    condition     = keys(output.github_role_arns) == ["deploy", "train"]
+    error_message = "A github_repository has a role to deploy by, and one to train by."
+  }
+
+  assert {
+    condition = alltrue([
+      for named in regexall("`(settings|repository_urls|github_role_arns)\\.(\\w+)`", file("../../docs/how-to/ci.md")) :
+      contains(keys({ settings = output.settings, repository_urls = output.repository_urls, github_role_arns = output.github_role_arns }[named[0]]), named[1])
+    ])
+    error_message = "docs/how-to/ci.md names an output that there is not."
+  }
+}
+
+run "a_job_of_github_has_the_role_of_its_environment_alone" {
+  command = plan
+
+  variables {
+    name                = "test"
+    zones               = ["eu-central-1a", "eu-central-1b"]
+    kubernetes_version  = "1.35"
+    service_nodes       = { instance_types = ["t3.large"], minimum = 2, maximum = 4 }
+    spark_nodes         = { instance_types = ["m7i.xlarge", "m6i.xlarge"], maximum = 2 }
+    database            = { instance_class = "db.t4g.micro", storage_gib = 20, maximum_gib = 50, multi_zone = false, backup_days = 1 }
+    budget              = { monthly_usd = 300, email = "ml-platform@example.com" }
+    github_repository   = "example/tabular-workflow"
+    github_environments = { deploy = "production", train = "training" }
+
+    github_provider_exists = true
+  }
+
+  assert {
+    condition = { for job, trust in data.aws_iam_policy_document.github : job => join(" ", flatten(trust.statement[0].condition[*].values)) } == {
+      deploy = "sts.amazonaws.com repo:example/tabular-workflow:environment:production"
+      train  = "sts.amazonaws.com repo:example/tabular-workflow:environment:training"
+    }
+    error_message = "A role is of the jobs of one repository and environment."
+  }
+
+  assert {
+    condition = toset(flatten(values(data.aws_iam_policy_document.github)[*].statement[0].principals[*].identifiers)) == toset(
+    ["arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"]) && length(aws_iam_openid_connect_provider.github) == 0
+    error_message = "The account's provider for GitHub is trusted, and where there is one no other is made."
+  }
+
+  assert {
+    condition     = { for job, role in aws_iam_role.github : job => role.max_session_duration } == { deploy = 3600, train = 21600 }
+    error_message = "Training takes up to six hours, a deployment up to one."
+  }
+
+  assert {
+    condition     = join(" ", flatten(local.github_jobs.train.statements[*].Action)) == "s3:ListBucket s3:GetBucketLocation s3:GetObject s3:PutObject s3:DeleteObject s3:AbortMultipartUpload s3:ListMultipartUploadParts kms:Decrypt kms:GenerateDataKey"
+    error_message = "Training reads and writes objects of one bucket, and uses the key for them."
   }
 }
 

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -89,9 +89,18 @@ def stopping_by(stop: Callable[[int], None]) -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
         stop(signum)
 
+    with signals_as_before(STOPPING):
+        for signum in STOPPING:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, handle)
+        yield
+
+
+@contextlib.contextmanager
+def signals_as_before(signums: Iterable[signal.Signals]) -> Iterator[None]:
+    """A block that may handle these signals in its own way; after it they are handled as before."""
     wakeup_fd = signal.set_wakeup_fd(-1)
-    handled = [signum for signum in STOPPING if signal.getsignal(signum) is not signal.SIG_IGN]
-    before = {signum: signal.signal(signum, handle) for signum in handled}
+    before = {signum: signal.getsignal(signum) for signum in signums}
     try:
         yield
     finally:

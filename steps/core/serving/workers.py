@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI
@@ -69,7 +69,7 @@ def run(settings: Settings, bound_socket: socket.socket, *, workers: int, on_sta
     """Serve until a signal; whether the processes could. `on_start` is called with the model's URI when one answers."""
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))  # XGBoost's, of each process
-    with scratch.scratch_folder("workflow-metrics-") as folder, _signals_as_before():
+    with scratch.scratch_folder("workflow-metrics-") as folder, http_server.signals_as_before(SIGNALS):
         os.environ[metrics.FOLDER] = str(folder)
         config = http_server.settings(
             Worker(settings),
@@ -83,19 +83,6 @@ def run(settings: Settings, bound_socket: socket.socket, *, workers: int, on_sta
         threading.Thread(target=_tell_when_ready, args=(address, on_start), name="ready", daemon=True).start()
         supervisor.run()
         return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
-
-
-@contextlib.contextmanager
-def _signals_as_before() -> Iterator[None]:
-    """A block after which signals are handled as before: the supervisor handles them in its own way, to its end."""
-    wakeup_fd = signal.set_wakeup_fd(-1)
-    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-        signal.set_wakeup_fd(wakeup_fd)
 
 
 def _tell_when_ready(address: str, on_start: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ module "platform" {
   kubernetes_version  = "1.35"
   administrator_cidrs = var.administrator_cidrs
   github_repository   = var.github_repository
-  github_environment  = "dev"
+  github_environments = { deploy = "dev", train = "dev" }
 
   service_nodes = { instance_types = ["t3a.large", "t3.large"], minimum = 2, maximum = 4 }
   spark_nodes   = { instance_types = ["m7i.xlarge", "m6i.xlarge", "m6a.xlarge"], maximum = 2 }

@@ -28,7 +28,7 @@ output "cluster_autoscaler_role_arn" {
   value       = module.platform.cluster_autoscaler_role_arn
 }
 
-output "deploy_role_arns" {
-  description = "The role that GitHub's jobs take."
-  value       = module.platform.deploy_role_arns
+output "github_role_arns" {
+  description = "The roles that GitHub's jobs take."
+  value       = module.platform.github_role_arns
 }

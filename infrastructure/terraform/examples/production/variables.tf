@@ -14,7 +14,7 @@ variable "budget_email" {
 }
 
 variable "github_repository" {
-  description = "owner/name of the repository that deploys, or empty."
+  description = "owner/name of the repository that deploys and trains, or empty."
   type        = string
   default     = ""
 }
