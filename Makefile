@@ -1,6 +1,6 @@
 # Thin names over the real commands; the first one also makes the environment.
-.PHONY: docs docs-generated docs-console run run-stack test test-share soak check check-infrastructure check-automation sbom audit train-and-report
-.PHONY: rollout kubeconfig notebook bench image-size setup ui up down
+.PHONY: run run-stack test test-share soak check check-infrastructure check-automation sbom audit train-and-report
+.PHONY: rollout kubeconfig airflow notebook bench image-size docs docs-generated docs-console setup ui up down
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PINS = sed -n '/- pip:$$/,$$ s/^ *- \([^ ]*==.*\)/\1/p' conda.yaml
@@ -83,6 +83,10 @@ kubeconfig:
 rollout: setup
 	python -m automation.rollout --config="$$CONFIG" --version="$$VERSION" --alias="$$ALIAS" --force="$$FORCE" \
 	  --reason="$$REASON" --image="$$IMAGE" --overlay="$$OVERLAY" --url="$$SERVE_URL"
+
+# For a look on this machine; a team has compose's profile airflow.
+airflow: setup
+	infrastructure/airflow/local.sh airflow standalone
 
 # In an environment over that of conda.yaml, as the tests execute it.
 notebook: setup

@@ -4,7 +4,8 @@ Reads   the table's train part; the validation part only to stop early and to co
         for a search
 Writes  a new version of the config's model: booster, schema, signature, input example, a summary of the table's rows
         for monitor, a model card that says that it is not judged yet; metrics for each round, learning curve and
-        feature importance as pictures; of a search, its trials as a table and as pictures
+        feature importance as pictures; of a search, its trials as a table and as pictures. With `reuse`, nothing of
+        these where an earlier run has trained the same by the same code
 Hands on  output.model, models:/<name>/<version>
 Fails   TableNotFound, TableVersionGone, TableUnfit (a column is missing, one class or value, an empty part, a target
         or weight that cannot be learnt from); ConfigInvalid when XGBoost refuses one of model.params; MatrixTooLarge or
@@ -17,7 +18,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 
 from steps.core import config
 from steps.core.models import (
@@ -37,7 +38,7 @@ from steps.core.monitoring import reference
 from steps.core.parameters import Hyperparameters, parameters
 from steps.core.tables import location, snapshot
 from steps.core.tracking import config_files
-from steps.core.workflow import entry_point
+from steps.core.workflow import entry_point, reuse, run_tags, step_inputs
 from steps.core.workflow.step_run import StepRun
 from steps.core.workflow.step_spec import StepSpec
 
@@ -50,6 +51,8 @@ class TrainParameters(Hyperparameters):
     table: str = ""
     """The table to train on; by default the newest version of the config's."""
     lake: str = ""
+    reuse: bool = False
+    """Where an earlier run has trained the same by the same code, hand on its version in place of a new one."""
 
 
 SPEC = StepSpec(
@@ -60,6 +63,10 @@ SPEC = StepSpec(
     outputs=("model",),
     spark="large tables",  # not for this step: infer needs it afterwards, and it starts while this one works
 )
+
+
+def _earlier_run(inputs: Mapping[str, str], settings: config.Config, run: StepRun) -> Run | None:
+    return reuse.find_reusable(SPEC.name, inputs, workflow=settings.name, experiment_id=run.experiment_id).run
 
 
 def _logged_settings(model: config.Model, *, without: Set[str]) -> Mapping[str, Any]:
@@ -113,12 +120,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             location.parse_table(parameters.table or f"{location.lake_root(parameters.lake)}/{settings.name}")
         )
         run.reads(table=table)
+        inputs = step_inputs.inputs_of(SPEC, settings, table=table)
+        if parameters.reuse and (earlier := _earlier_run(inputs, settings, run)):
+            run.warn(f"run {earlier.info.run_id[:8]} has trained this already, and nothing has changed since")
+            run.writes(**run_tags.outputs(earlier))
+            return
         run.ran_with(
             table__uri=table,
             **_logged_settings(model, without={*searched, "engine"}),
             **{f"tune__{key}": value for key, value in settings.tune.model_dump(exclude_defaults=True).items()},
         )
-        inputs = run.depends_on(settings, table=table)
+        run.depends_on(settings, table=table)
         run.logs_table(table, context="train")
 
         rows = TrainingRows(table=table, settings=settings, split_settings=split_settings_of(table, settings))

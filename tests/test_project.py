@@ -101,7 +101,7 @@ class TestEntryPoints:
         assert {key: getattr(parsed, key) for key in texts} == dict.fromkeys(texts, NASTY)
 
     def test_one_parameter_has_one_default_in_all_entry_points(self) -> None:
-        apart = {"promote": {"force", "version"}, "status": {"dry_run"}}
+        apart = {"promote": {"force", "version"}, "status": {"dry_run"}, "train": {"reuse"}}
         every = [
             pair for name in PARAMETERS for pair in declared(name).items() if pair[0] not in apart.get(name, set())
         ]

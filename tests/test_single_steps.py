@@ -62,6 +62,17 @@ def test_an_unpinned_table_is_pinned_and_logged_so(trained: Place) -> None:
     assert datasets_of(run) == [("iris", "v0", "train")]
 
 
+def test_train_hands_on_an_earlier_version_where_reuse_is_asked_for(trained: Place) -> None:
+    """As a scheduler asks for it, which may have lost the end of a task that was done."""
+    first = done(trained.step("train", num_boost_round=6, reuse=True))
+    versions = len(trained.client.search_model_versions(f"name='{MODEL}'"))
+    again = trained.step("train", num_boost_round=6, reuse=True)
+    assert done(again) == first
+    assert re.search(r"run [0-9a-f]{8} has trained this already, and nothing has changed since", again.err)
+    assert done(trained.step("train", num_boost_round=7, reuse=True)) != first
+    assert len(trained.client.search_model_versions(f"name='{MODEL}'")) == versions + 1
+
+
 def test_a_relative_table_path_starts_where_the_user_stands(trained: Place) -> None:
     done(trained.mlflow_run("train", table="lake/iris@v0", num_boost_round=5))
     assert newest(trained, "train").data.params["table.uri"] == trained.lake("iris@v0")
