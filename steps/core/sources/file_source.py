@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,10 +33,10 @@ class Header:
     types: tuple[pa.DataType, ...]
 
     def find(self, source_name: str) -> str | None:
-        """The column of that name, or the only one that differs from it by upper and lower case alone."""
+        """The column of that name, or the only one that differs from it by case or by how Unicode writes it alone."""
         if source_name in self.names:
             return source_name
-        alike = [name for name in self.names if name.lower() == source_name.lower()]
+        alike = [name for name in self.names if _folded(name) == _folded(source_name)]
         return alike[0] if len(alike) == 1 else None
 
 
@@ -203,6 +204,10 @@ class _PartWithConstants(Part):
             for name, value in self._constants.items():
                 columns = columns.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(columns)))
             yield replace(raw, columns=columns)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _digest(file: str) -> str:
