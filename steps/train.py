@@ -29,6 +29,7 @@ from steps.core.models import (
     plots,
     registration,
     registry,
+    targets,
     training,
 )
 from steps.core.models.training_rows import TrainingRows, split_settings_of
@@ -109,7 +110,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             labelled=lambda: rows.first(MOST_ROWS_TO_COUNT),
         )
         objectives.check_parameters(schema, model, path=parameters.config)
-        run.remark([f"train: {line}" for line in features.warnings(schema.features, survey.rounded)])
+        warnings = [
+            *features.warnings(schema.features, survey.rounded),
+            *targets.warnings(survey.parts.train, settings),
+        ]
+        run.remark([f"train: {line}" for line in warnings])
         counts = {f"{part}_rows": len(part_rows) for part, part_rows in vars(survey.parts).items()}
         mlflow.log_metrics({**counts, "unlabelled_rows": survey.unlabelled, "rows_outside_window": survey.outside})
         if survey.outside and (window := rows.split_settings.window):
