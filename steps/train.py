@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = snapshot.open(
             location.parse_table(parameters.table or f"{location.lake_root(parameters.lake)}/{settings.name}")
         )
+        features.refuse_predictions(table)
         run.reads(table=table)
         run.ran_with(
             table__uri=table,
