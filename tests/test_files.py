@@ -114,6 +114,17 @@ class TestWhichFiles:
             f"{folder}: skipped, as still being written: b.csv.crdownload, c.tmp, d.csv.part",
         ]
 
+    def test_copies_are_read_and_told_but_those_in_folders_of_other_values(self, tmp_path: Path) -> None:
+        for name in ("day=1/a.csv", "day=1/a (copy).csv", "day=2/a.csv"):
+            write(tmp_path / "in" / name, "x\n1\n")
+        os.symlink(tmp_path / "in/day=2/a.csv", tmp_path / "in/day=2/link.csv")
+        source = find(tmp_path / "in")
+        assert sorted(read(source, "day", "x")) == [("1", "1"), ("1", "1"), ("2", "1"), ("2", "1")]
+        assert source.remarks() == [
+            f"{tmp_path / 'in'}: with the content of another file, so that its rows count twice: "
+            "day=1/a.csv, day=2/link.csv"
+        ]
+
     def test_a_file_that_is_still_being_written_is_named_when_there_is_no_other(self, tmp_path: Path) -> None:
         with pytest.raises(SourceUnreadable, match="still being written"):
             find(write(tmp_path / "a.csv.part", "x\n1\n"))

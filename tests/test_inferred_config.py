@@ -24,7 +24,7 @@ from steps.core.config import PREDICTION_COLUMNS, Config
 from steps.core.errors import ConfigInvalid, FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
 from steps.core.sources import contract, kinds
 from steps.core.sources.column_names import VALID, contract_names
-from steps.core.sources.column_types import infer_type
+from steps.core.sources.column_types import InferredType, infer_type
 from steps.core.sources.decisions_in_words import LISTED_COLUMNS
 from steps.core.sources.inferred_config import InferredConfig, infer_config
 from steps.core.sources.rows import Part, RawRows
@@ -170,6 +170,26 @@ class TestTypes:
         assert found is not None
         assert found.keys == {"type": "long"}
         assert found.notes == ["-999 lies far from all others; if it means missing, say `missing: [-999]`"]
+
+    @pytest.mark.parametrize(
+        "values", ["$5|$6", "1,234.50|12.10", "(12.50)|3", "5 %|7 %", "1'000|2", "12-|3-", "€ 3,50|€ 4"]
+    )
+    def test_numbers_with_marks_are_text_and_told(self, values: str) -> None:
+        first, *others = values.split("|")
+        found = infer_type(texts(first, first.replace("1", "2").replace("5", "6"), *others), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "string"}
+        assert found.notes == [f"text, as a number is digits and a decimal mark alone, unlike {first!r}"]
+
+    def test_points_that_may_be_of_thousands_are_told(self) -> None:
+        found = infer_type(texts("2.100", "13.250", "7"), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "double"}
+        assert found.notes == [
+            "'13.250' is read with a decimal point; if it is one of thousands, say `decimal_mark: \",\"`"
+        ]
+        for other in ("0.125", "2.5"):
+            assert infer_type(texts("2.100", other), is_text=True) == InferredType({"type": "double"})
 
     def test_a_text_among_numbers_is_told(self) -> None:
         found = infer_type(texts(*map(str, range(20)), "12a"), is_text=True)

@@ -123,8 +123,20 @@ class Files(Source):
             "skipped, as the name begins with _ or .": hidden,
             "skipped, as still being written": listing.unfinished_files(self.uri),
             "without rows": without_rows,
+            "with the content of another file, so that its rows count twice": self._copies(),
         }
         return [f"{self.uri}: {reason}: {self._shown(names)}" for reason, names in reasons.items() if names]
+
+    def _copies(self) -> list[str]:
+        """The files whose rows are, with the values in the names of folders, those of a file before them."""
+        seen: set[tuple[str, str]] = set()
+        copies = []
+        for name, content in self.digests().items():
+            rows = (content, json.dumps(self._partitions(name)))
+            if name in self.headers and rows in seen:
+                copies.append(name)
+            seen.add(rows)
+        return copies
 
     def columns(self) -> dict[str, pa.DataType]:
         return {
