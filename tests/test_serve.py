@@ -527,6 +527,13 @@ class TestTheRequestLog:
             assert [{**row, "probabilities": dict(row["probabilities"])} for row in logged] == answers
         assert second.select(FEATURES).to_pylist() == [ROW]
 
+    def test_a_text_that_no_file_can_hold_loses_no_row(self, registry: Path) -> None:
+        log = Log()
+        with running(PINNED, open_log=lambda: log) as server:
+            assert server.post(records(ROW, {**ROW, "color": "red\ud800"})).status_code == 200
+        (logged,) = log.tables
+        assert logged["color"].to_pylist() == [ROW["color"], "red\ufffd"]
+
     def test_a_log_that_fails_stops_no_answer(self, registry: Path, capfd: pytest.CaptureFixture[str]) -> None:
         log = Log()
         log.add = lambda rows: 1 / 0  # type: ignore[method-assign,assignment]
