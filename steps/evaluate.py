@@ -21,7 +21,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from steps.core import config, metrics
-from steps.core.models import aliases, artifact_check, judged_rows, loading, model_card, registry
+from steps.core.models import aliases, artifact_check, features, judged_rows, loading, model_card, registry
 from steps.core.models.earlier import load_earlier
 from steps.core.models.evaluation import BASELINE, Evaluation, evaluate
 from steps.core.models.evaluation_report import report_of
@@ -103,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = snapshot.open(
             location.parse_table(parameters.table or f"{location.lake_root(parameters.lake)}/{settings.name}")
         )
+        features.refuse_predictions(table)
         model = loading.load(version)
         run.reads(table=table, model=model.uri)
         gate_settings = {f"gate__{key}": value for key, value in settings.gate.model_dump().items()}

@@ -30,6 +30,7 @@ from steps.core.models import (
     plots,
     registration,
     registry,
+    targets,
     training,
 )
 from steps.core.models.scorer import Schema
@@ -119,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = snapshot.open(
             location.parse_table(parameters.table or f"{location.lake_root(parameters.lake)}/{settings.name}")
         )
+        features.refuse_predictions(table)
         run.reads(table=table)
         inputs = step_inputs.inputs_of(SPEC, settings, table=table)
         if parameters.reuse and (earlier := _earlier_run(inputs, settings, run)):
@@ -144,7 +146,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             labelled=lambda: rows.first(MOST_ROWS_TO_COUNT),
         )
         objectives.check_parameters(schema, model, path=parameters.config)
-        run.remark([f"train: {line}" for line in features.warnings(schema.features, survey.rounded)])
+        warnings = [
+            *features.warnings(schema.features, survey.rounded),
+            *targets.warnings(survey.parts.train, settings),
+        ]
+        run.remark([f"train: {line}" for line in warnings])
         counts = {f"{part}_rows": len(part_rows) for part, part_rows in vars(survey.parts).items()}
         mlflow.log_metrics({**counts, "unlabelled_rows": survey.unlabelled, "rows_outside_window": survey.outside})
         if survey.outside and (window := rows.split_settings.window):

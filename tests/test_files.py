@@ -11,8 +11,9 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -113,6 +114,17 @@ class TestWhichFiles:
             f"{folder}: skipped, as still being written: b.csv.crdownload, c.tmp, d.csv.part",
         ]
 
+    def test_copies_are_read_and_told_but_those_in_folders_of_other_values(self, tmp_path: Path) -> None:
+        for name in ("day=1/a.csv", "day=1/a (copy).csv", "day=2/a.csv"):
+            write(tmp_path / "in" / name, "x\n1\n")
+        os.symlink(tmp_path / "in/day=2/a.csv", tmp_path / "in/day=2/link.csv")
+        source = find(tmp_path / "in")
+        assert sorted(read(source, "day", "x")) == [("1", "1"), ("1", "1"), ("2", "1"), ("2", "1")]
+        assert source.remarks() == [
+            f"{tmp_path / 'in'}: with the content of another file, so that its rows count twice: "
+            "day=1/a.csv, day=2/link.csv"
+        ]
+
     def test_a_file_that_is_still_being_written_is_named_when_there_is_no_other(self, tmp_path: Path) -> None:
         with pytest.raises(SourceUnreadable, match="still being written"):
             find(write(tmp_path / "a.csv.part", "x\n1\n"))
@@ -181,6 +193,11 @@ class TestColumnsByName:
         write(tmp_path / "in" / names[1], "extra,Y,x\n0,4,3\n")
         assert sorted(read(find(tmp_path / "in"), "x", "y")) == [("1", "2"), ("3", "4")]
 
+    def test_a_name_that_unicode_writes_in_two_ways_is_one(self, tmp_path: Path) -> None:
+        write(tmp_path / "in/a.csv", "größe,x\n1,2\n")
+        write(tmp_path / "in/b.csv", "x,gro\u0308ße\n4,3\n")
+        assert sorted(read(find(tmp_path / "in"), "größe")) == [("1",), ("3",)]
+
     def test_all_columns_that_no_file_has_are_named_at_once(self, tmp_path: Path) -> None:
         source = find(write(tmp_path / "a.csv", "width,height\n1,2\n"))
         with pytest.raises(ContractBroken, match=r"(?s)'widht'.*did you mean 'width'.*'depth'") as raised:
@@ -243,6 +260,17 @@ class TestJson:
             (8, "are no JSON objects"),
         ]
 
+    def test_lines_that_are_all_malformed_say_why(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceUnreadable, match="its lines have a key twice; line 1 is"):
+            read(find(write(tmp_path / "a.jsonl", '{"x": 1, "x": 2}\n' * 3)), "x")
+
+    @pytest.mark.parametrize("orient", ["columns", "split", "list"])
+    def test_values_by_columns_are_no_rows(self, orient: Any, tmp_path: Path) -> None:
+        rows = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
+        text = json.dumps(rows.to_dict("list")) if orient == "list" else rows.to_json(orient=orient)
+        with pytest.raises(SourceUnreadable, match="the values of each column together.*\n.*\n.*orient='records'"):
+            read(find(write(tmp_path / "a.json", text)), "x")
+
     def test_a_key_that_comes_late_is_found(self, tmp_path: Path) -> None:
         source = find(write(tmp_path / "a.jsonl", '{"x": 1}\n' * 1500 + '{"x": 2, "late": "y"}\n'))
         assert Counter(read(source, "late")) == {(None,): 1500, ("y",): 1}
@@ -276,7 +304,7 @@ class TestJson:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("42", "none of its lines is an object; line 1 is '42'"),
+            ("42", "its lines are no JSON objects; line 1 is '42'"),
             ('[{"x": 1}, {"x"', "it is not JSON"),
             ("[" * 100_000, "it is not JSON"),
             ("[[1], [2]]", "it is no array of objects"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import given
@@ -20,10 +21,10 @@ from benchmarks import churn_data
 from steps.core import config
 from steps.core.columns import Column
 from steps.core.config import PREDICTION_COLUMNS, Config
-from steps.core.errors import ConfigInvalid, FeaturesMissing, TargetNotFound, TargetUnfit
+from steps.core.errors import ConfigInvalid, FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
 from steps.core.sources import contract, kinds
 from steps.core.sources.column_names import VALID, contract_names
-from steps.core.sources.column_types import infer_type
+from steps.core.sources.column_types import InferredType, infer_type
 from steps.core.sources.decisions_in_words import LISTED_COLUMNS
 from steps.core.sources.inferred_config import InferredConfig, infer_config
 from steps.core.sources.rows import Part, RawRows
@@ -170,6 +171,26 @@ class TestTypes:
         assert found.keys == {"type": "long"}
         assert found.notes == ["-999 lies far from all others; if it means missing, say `missing: [-999]`"]
 
+    @pytest.mark.parametrize(
+        "values", ["$5|$6", "1,234.50|12.10", "(12.50)|3", "5 %|7 %", "1'000|2", "12-|3-", "€ 3,50|€ 4"]
+    )
+    def test_numbers_with_marks_are_text_and_told(self, values: str) -> None:
+        first, *others = values.split("|")
+        found = infer_type(texts(first, first.replace("1", "2").replace("5", "6"), *others), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "string"}
+        assert found.notes == [f"text, as a number is digits and a decimal mark alone, unlike {first!r}"]
+
+    def test_points_that_may_be_of_thousands_are_told(self) -> None:
+        found = infer_type(texts("2.100", "13.250", "7"), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "double"}
+        assert found.notes == [
+            "'13.250' is read with a decimal point; if it is one of thousands, say `decimal_mark: \",\"`"
+        ]
+        for other in ("0.125", "2.5"):
+            assert infer_type(texts("2.100", other), is_text=True) == InferredType({"type": "double"})
+
     def test_a_text_among_numbers_is_told(self) -> None:
         found = infer_type(texts(*map(str, range(20)), "12a"), is_text=True)
         assert found is not None
@@ -295,6 +316,22 @@ class TestRoles:
         assert found.config.columns["who_tier"].source == "who.tier"
         assert [line.partition(":")[0] for line in found.lines if "left out" in line] == ["  left out 'tags'"]
 
+    def test_a_column_that_has_another_type_in_another_file_stops_nothing(self, tmp_path: Path) -> None:
+        for name, values in (("a", [1.5, 2.5]), ("b", ["1", "2"])):
+            rows = pa.table(
+                {"id": [f"{name}{n}" for n in range(40)], "x": values * 20, "y": [n % 5 for n in range(40)]}
+            )
+            pq.write_table(rows.append_column("label", pa.array(LABELS)), tmp_path / f"{name}.parquet")
+        found = infer_config(kinds.resolve(config.Source(uri=str(tmp_path))), target="label")
+        assert list(found.config.columns) == ["id", "y", "label"]
+        assert "  left out 'x': its files have x as double and as string" in found.lines
+
+    def test_rows_none_of_which_can_be_read_are_refused_for_their_form(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.csv"
+        path.write_text("text,label\n" + '"say \\"yes\\"",a\n' * 40, encoding="utf-8")
+        with pytest.raises(SourceUnreadable, match=r"its 40 rows have text behind .*\n.*\n.*options\.escape: '\\'"):
+            infer_config(kinds.resolve(config.Source(uri=str(path))), target="label")
+
     def test_a_name_in_another_case_in_another_file_is_one_column(self) -> None:
         fees = [1.5, 2.5] * 20
         found = inferred({"Fee": fees, "fee": fees}, format="parquet")
@@ -310,6 +347,16 @@ class TestTarget:
     def test_a_source_without_it_is_refused_with_the_nearest_name_and_all(self) -> None:
         with pytest.raises(TargetNotFound, match=r"no column 'lable' \(did you mean 'label'\?\)\n.*: x, label\n"):
             infer_config(HeldSource(pa.table({"x": numbers(), "label": LABELS})), target="lable")
+
+    def test_a_nested_one_is_the_nearest_name(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jsonl"
+        path.write_text('{"of": {"label": "a", "x": 1}}\n', encoding="utf-8")
+        with pytest.raises(TargetNotFound, match=r"no column 'label' \(did you mean 'of.label'\?\)"):
+            infer_config(kinds.resolve(config.Source(uri=str(path))), target="label")
+
+    def test_it_may_be_written_by_other_characters(self) -> None:
+        found = inferred({"e\u0301tat": LABELS, "x": numbers()}, target="état").config
+        assert found.columns[found.target].source == "e\u0301tat"
 
     def test_it_may_be_given_by_its_name_in_the_contract(self) -> None:
         assert inferred({"has left": LABELS, "x": numbers()}, target="has_left").config.target == "has_left"

@@ -123,6 +123,19 @@ def test_what_labels_there_are_shows_in_their_digest(tmp_path: Path) -> None:
     assert digest() != before
 
 
+def test_labels_none_of_which_is_a_class_of_the_model_are_refused() -> None:
+    upper: dict[str, list[Any]] = {"id": list(range(12)), "species": [name.upper() for name in CLASSES] * 4}
+    said = (
+        "none of its 12 labels, such as 'SETOSA', 'VERSICOLOR', 'VIRGINICA', is a class of the model, such as 'setosa'"
+    )
+    with pytest.raises(LabelsUnusable, match=said):
+        index(upper)
+    one_known = {**upper, "species": ["setosa", *upper["species"][1:]]}
+    assert index(one_known).of(ids(0, 1)).tolist() == [0, 3]
+    few = {name: values[:3] for name, values in upper.items()}
+    assert index(few).of(ids(0)).tolist() == [3]
+
+
 def test_labels_of_unknown_keys_are_counted_and_told() -> None:
     found = index({"id": [1, 7, 8], "species": ["setosa"] * 3})
     found.of(ids(1, 2))
@@ -157,6 +170,13 @@ def test_a_label_that_breaks_the_rules_of_its_column_is_counted_and_counts_for_n
         "column 'species': 1 of 3 rows are none of setosa, versicolor, virginica, such as 'rose', and count for "
         "nothing",
     ]
+
+
+def test_a_label_that_looks_like_an_allowed_one_is_shown_by_its_characters() -> None:
+    species = {"type": "string", "allowed": ["été", "hiver"]}
+    config = {**KEYED, "columns": {**KEYED["columns"], "species": species}}
+    *_, line = index({"id": [1, 2], "species": ["hiver", "e\u0301te\u0301"]}, config=config).lines()
+    assert r"1 of 2 rows are none of été, hiver, such as 'e\u0301te\u0301'" in line
 
 
 def test_labels_of_another_type_are_taken_as_the_contract_takes_them() -> None:

@@ -199,6 +199,14 @@ class TestWarnings:
         assert any("fewer rows than parts of the split have 'maybe' (1)" in line for line in lines)
         assert any("'yes', 'Yes.' differ by case or a mark only" in line for line in lines)
 
+    @pytest.mark.parametrize(
+        ("first", "second", "shown"),
+        [("été", "e\u0301te\u0301", r"'\xe9t\xe9', 'e\u0301te\u0301'"), ("yes", "yes\u200b", r"'yes', 'yes\u200b'")],
+    )
+    def test_labels_that_look_the_same_are_named_by_what_differs(self, first: str, second: str, shown: str) -> None:
+        rows = pa.table({"x": np.random.default_rng(8).normal(size=90), "y": [first, second, "no"] * 30})
+        assert f"y: {shown} differ by case or a mark only; say which under `allowed`" in warned(rows, target="y")
+
     def test_few_different_rows_are_counted(self) -> None:
         random = np.random.default_rng(9)
         rows = pa.table(

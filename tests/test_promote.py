@@ -97,6 +97,12 @@ def test_previous_of_a_model_that_is_not_there_is_a_missing_model() -> None:
         choose("nope", "previous", "production")
 
 
+@pytest.mark.parametrize("version", ["1", "staging", "previous"])
+def test_a_model_of_a_name_that_there_cannot_be_is_a_missing_model(version: str) -> None:
+    with pytest.raises(ModelNotFound, match="a/b"):
+        choose("a/b", version, "production")
+
+
 def test_an_alias_whose_version_was_deleted_is_told_as_such(name: str) -> None:
     move(name, 2, alias="staging")
     MlflowClient().delete_model_version(name, "2")

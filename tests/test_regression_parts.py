@@ -18,7 +18,7 @@ from small import TABLE, fit, flowers_config, flowers_model, loaded
 
 from steps.core import config, metrics, significance
 from steps.core.errors import TableUnfit
-from steps.core.models import predictions, scorer, split, training
+from steps.core.models import predictions, scorer, split, targets, training
 from steps.core.models.evaluation import evaluate
 from steps.core.models.registration import signature_of
 from steps.core.models.split import Parts
@@ -149,6 +149,31 @@ class TestTraining:
     def test_a_target_that_xgboost_cannot_take_is_refused_in_words(self, value: float) -> None:
         with pytest.raises(TableUnfit, match="its validation part, no finite number of 32 bits"):
             learn(validation=diabetes_parts().validation.assign(target=value))
+
+    @pytest.mark.parametrize(
+        ("scale", "offset", "message"),
+        [
+            (1e-9, 0.0, "target is between .* in its train part, too small for XGBoost"),
+            (1e24, 0.0, "target is between .* in its train part, too large for XGBoost"),
+            (1e-3, 1e9, r"target is 1e\+09 in its whole train part, to XGBoost's 32 bits"),
+        ],
+    )
+    def test_numbers_of_which_xgboost_would_learn_nothing_are_refused(
+        self, scale: float, offset: float, message: str
+    ) -> None:
+        parts = diabetes_parts()
+        scaled = {name: rows.assign(target=rows["target"] * scale + offset) for name, rows in vars(parts).items()}
+        with pytest.raises(TableUnfit, match=f"{message}.*\n.*\n.*scale the values in the source"):
+            learn(**scaled)
+        matrix = xgboost.DMatrix(parts.train[diabetes_config().features], scaled["train"]["target"])
+        answers = xgboost.train({}, matrix, 5).predict(matrix)
+        assert len(np.unique(answers)) == 1  # as it says
+
+    def test_numbers_of_which_xgboost_learns_less_are_told(self) -> None:
+        settings, train = diabetes_config(), diabetes_parts().train
+        assert targets.warnings(train, settings) == []
+        (line,) = targets.warnings(train.assign(target=train["target"] * 1e-5), settings)
+        assert "XGBoost makes no split that gains less than 1e-06; a larger unit would be learnt better" in line
 
     @pytest.mark.parametrize("part", split.PARTS)
     def test_an_empty_part_is_refused(self, part: str) -> None:

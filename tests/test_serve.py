@@ -1,6 +1,7 @@
 """The server in this process, on a real socket and a real registry: what it refuses, describes, counts and follows."""
 
 import datetime as dt
+import gzip
 import json
 import re
 import socket
@@ -146,11 +147,25 @@ class TestWhatIsRefused:
         assert response.status_code == 415
         assert reason in error_of(response)
 
+    def test_a_compressed_body_is_named(self, server: Running) -> None:
+        body, headers = (
+            gzip.compress(json.dumps(records(ROW)).encode()),
+            {"Content-Type": JSON, "Content-Encoding": "gzip"},
+        )
+        response = requests.post(f"{server.url}/invocations", data=body, headers=headers, timeout=60)
+        assert response.status_code == 415
+        assert "Content-Encoding is 'gzip'; a body that is not compressed is expected" in error_of(response)
+
     @pytest.mark.parametrize(
         ("kind", "body", "reason"),
         [
             (CSV, b"", "the body is no table as text/csv has it: No columns"),
             (CSV, b"\xff\xfe", "the body is no table as text/csv has it: 'utf-8' codec"),
+            (
+                CSV,
+                b"petals,petal_length,wild,color,petals\n1,2,1,red,3\n",
+                "the columns petals are there more than once",
+            ),
             (CSV, b"petal_length,petals\n1,2\n", "the columns wild, color are missing"),
             (CSV, b'a,b\n"1', "no table as text/csv has it|are missing"),
             (CSV, b"petal_length,petals,wild,color\n1,x,1,red\n", "row 0, column 'petals': 'x' is not a whole number"),
@@ -511,6 +526,13 @@ class TestTheRequestLog:
             logged = table.select(["prediction", "probability", "probabilities"]).to_pylist()
             assert [{**row, "probabilities": dict(row["probabilities"])} for row in logged] == answers
         assert second.select(FEATURES).to_pylist() == [ROW]
+
+    def test_a_text_that_no_file_can_hold_loses_no_row(self, registry: Path) -> None:
+        log = Log()
+        with running(PINNED, open_log=lambda: log) as server:
+            assert server.post(records(ROW, {**ROW, "color": "red\ud800"})).status_code == 200
+        (logged,) = log.tables
+        assert logged["color"].to_pylist() == [ROW["color"], "red\ufffd"]
 
     def test_a_log_that_fails_stops_no_answer(self, registry: Path, capfd: pytest.CaptureFixture[str]) -> None:
         log = Log()

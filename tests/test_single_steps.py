@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from mlflow.entities import Run
@@ -89,6 +90,17 @@ def test_the_same_parameters_make_the_same_booster_and_others_another(trained: P
 def test_the_booster_is_the_one_that_main_makes(trained: Place) -> None:
     """Other processes, in another folder: the same rows, the same split, the same trees."""
     assert trained.client.get_model_version(MODEL, "1").tags["booster_sha256"] == BOOSTER_SHA256
+
+
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+def test_predictions_are_no_table_to_learn_from(trained: Place, step: str) -> None:
+    rows = rows_of(trained.lake("iris"))
+    predicted = rows.append_column("deleted_at", pa.nulls(len(rows), pa.timestamp("us", "UTC")))
+    write_deltalake(trained.lake("predicted"), predicted, mode="overwrite")
+    ended = trained.step(step, table="lake/predicted")
+    assert ended.exit_code == 1, ended.text
+    assert "TableUnfit: " in ended.err
+    assert "has a column 'deleted_at', which predictions have" in ended.err
 
 
 def test_evaluate_alone_judges_the_model_that_is_named(trained: Place) -> None:

@@ -25,6 +25,7 @@ PREDICTION_COLUMNS = (
 )
 UNLABELLED = "_unlabelled"  # <lake>/<name>_unlabelled: rows to predict, without the target
 # What <lake>/<name> stands beside, by the ends of their names.
+LONGEST_NAME = 200  # of a table, as its folder has 255 letters with these endings
 OTHER_TABLES = ("_predictions", "_requests", "_rejects", UNLABELLED)
 
 
@@ -37,7 +38,7 @@ TARGET_TYPES: dict[Task, tuple[str, ...]] = {  # kinds of a column that a model 
 class Source(Strict):
     """Where the rows come from, and how they are read."""
 
-    uri: str
+    uri: Annotated[str, Field(min_length=1)]
     """Where the rows are: a file, folder or glob, `s3://`, `https://`, a Delta table, `jdbc:postgresql://` or
     `sklearn:<name>`."""
     format: str | None = None
@@ -104,6 +105,8 @@ class Config(Strict):
     def _table_is_its_own(cls, name: str) -> str:
         if taken := [ending for ending in OTHER_TABLES if name.endswith(ending)]:
             raise ValueError(f"{name!r} ends in {taken[0]}, as tables beside those of another config do")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"{name!r} has {len(name)} letters; a table's name has at most {LONGEST_NAME}")
         return name
 
     @field_validator("columns")
@@ -154,6 +157,8 @@ class Config(Strict):
                 raise ValueError(f"{where}: {time!r} is no date or timestamp")
         if self.target in self.split.named_columns:
             raise ValueError(f"split: the target {self.target!r} cannot decide a row's part")
+        if self.target in self.key:
+            raise ValueError(f"key: the target {self.target!r} tells no rows apart, as rows to predict have none")
         if self.gate.calibration_error_at_most is not None and self.task != "classification":
             raise ValueError(f"gate.calibration_error_at_most: a {self.task} has no probabilities to calibrate")
         if self.mode == "upsert" and not self.key:
@@ -261,10 +266,11 @@ def parse(text: str, *, path: str) -> Config:
     """A config from its YAML; `path` is where that stands, for messages. ConfigInvalid with every mistake at once."""
     try:
         raw = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as err:
+    except (yaml.YAMLError, RecursionError) as err:
         raise ConfigInvalid(path, [f"is not YAML: {err}"]) from err
     if not isinstance(raw, dict):
-        raise ConfigInvalid(path, [f"holds {type(raw).__name__}, not a mapping of keys"])
+        given = "is empty" if raw is None else f"holds {type(raw).__name__}, not a mapping of keys"
+        raise ConfigInvalid(path, [given])
     try:
         return Config.model_validate(raw)
     except ValidationError as err:

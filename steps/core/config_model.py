@@ -14,6 +14,7 @@ from steps.core.metrics import Task
 # What a models:/ URI and MLflow's filters can hold.
 ModelName = Annotated[
     str,
+    Field(max_length=256),  # as MLflow's databases hold it
     matches(
         r"[^/:@%\x22.\s][^/:@%\x22]*",
         "a model's name is not empty, has none of / : @ % and \", and does not begin with a blank or a dot",

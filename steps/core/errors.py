@@ -555,6 +555,7 @@ def listed(title: str, mistakes: Iterable[str]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The part of a message that names the nearest of `known`, or "" when none is near."""
-    nearest = get_close_matches(name, list(known), n=1)
+    """The part of a message that names the nearest of `known`, or "" when none is near: a nested field of that name."""
+    known = list(known)
+    nearest = [other for other in known if other.endswith(f".{name}")] or get_close_matches(name, known, n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -7,7 +7,9 @@ import pandas as pd
 
 from steps.core import config
 from steps.core.columns import Column
+from steps.core.errors import TableUnfit
 from steps.core.models import scorer
+from steps.core.tables.snapshot import Snapshot
 
 # What the model takes a column of the contract for, by its kind.
 FEATURE_TYPES: dict[str, Literal["double", "long", "boolean", "string", "date", "timestamp"]] = {
@@ -22,6 +24,17 @@ MANY_LEVELS = 1_000  # of a column; most have few rows each, and each is a bin t
 MOST_LEVELS = 100_000
 LEVELS_TO_COUNT = 10 * MOST_LEVELS  # of a column that is refused: beyond it nobody counts
 SHOWN = 5  # columns in a message
+
+
+def refuse_predictions(table: Snapshot) -> None:
+    """TableUnfit for a table of predictions: their rows may be gone from the table that they were made of."""
+    if taken := [name for name in table.schema.names if name.lower() in config.PREDICTION_COLUMNS]:
+        raise TableUnfit(
+            str(table),
+            [f"has a column {name!r}, which predictions have" for name in taken],
+            expected="a table of rows as ingest writes them, not of predictions",
+            next="pass the table that these were made of",
+        )
 
 
 def categories_of(settings: config.Config) -> list[str]:

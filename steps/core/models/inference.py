@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from mlflow.exceptions import MlflowException
 
-from steps.core import config
 from steps.core.errors import TableBusy, TableChanged, TableUnfit
-from steps.core.models import local_inference, predictions, scorer, scoring_plan
+from steps.core.models import features, local_inference, predictions, scorer, scoring_plan
 from steps.core.models.loading import LoadedModel
 from steps.core.models.scoring_plan import SCORED_BY, Mode, Plan, Work
 from steps.core.tables import collation, commit, conditional
@@ -77,14 +76,8 @@ class Result:
 
 def check_features(table: Snapshot, schema: scorer.Schema) -> None:
     """TableUnfit when the table lacks a column that the model needs, or holds predictions already."""
+    features.refuse_predictions(table)
     present = table.schema.names
-    if taken := [name for name in present if name.lower() in config.PREDICTION_COLUMNS]:
-        raise TableUnfit(
-            str(table),
-            [f"has a column {name!r}, which predictions have" for name in taken],
-            expected="a table of rows to predict, not of predictions",
-            next="pass the table that these were made of",
-        )
     needed = [feature.name for feature in schema.features if not feature.optional]
     if absent := [name for name in needed or [feature.name for feature in schema.features] if name not in present]:
         raise TableUnfit(

@@ -142,7 +142,8 @@ def find_model(name: str) -> RegisteredModel | None:
     try:
         return MlflowClient().get_registered_model(name)
     except MlflowException as err:
-        if err.error_code != mlflow_constants.RESOURCE_DOES_NOT_EXIST:
+        # the second for a name that no model can have
+        if err.error_code not in (mlflow_constants.RESOURCE_DOES_NOT_EXIST, mlflow_constants.INVALID_PARAMETER_VALUE):
             raise
         return None
 

@@ -9,9 +9,11 @@ from steps.core import config
 from steps.core.config_model import LABEL_TYPES
 from steps.core.errors import did_you_mean
 from steps.core.models import scorer
-from steps.core.models.objectives import ANY_NUMBER, TARGET_RULES
+from steps.core.models.objectives import ANY_NUMBER, SQUARED_ERROR, TARGET_RULES
 from steps.core.models.split import Parts
 
+LEAST_GAIN = 1e-6  # of a split, below which XGBoost makes none (kRtEps)
+SMALL_GAIN = 1e-2  # of all splits together, of which some would gain less than that
 FEWEST_ROWS_OF_A_CLASS = 2  # on average, where there are more classes than two
 
 type Label = str | int | bool
@@ -98,8 +100,37 @@ def _unfit_numbers(parts: Parts, settings: config.Config, _: tuple[Label, ...]) 
                     f"{in_words}"
                 )
     targets = parts.train[target].to_numpy(dtype=np.float64)
-    if are_fit and len(np.unique(targets.astype(np.float32))) == 1:
+    if are_fit and len(np.unique(targets)) == 1:
         yield f"{target} has one value ({targets[0]}) in its train part"
+    elif are_fit and len(np.unique(targets.astype(np.float32))) == 1:
+        yield f"{target} is {targets[0]:g} in its whole train part, to XGBoost's 32 bits; take off what is the same"
+    elif are_fit and not LEAST_GAIN < (gain := _greatest_gain(parts.train, settings)) < scorer.LARGEST:
+        size = "small" if gain < 1 else "large"
+        yield f"{target} is between {targets.min():g} and {targets.max():g} in its train part, too {size} for XGBoost"
+
+
+def warnings(train: pd.DataFrame, settings: config.Config) -> list[str]:
+    """What a model may fail to learn of targets that can be learnt from, a line each."""
+    if settings.task == "classification" or (gain := _greatest_gain(train, settings)) > SMALL_GAIN:
+        return []
+    return [
+        f"{settings.target}: its squared deviations add up to {gain:.1g}, and XGBoost makes no split that gains less "
+        f"than {LEAST_GAIN:g}; a larger unit would be learnt better"
+    ]
+
+
+def _greatest_gain(train: pd.DataFrame, settings: config.Config) -> float:
+    """At most what all splits together gain: the sum of squared deviations, where squares of errors are learnt.
+
+    XGBoost has gains as numbers of 32 bits, and makes no split below LEAST_GAIN: of targets that are far too small or
+    too large it learns nothing, without a word.
+    """
+    if (settings.model.objective or SQUARED_ERROR) != SQUARED_ERROR:
+        return 1.0
+    targets = train[settings.target].to_numpy(dtype=np.float64)
+    learnt = np.log1p(targets) if settings.model.target_transform == "log" else targets
+    weights = train[settings.weight].to_numpy(dtype=np.float64, na_value=0) if settings.weight else np.ones(len(train))
+    return float((weights * (learnt - learnt.mean()) ** 2).sum())
 
 
 def _unfit_weights(parts: Parts, weight: str) -> Iterator[str]:

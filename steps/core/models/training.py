@@ -145,12 +145,14 @@ def learn_schema(
         with_label = labelled() if labelled else pd.concat([parts.train, parts.validation, parts.test])
         if parts.train.empty and len(with_label):  # rows without a value may all be in one part
             mistakes += features.mistakes(with_label, known, where="all of its rows")
+        is_about_values = settings.task == "regression" and not any(rows.empty for rows in vars(parts).values())
+        more = "correct or scale the values in the source" if is_about_values else more_rows(with_label, split_settings)
         raise TableUnfit(
             table_uri,
             mistakes,
             expected=f"rows in all three parts, with at least two values of {settings.target} "
             f"{_TO_LEARN[settings.task]}",
-            next=f"{more_rows(with_label, split_settings)}, or change split or target in the config",
+            next=f"{more}, or change split or target in the config",
         )
     return scorer.Schema(
         features=known,

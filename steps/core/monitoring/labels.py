@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 
 from steps.core.errors import TableUnfit
 from steps.core.metrics import Labels as Classes
-from steps.core.monitoring.errors import LabelsContradictory
+from steps.core.monitoring.errors import LabelsContradictory, LabelsUnusable
 from steps.core.monitoring.label_source import LabelSource
 from steps.core.sources import contract
 from steps.core.tables import row_hash
 
 NO_LABEL = -1  # in place of a class's code; of a regression nan
-SHOWN = 3  # keys, in a message
+SHOWN = 3  # keys or labels, in a message
+FEWEST_TO_DOUBT = 10  # labels; of fewer, all may be of a new class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class LabelIndex:
     the same label."""
 
     def __init__(self, source: LabelSource, reader: TruthReader) -> None:
-        """LabelsUnusable, or LabelsContradictory where one key has several labels."""
+        """LabelsUnusable, also where no label is a class of the model's, or LabelsContradictory where one key has
+        several labels."""
         self._source, self._reader = source, reader
         self._schema = contract.schema_of({name: source.columns[name] for name in source.key})
         self.rows = self.missing = 0
@@ -65,6 +67,8 @@ class LabelIndex:
             for parts, values in ((firsts, first), (seconds, second), (truths, truth)):
                 parts.append(values[is_there])
         self._first, self._second, self._truth = map(np.concatenate, (firsts, seconds, truths))
+        if len(self._truth) >= FEWEST_TO_DOUBT and reader.classes and (self._truth == len(reader.classes)).all():
+            raise self._no_known_class()
         self.repeated = self._sort()
         self._is_used = np.zeros(len(self._first), dtype=bool)
         self._most_alike = _longest_run(self._first)
@@ -126,6 +130,14 @@ class LabelIndex:
             raise self._contradiction(first[is_other])
         self._first, self._second, self._truth = first[~is_repeated], second[~is_repeated], truth[~is_repeated]
         return int(is_repeated.sum())
+
+    def _no_known_class(self) -> LabelsUnusable:
+        """Of words that are written in another way all would be mistakes of the model."""
+        batches = (rows[self._source.target].drop_null() for rows in self._source.batches())
+        values = next(labels for labels in batches if len(labels)).unique().to_pylist()
+        given, known = (", ".join(map(repr, labels[:SHOWN])) for labels in (values, self._reader.classes))
+        reason = f"none of its {len(self._truth):,} labels, such as {given}, is a class of the model, such as {known}"
+        return LabelsUnusable(self._source.uri, [reason])
 
     def _contradiction(self, hashes: np.ndarray) -> LabelsContradictory:
         """The labels are read once more, to show some of these keys with what they have."""

@@ -82,7 +82,8 @@ class Invocations:
 
     async def _scored(self, request: Request, model: ServedModel) -> tuple[Scored, bytes]:
         """What was scored, and the body of the answer."""
-        kind = request_body.media_type(request.headers.get("content-type"))
+        compression = request.headers.get("content-encoding")
+        kind = request_body.media_type(request.headers.get("content-type"), compression=compression)
         is_read = False
         with contextlib.ExitStack() as large:
             try:

@@ -5,6 +5,7 @@ model does. All else goes through MLflow's own parser, which also says what is w
 same rows, as tests/test_serving.py holds.
 """
 
+import csv
 import io
 import json
 from collections.abc import Collection
@@ -30,8 +31,11 @@ type Columns = dict[str, np.ndarray]
 type Rows = pd.DataFrame | Columns
 
 
-def media_type(header: str | None) -> str:
-    """JSON, CSV or PARQUET by a request's Content-Type. Refused with 415 for another type or encoding."""
+def media_type(header: str | None, *, compression: str | None = None) -> str:
+    """JSON, CSV or PARQUET by a request's Content-Type. Refused with 415 for another type or encoding, and for a
+    `compression`, its Content-Encoding, of which there is none."""
+    if (compression or "identity").strip().lower() != "identity":
+        raise Refused(415, "type", f"Content-Encoding is {compression!r}; a body that is not compressed is expected")
     kind, *rest = [part.strip() for part in (header or "").lower().split(";")]
     charset = dict(part.partition("=")[::2] for part in rest).get("charset", "utf-8").strip('"')
     if kind not in (JSON, CSV, PARQUET):
@@ -155,6 +159,9 @@ def _frame(rows: Any) -> pd.DataFrame:
 def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
     """CSV with a header. Its cells have no types: those of the features decide, and an empty cell is missing."""
     text = body.decode("utf-8-sig")
+    names = next(csv.reader(io.StringIO(text)), [])
+    if repeated := sorted({name for name in names if names.count(name) > 1}):  # which pandas would give other names
+        raise invalid(f"the columns {', '.join(repeated)} are there more than once")
     types = {feature.name: "object" for feature in features if feature.type in AS_TEXT}
     return pd.read_csv(
         io.StringIO(text), dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip"

@@ -16,6 +16,7 @@ from steps.core.process import console
 from steps.core.serving.request_body import Rows
 from steps.core.serving.request_log import RequestLog
 from steps.core.serving.served_model import Scored
+from steps.core.sources import json_objects
 
 TYPES = {
     **{"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()},
@@ -96,4 +97,7 @@ def _long(value: Any) -> int:
     return min(int(value), LARGEST)
 
 
-CONVERTED: dict[str, Callable[[Any], Any]] = {"double": float, "long": _long, "boolean": bool, "string": str}
+CONVERTED: dict[str, Callable[[Any], Any]] = {
+    **{"double": float, "long": _long, "boolean": bool},
+    "string": json_objects.without_surrogates,  # which JSON may hold and UTF-8 may not
+}

@@ -20,6 +20,10 @@ KNOWN_BOOLEANS = 4  # of BOOLEANS, those that the contract knows without true_te
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 CODE = re.compile(r"[+-]?0\d.*", re.ASCII)  # a number would lose the zero
 COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?", re.ASCII)
+AMBIGUOUS_POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}", re.ASCII)  # 1.234, where no number tells which it is
+MARKED_NUMBER = re.compile(  # $1,234.50, 5 %, (12), 1'000
+    r"[-+(]?[$€£¥]? ?[-+]?(\d+|\d{1,3}([,.'\s]\d{3})+)([.,]\d+)?\)?-? ?[%$€£¥]?", re.ASCII
+)
 AMBIGUOUS_COMMA = re.compile(r"[+-]?\d{1,3}(,\d{3})?", re.ASCII)  # 1,234: a thousand, or a little more than one
 DAY_MONTH = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})( \d{1,2}:\d\d(:\d\d)?)?", re.ASCII)
 MOSTLY = 0.9  # a column of which so many values are numbers was perhaps meant to be one
@@ -84,7 +88,7 @@ def _of_texts(texts: Sequence[str]) -> InferredType:
         if _fits(rest, candidate):
             keys = {**candidate, **({"missing": words} if words else {})}
             notes = [f"missing where it says {_shown(words)}"] if words else []
-            return InferredType(keys, notes + _sentinel_notes(rest, candidate))
+            return InferredType(keys, [*notes, *_sentinel_notes(rest, candidate), *_point_notes(rest, candidate)])
     notes = [
         *_text_notes(rest),
         *([f"{_shown(words)} are kept as values (`missing` would change that)"] if words else []),
@@ -163,6 +167,14 @@ def _sentinel_notes(texts: Sequence[str], keys: dict[str, object]) -> list[str]:
     return [f"{number:g} lies far from all others; if it means missing, say `missing: [{number:g}]`" for number in far]
 
 
+def _point_notes(texts: Sequence[str], keys: dict[str, object]) -> list[str]:
+    """Numbers a thousand times as large where a point would be of thousands, which none of them rules out."""
+    with_points = [text for text in texts if "." in text]
+    if keys != {"type": "double"} or not with_points or not all(map(AMBIGUOUS_POINT.fullmatch, with_points)):
+        return []
+    return [f'{with_points[0]!r} is read with a decimal point; if it is one of thousands, say `decimal_mark: ","`']
+
+
 def _text_notes(texts: Sequence[str]) -> list[str]:
     numbers = [text for text in texts if exact_number.NUMBER.fullmatch(text)]
     if len(numbers) == len(texts):
@@ -176,6 +188,9 @@ def _text_notes(texts: Sequence[str]) -> list[str]:
         return ['text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which']
     if all(DAY_MONTH.fullmatch(text) for text in texts):
         return ["text, as no date shows which number is the day; `type: date, format: ...` says which"]
+    if all(map(MARKED_NUMBER.fullmatch, texts)):
+        marked = next(text for text in texts if text not in numbers)
+        return [f"text, as a number is digits and a decimal mark alone, unlike {marked!r}"]
     return []
 
 

@@ -1,6 +1,7 @@
 """What a table's rows must be: each value of its column's type, and every row that breaks a rule set apart."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,9 +95,14 @@ def check(
 def violations(broken: Counter[str], examples: Mapping[str, str], row_count: int) -> list[str]:
     """A line for each rule that rows break, the most frequent first."""
     return [
-        f"{_with_count(rule, count, row_count)}{f', such as {examples[rule]!r}' if rule in examples else ''}"
+        f"{_with_count(rule, count, row_count)}{f', such as {_shown(examples[rule])}' if rule in examples else ''}"
         for rule, count in broken.most_common()
     ]
+
+
+def _shown(value: str) -> str:
+    """A value as Python writes it: by its characters where others look the same."""
+    return repr(value) if unicodedata.is_normalized("NFC", value) else ascii(value)
 
 
 def missing_columns(columns: Mapping[str, str], present: Iterable[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ nearest one, have the same target. A feature of chance or of overlapping classes
 row in a file sorted by its labels, or a code that is written after the outcome, all but perfectly.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,13 +94,19 @@ def _labels(column: Mapping[str, Any], target: str, *, task: str) -> list[str]:
         )
     alike: dict[str, list[str]] = {}
     for label, _ in column["top"]:
-        alike.setdefault(str(label).casefold().strip(" .,;:!'\""), []).append(str(label))
+        alike.setdefault(_without_marks(str(label)), []).append(str(label))
     for labels in alike.values():
         if len(labels) > 1:
-            lines.append(
-                f"{target}: {', '.join(map(repr, labels))} differ by case or a mark only; say which under `allowed`"
-            )
+            looks_alike = len({unicodedata.normalize("NFC", label) for label in labels}) < len(labels)
+            shown = ", ".join(map(ascii if looks_alike else repr, labels))
+            lines.append(f"{target}: {shown} differ by case or a mark only; say which under `allowed`")
     return lines
+
+
+def _without_marks(label: str) -> str:
+    """A label without case, marks around it, letters that nobody sees, and another way that Unicode has to write it."""
+    plain = "".join(letter for letter in label if unicodedata.category(letter) != "Cf")
+    return unicodedata.normalize("NFKC", plain).casefold().strip(" .,;:!'\"")
 
 
 def _equal_features(sample: pa.Table, features: Sequence[str]) -> list[str]:

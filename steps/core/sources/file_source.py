@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,10 +33,10 @@ class Header:
     types: tuple[pa.DataType, ...]
 
     def find(self, source_name: str) -> str | None:
-        """The column of that name, or the only one that differs from it by upper and lower case alone."""
+        """The column of that name, or the only one that differs from it by case or by how Unicode writes it alone."""
         if source_name in self.names:
             return source_name
-        alike = [name for name in self.names if name.lower() == source_name.lower()]
+        alike = [name for name in self.names if _folded(name) == _folded(source_name)]
         return alike[0] if len(alike) == 1 else None
 
 
@@ -122,8 +123,20 @@ class Files(Source):
             "skipped, as the name begins with _ or .": hidden,
             "skipped, as still being written": listing.unfinished_files(self.uri),
             "without rows": without_rows,
+            "with the content of another file, so that its rows count twice": self._copies(),
         }
         return [f"{self.uri}: {reason}: {self._shown(names)}" for reason, names in reasons.items() if names]
+
+    def _copies(self) -> list[str]:
+        """The files whose rows are, with the values in the names of folders, those of a file before them."""
+        seen: set[tuple[str, str]] = set()
+        copies = []
+        for name, content in self.digests().items():
+            rows = (content, json.dumps(self._partitions(name)))
+            if name in self.headers and rows in seen:
+                copies.append(name)
+            seen.add(rows)
+        return copies
 
     def columns(self) -> dict[str, pa.DataType]:
         return {
@@ -203,6 +216,10 @@ class _PartWithConstants(Part):
             for name, value in self._constants.items():
                 columns = columns.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(columns)))
             yield replace(raw, columns=columns)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _digest(file: str) -> str:

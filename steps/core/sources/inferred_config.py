@@ -4,6 +4,7 @@ A sample of the first rows decides. Each decision is told with its reason; value
 """
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 
 from steps.core import config
 from steps.core.columns import NUMBERS, TIMES
-from steps.core.config import OTHER_TABLES, Config
+from steps.core.config import LONGEST_NAME, OTHER_TABLES, Config
 from steps.core.errors import FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
 from steps.core.sources import decisions_in_words
 from steps.core.sources.column_names import contract_names
@@ -56,7 +57,9 @@ def infer_config(source: Source, *, target: str, name: str = "") -> InferredConf
     if not names:
         raise SourceUnreadable(source.uri, "it has no rows", next="pass a source that has some")
     if target not in names:
-        target = next((column for column, valid in names.items() if valid == target), target)
+        same = unicodedata.normalize("NFC", target)
+        alike = (c for c, valid in names.items() if target == valid or same == unicodedata.normalize("NFC", c))
+        target = next(alike, target)
     if target not in names:
         raise TargetNotFound(source.uri, target, names)
     first = read_sample(source, names)
@@ -175,7 +178,7 @@ def _sample_of(sample: pa.Table, decision: Decision, valid: str) -> ColumnSample
 def _name_of(source: Source) -> str:
     """A table's name from that of its file or table."""
     name = next(iter(contract_names([source.named_after.replace("*", " ").replace("?", " ")]).values()))
-    return f"{name}_data" if name.endswith(OTHER_TABLES) else name
+    return f"{name}_data" if name.endswith(OTHER_TABLES) else name[:LONGEST_NAME]
 
 
 def _raw_config(

@@ -38,19 +38,22 @@ class JsonFiles(Files):
     def header_of(self, file: str, size_bytes: int) -> Header | None:
         types: dict[str, pa.DataType] = {}
         first_refused = ""
-        row_count = 0
+        rows: list[dict[str, Any]] = []
         for row, line, written in islice(self._part(file, size_bytes, {}).objects(), self._sampled_rows):
             if isinstance(row, dict):
-                row_count += 1
+                rows.append(row)
                 for path, value in json_objects.fields(row):
                     types[path] = (
                         json_objects.type_of(value) if isinstance(value, (dict, list)) else types.get(path, pa.string())
                     )
             else:
-                first_refused = first_refused or f"none of its lines is an object; line {line} is {written[:80]!r}"
-        if first_refused and not row_count:
+                first_refused = first_refused or f"its lines {row}; line {line} is {written[:80]!r}"
+        if first_refused and not rows:
             raise SourceUnreadable(file, first_refused, next="write an object a line, or an array of objects")
-        return Header(names=tuple(types), types=tuple(types.values())) if row_count else None
+        if len(rows) == 1 and json_objects.is_by_columns(rows[0]):
+            next_step = "write an object for each row; pandas does by to_json(..., orient='records')"
+            raise SourceUnreadable(file, "it holds the values of each column together, not rows", next=next_step)
+        return Header(names=tuple(types), types=tuple(types.values())) if rows else None
 
     def parts(self, columns: Mapping[str, Column]) -> list[Part]:
         """As for all files; a column that the first rows do not have is looked for in all rows."""

@@ -28,9 +28,11 @@ class _Exact(json.JSONDecoder):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    known = dict(pairs)
-    if len(known) < len(pairs):
-        raise _KeyTwice("a key is there twice")
+    known: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in known:
+            raise _KeyTwice(f"an object has the key {key!r} twice")
+        known[key] = value
     return known
 
 
@@ -80,6 +82,19 @@ def without_surrogates(value: str) -> str:
 
 def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def is_by_columns(value: Any) -> bool:
+    """Whether an object has lists of values, or objects of them by a row's number, and nothing else.
+
+    pandas writes both, and beside the lists of `columns` and `index` one of rows, `data`.
+    """
+    if not isinstance(value, dict) or not value:
+        return False
+    columns = list(value.values())
+    if all(isinstance(column, dict) and column for column in columns):
+        return all(key.isdecimal() for column in columns for key in column)
+    return all(isinstance(column, list) for column in columns)
 
 
 def paths_of_rows(document: Mapping[str, Any], before: str = "") -> list[str]:

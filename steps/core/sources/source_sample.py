@@ -1,6 +1,6 @@
 """The first rows of a source, to look at before there is a contract."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -8,6 +8,7 @@ import pyarrow as pa
 from steps.core.columns import Column
 from steps.core.errors import SourceUnreadable
 from steps.core.sources.column_types import infer_type
+from steps.core.sources.rows import Malformed
 from steps.core.sources.source import Source
 
 SAMPLE_ROWS = 10_000
@@ -61,12 +62,33 @@ def _unreadable(source: Source, columns: Mapping[str, Column]) -> dict[str, str]
 def _first_rows(source: Source, columns: Mapping[str, Column]) -> SourceSample:
     wanted = min(SAMPLE_ROWS, max(FEWEST_SAMPLE_ROWS, SAMPLE_VALUES // max(1, len(columns))))
     tables: list[pa.Table] = []
+    malformed: list[Malformed] = []
     count = 0
     for raw in source.first_rows(columns, wanted + 1):
         tables.append(raw.columns)
+        malformed += raw.malformed
         count += len(raw.columns)
         if count > wanted:
-            rows = pa.concat_tables(tables, promote_options="permissive")
-            return SourceSample(rows=rows.slice(0, wanted), is_whole=False)
+            return SourceSample(rows=_together(source, tables).slice(0, wanted), is_whole=False)
+    if malformed and not count:
+        example = malformed[0]
+        is_escaped = '\\"' in example.text
+        raise SourceUnreadable(
+            source.uri,
+            f"its {len(malformed)} rows {example.reason}, such as {example.text[:80]!r}",
+            next="say source.options.escape: '\\' in a config" if is_escaped else "correct the source",
+        )
     empty = pa.table({name: pa.array([], pa.string()) for name in columns})
-    return SourceSample(rows=pa.concat_tables(tables or [empty], promote_options="permissive"), is_whole=True)
+    return SourceSample(rows=_together(source, tables or [empty]), is_whole=True)
+
+
+def _together(source: Source, tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of all tables. SourceUnreadable for a column that has no type for all of their values."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError as err:
+        kinds = {name: {str(table[name].type) for table in tables} for name in tables[0].column_names}
+        mixed = [f"{name} as {' and as '.join(sorted(types))}" for name, types in kinds.items() if len(types) > 1]
+        raise SourceUnreadable(
+            source.uri, f"its files have {', '.join(mixed)}", next="say the types in a config, or correct the files"
+        ) from err
