@@ -108,8 +108,10 @@ class Shell:
         shown = self._outputs[-1:] if command.text else self._background
         if command.is_in_background or not command.text:
             self._wait_until_quiet(shown)
-        output = self._new_output(shown).replace(str(self._home), ADA)
-        return OF_MLFLOW.sub("", re.sub(r"[ \t\r]+$", "", output, flags=re.MULTILINE))
+        output = self._new_output(shown)
+        for path in shown:
+            self._shown[path] = path.stat().st_size
+        return output
 
     def _give(self, text: str) -> None:
         script = self._home / f".command-{len(self._outputs)}"
@@ -126,22 +128,20 @@ class Shell:
 
     def _wait_until_quiet(self, outputs: list[Path]) -> None:
         began = changed = time.monotonic()
-        size = _size(outputs)
-        has_spoken = size > sum(self._shown.get(path, 0) for path in outputs)
-        while time.monotonic() < changed + QUIET_SECONDS or not has_spoken:
+        output = self._new_output(outputs)
+        while not output or time.monotonic() < changed + QUIET_SECONDS:
             if time.monotonic() > began + FIRST_WORD_SECONDS:
                 return
             time.sleep(0.1)
-            if (now := _size(outputs)) != size:
-                size, changed, has_spoken = now, time.monotonic(), True
+            if (now := self._new_output(outputs)) != output:
+                output, changed = now, time.monotonic()
 
     def _new_output(self, outputs: list[Path]) -> str:
-        pieces = []
-        for path in outputs:
-            content = path.read_bytes()
-            pieces.append(content[self._shown.get(path, 0) :].decode())
-            self._shown[path] = len(content)
-        text = "".join(pieces)
+        """What has been printed since it was shown, as ada sees it, without MLflow's own lines."""
+        pieces = [path.read_bytes()[self._shown.get(path, 0) :].decode() for path in outputs]
+        text = "".join(pieces).replace(str(self._home), ADA)
+        text = re.sub(r"^bash: line \d+: +\d+ (Killed) .*", r"\1", text, flags=re.MULTILINE)  # as to ada at a terminal
+        text = OF_MLFLOW.sub("", re.sub(r"[ \t\r]+$", "", text, flags=re.MULTILINE)).lstrip("\r\n")
         return text if text.endswith("\n") or not text else f"{text}\n"
 
 
@@ -173,10 +173,6 @@ def anew(page: str) -> str:
         if command.agrees_with(output):
             known |= zip(ids_in(output), ids_in(command.output), strict=False)
     return with_blocks(page, [[command.anew(output, known) for command, output in block] for block in ran])
-
-
-def _size(outputs: list[Path]) -> int:
-    return sum(path.stat().st_size for path in outputs)
 
 
 def _copy_project(folder: Path) -> None:

@@ -21,17 +21,15 @@ ELIDED = "..."
 RUN_ID = re.compile(r"\b[0-9a-f]{32}\b|(?<=run )[0-9a-f]{8}\b")
 OF_MLFLOW = re.compile(  # lines that are left out
     r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d [A-Z]+ (mlflow|alembic)\b.*\n|Successfully registered model '.*'\.\n"
-    r"|Registered model '.*' already exists\. Creating .*\n|Created version '\d+' of model '.*'\.\n"
+    r"|Downloading artifacts:.*\n|Registered model '.*' already exists\. Creating .*\n"
+    r"|Created version '\d+' of model '.*'\.\n"
 )
 VARYING = [  # what two runs of one command do not have alike, and what stands for it in a comparison
     (r"\b[0-9a-f]{32}\b|\b(?<=run )[0-9a-f]{8}\b|\b(?<=commit )[0-9a-f]{7}\b|(?<=_requests-)[0-9a-f]{12}\b", "ID"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|(?<=date: ).*? GMT", "TIME"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d( UTC|:\d\d\.\d+\+00:00)|(?<=date: ).*? GMT", "TIME"),
     (r"(?m)^((?:ingest|train|evaluate|infer|monitor) .*?) +\d+\.\d  ", r"\1  SECONDS  "),
     (r"\bin \d+ s\b", "in SECONDS"),
-    (
-        r"(?m)the first \d+ trials|^train: \d+ trials .* \(the time limit.*\n.*",
-        "TRIALS",
-    ),  # as many as there was time for
+    (r"(?m)the first \d+ trials|^train: \d+ trials .* \(the time limit.*\n.*", "TRIALS"),  # as time allowed
     (r"[\d,]+ bytes|(?<=spool_bytes\":)\d+", "BYTES"),
     (r"(?<=seconds_since_alias_was_read\":)[\d.]+|(?<=_seconds_sum )\S+|(?<=_age_seconds )\S+", "SECONDS"),
     (r"(?m)[ \t]+", " "),
