@@ -1,6 +1,6 @@
 # Thin names over the real commands; the first one also makes the environment.
 .PHONY: run run-stack test test-share soak check check-infrastructure check-automation sbom audit train-and-report
-.PHONY: rollout kubeconfig notebook bench image-size setup ui up down
+.PHONY: rollout kubeconfig airflow notebook bench image-size setup ui up down
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PINS = sed -n '/- pip:$$/,$$ s/^ *- \([^ ]*==.*\)/\1/p' conda.yaml
@@ -57,6 +57,7 @@ sbom: setup
 # Known vulnerabilities of the pins, as PyPI tells them today.
 audit: setup
 	$(TOOL) pip-audit==2.10.1 pip-audit --disable-pip --no-deps --requirement <($(PINS)) --requirement notebooks/requirements.txt
+	$(TOOL) pip-audit==2.10.1 pip-audit --disable-pip --no-deps --requirement infrastructure/airflow/requirements.txt
 
 # What the workflows in .github run, with their settings from the environment (docs/how-to/ci.md).
 train-and-report: setup
@@ -69,6 +70,10 @@ kubeconfig:
 rollout: setup
 	python -m automation.rollout --config="$$CONFIG" --version="$$VERSION" --alias="$$ALIAS" --force="$$FORCE" \
 	  --reason="$$REASON" --image="$$IMAGE" --overlay="$$OVERLAY" --url="$$SERVE_URL"
+
+# For a look on this machine; a team has compose's profile airflow.
+airflow: setup
+	infrastructure/airflow/local.sh airflow standalone
 
 # In an environment over that of conda.yaml, as the tests execute it.
 notebook: setup

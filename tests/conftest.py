@@ -25,7 +25,15 @@ TOGETHER = {  # files that share what is made once
     **dict.fromkeys(("test_workflow", "test_status", "test_bad_input", "test_schedule"), "a finished workflow"),
 }
 LONGEST = (  # files that are begun first, so that no worker is left alone with one of them
-    *("test_retraining", "test_serve_step", "test_request_log", "test_notebook", "test_serve", "test_rollout"),
+    *(
+        "test_airflow",
+        "test_retraining",
+        "test_serve_step",
+        "test_request_log",
+        "test_notebook",
+        "test_serve",
+        "test_rollout",
+    ),
     *("test_interruption", "test_stack", "test_stack_security", "test_reuse", "test_spark_inference", "test_vacuum"),
     *("test_spark_ingestion", "test_modes_in_spark", "test_spark_training", "test_monitor", "test_spark"),
     *("test_stack_faults",),

@@ -23,8 +23,10 @@ EXAMPLE = COMPOSE / ".env.example"
 SETTINGS = COMPOSE / "mlflow" / "settings.py"
 SECRETS = re.compile(r"PASSWORD|SECRET|TOKEN|KEY")
 # What guards the stack on a machine of one's own; .env.example says of each that it must be changed.
-KNOWN = {"POSTGRES_PASSWORD": "mlflow", "MINIO_ROOT_PASSWORD": "minioadmin"}
-ONE_SHOTS = {"buckets", "settings"}
+KNOWN = {"POSTGRES_PASSWORD": "mlflow", "MINIO_ROOT_PASSWORD": "minioadmin", "AIRFLOW_ADMIN_PASSWORD": "airflow"}
+ONE_SHOTS = {"airflow-init", "buckets", "settings"}
+IMAGES = ("airflow", "mlflow", "serve", "spark")
+OWN_CONTEXT = ("airflow", "serve")  # images that get files which the others do not
 PINNED = re.compile(r"[\w./-]+:(RELEASE\.\d{4}-\d\d-\d\dT[\w-]+|\d+\.\d[\w.-]*)")
 
 
@@ -82,7 +84,7 @@ class TestSettings:
 
     def test_no_secret_has_a_default_but_those_that_must_be_changed(self) -> None:
         secrets = {name: value for name, value in example().items() if SECRETS.search(name)}
-        assert len(secrets) == 5
+        assert len(secrets) == 7
         assert {name: value for name, value in secrets.items() if value} == KNOWN
         text = EXAMPLE.read_text(encoding="utf-8")
         for name in secrets:
@@ -94,20 +96,25 @@ class TestSettings:
         told = subprocess.run(["git", "check-ignore", "-q", "compose/.env"], cwd=PROJECT, check=False)
         assert told.returncode == 0
 
-    @pytest.mark.parametrize("path", [".dockerignore", "compose/serve/Dockerfile.dockerignore"])
+    @pytest.mark.parametrize(
+        "path", [".dockerignore", *(f"compose/{name}/Dockerfile.dockerignore" for name in OWN_CONTEXT)]
+    )
     def test_an_image_gets_no_env_file(self, path: str) -> None:
         lines = (PROJECT / path).read_text(encoding="utf-8").splitlines()
         assert lines[1] == "*"  # what follows is let in by name
         without = [line for line in lines[2:] if line != "steps/**/__pycache__"]
         assert [line for line in without if not line.startswith("!") or ".env" in line] == []
 
-    def test_the_servers_image_gets_what_it_copies(self) -> None:
-        folder = COMPOSE / "serve"
-        copied = re.findall(r"^COPY (\S+) ", (folder / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
-        lines = (folder / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
-        assert sorted(copied) == sorted(line[1:] for line in lines if line.startswith("!"))
+    @pytest.mark.parametrize("name", OWN_CONTEXT)
+    def test_an_image_gets_what_it_copies(self, name: str) -> None:
+        folder = COMPOSE / name
+        lines = re.findall(r"^COPY (.+) \S+$", (folder / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+        copied = {word for line in lines for word in line.split()}
+        let_in = (folder / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+        needed = {path for path in copied if not any(str(other) in copied for other in Path(path).parents)}
+        assert sorted(needed) == sorted(line[1:] for line in let_in if line.startswith("!"))
 
-    @pytest.mark.parametrize("name", ["mlflow", "serve", "spark"])
+    @pytest.mark.parametrize("name", IMAGES)
     def test_an_image_runs_as_a_user_without_rights(self, name: str) -> None:
         dockerfile = (COMPOSE / name / "Dockerfile").read_text(encoding="utf-8")
         assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == [name]
@@ -132,15 +139,16 @@ class TestVersions:
         image = services()[name]["image"]
         assert PINNED.fullmatch(image) or (image.endswith(":local") and "build" in services()[name])
 
-    @pytest.mark.parametrize("name", ["mlflow", "serve", "spark"])
+    @pytest.mark.parametrize("name", IMAGES)
     def test_a_base_is_pinned_and_the_same_in_both_places(self, name: str) -> None:
         dockerfile = (COMPOSE / name / "Dockerfile").read_text(encoding="utf-8")
         assert re.findall("^FROM (.*)$", dockerfile, re.MULTILINE) == ["${PYTHON_IMAGE}"]
         defaults = dict(re.findall(r"^ARG (\w+)=(.*)$", dockerfile, re.MULTILINE))
         assert PINNED.fullmatch(defaults["PYTHON_IMAGE"])
-        assert defaults == {key: used()[key] for key in services()[name]["build"]["args"]}
+        builds = [each["build"] for each in services().values() if each["image"] == f"tabular-workflow-{name}:local"]
+        assert defaults == {key: used()[key] for key in builds[0]["args"]}
 
-    @pytest.mark.parametrize("name", ["mlflow", "serve", "spark"])
+    @pytest.mark.parametrize("name", IMAGES)
     def test_packages_have_the_versions_of_conda_yaml(self, name: str) -> None:
         """Read by the Makefile's program; none is named beside them."""
         dockerfile = (COMPOSE / name / "Dockerfile").read_text(encoding="utf-8")
@@ -238,7 +246,7 @@ class TestAsDockerComposeReadsIt:
         }
         assert set(ports) == {
             *(("object-store", port) for port in (9000, 9001)),
-            *(("mlflow", 5000), ("serve", 5002), ("spark", 15002)),
+            *(("mlflow", 5000), ("serve", 5002), ("spark", 15002), ("airflow-api-server", 8080)),
         }
         assert ports == {(name, port): ("127.0.0.1", str(port)) for name, port in ports}
 
@@ -262,6 +270,7 @@ class TestAsDockerComposeReadsIt:
         assert {name: service["profiles"] for name, service in resolved().items() if service.get("profiles")} == {
             **{name: ["spark"] for name in ("spark-master", "spark-worker", "spark")},
             "serve": ["serve"],
+            **{name: ["airflow"] for name in resolved() if name.startswith("airflow-")},
         }
 
     def test_every_service_reaches_the_object_store_at_the_same_address(self) -> None:
