@@ -153,6 +153,7 @@ class Airflow:
         for stack in ("MLFLOW_TRACKING_URI", "LAKE_URI", "AWS_ENDPOINT_URL"):  # embedded: they take half the time
             values.pop(stack, None)
         values["PATH"] = os.pathsep.join([str(self._bin), os.environ["PATH"]])
+        values["AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME"] = "0.2"  # a second would be most of the time
         here = {"WORKFLOW_FOLDER": str(self.place.folder), "WORKFLOW_PYTHON": str(PROJECT / ".venv" / "bin" / "python")}
         return Place(self._home, {**values, **here, **(extra or {})}, is_forked=False)
 

@@ -22,7 +22,7 @@ def main() -> None:
     make_secrets(Path(os.environ["AIRFLOW_HOME"], "secrets"))
     make_database()
     subprocess.run(["airflow", "db", "migrate"], check=True)
-    subprocess.run(["airflow", "pools", "set", POOL, "1", "one step of the workflow at a time"], check=True)
+    make_pool()
     make_admin(os.environ["AIRFLOW_ADMIN_USERNAME"], os.environ["AIRFLOW_ADMIN_PASSWORD"])
 
 
@@ -58,9 +58,15 @@ def make_database() -> None:
     connection.close()
 
 
+def make_pool() -> None:
+    from airflow.models.pool import Pool  # when the secrets are there: Airflow reads them when it is imported
+
+    Pool.create_or_update_pool(POOL, slots=1, description="one step of the workflow at a time", include_deferred=False)
+
+
 def make_admin(name: str, password: str) -> None:
     """Not by `airflow users create`: a command line shows the password to every process."""
-    from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder  # reads the secrets
+    from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 
     with get_application_builder() as builder:
         manager = builder.sm

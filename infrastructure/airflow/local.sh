@@ -6,7 +6,7 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 bin="$("$here/environment.sh")"
 export PATH="$bin:$PATH" AIRFLOW_HOME="${AIRFLOW_HOME:-$HOME/airflow}"
-export AIRFLOW__CORE__DAGS_FOLDER="$here/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False
+export AIRFLOW__CORE__DAGS_FOLDER="$here/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False AIRFLOW__API__HOST=127.0.0.1
 # Airflow 3.3.2 ends `dags test` of a DAG that has a deadline with an error, after all tasks (apache/airflow#73428)
 [ "${2:-}" != dags ] || export WORKFLOW_DEADLINE_MINUTES=0
 
