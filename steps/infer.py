@@ -2,7 +2,8 @@
 
 Reads   the table; the model by version or alias (by default the alias `staging`)
 Writes  <lake>/<name>_predictions: the table's columns, prediction, probability, probabilities, model_uri, table_uri,
-        run_id, scored_at, deleted_at (of a regression no probabilities). Its newest version has one row for each row of
+        run_id, scored_at, deleted_at (of a regression no probabilities). Those of <name>_unlabelled, the rows to
+        predict, are in <lake>/<name>_unlabelled_predictions. Its newest version has one row for each row of
         the table, known by the config's key, else by its values, and one for each that the table has no more: with the
         last prediction, and deleted_at, which is missing in all others. With `mode` new, rows that are as the same
         model has scored them, by the same code, keep their prediction, run_id, scored_at and table_uri; all others are
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 
 import mlflow
 
+from steps.core import config
 from steps.core.models import aliases, inference, loading, registry
 from steps.core.models.inference import LATER_CODE
 from steps.core.models.scoring_plan import SCORED_BY, TABLE_ID, Mode
@@ -48,13 +50,19 @@ SPEC = StepSpec(
 )
 
 
+def _predictions_of(table: snapshot.Snapshot, settings: config.Config, *, lake_uri: str) -> location.TableUri:
+    """Rows to predict have a table of their own, and so have their predictions."""
+    is_unlabelled = table.uri.name == settings.table_name(labelled=False)
+    return location.TableUri(f"{lake_uri}/{settings.table_name(labelled=not is_unlabelled)}_predictions")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config_files.load(parameters.config, home=location.home())
         lake_uri = location.lake_root(parameters.lake)
         version = registry.resolve(parameters.model or f"models:/{settings.model.name}@{aliases.STAGING}")
         table = snapshot.open(location.parse_table(parameters.table or f"{lake_uri}/{settings.name}"))
-        predicted = location.TableUri(f"{lake_uri}/{settings.name}_predictions")
+        predicted = _predictions_of(table, settings, lake_uri=lake_uri)
         run.reads(table=table, model=registry.uri_of(version))
         run.ran_with(table__uri=table, model__uri=registry.uri_of(version))
         run.depends_on(settings, lake=lake_uri, table=table, model=registry.uri_of(version))

@@ -200,3 +200,19 @@ def test_runs_of_two_models_at_once_leave_the_whole_predictions_of_each(trained:
         stored = rows_of(f"{trained.folder}/both/flowers_predictions", version)
         assert sorted(stored["id"].to_pylist()) == list(range(200))
         assert len(stored["model_uri"].unique()) == len(stored["run_id"].unique()) == 1
+
+
+def test_rows_to_predict_never_take_the_place_of_other_predictions(trained: Place) -> None:
+    ingest(trained, "unlabelled", FLOWERS[:100])
+    done(infer(trained, "unlabelled"))
+    new = trained.folder / "new.csv"
+    FLOWERS[100:130].drop(columns="species").to_csv(new, index=False)
+    done(trained.step("ingest", config="keyed.yaml", lake="unlabelled", source="new.csv", labelled="false"))
+    table = f"{trained.folder}/unlabelled/flowers_unlabelled"
+    for _ in range(2):
+        ended = done(trained.step("infer", config="keyed.yaml", lake="unlabelled", table=table))
+        assert ended.out.splitlines()[-1] == f"infer: predictions = {table}_predictions@v0"
+        assert sorted(rows_of(f"{table}_predictions")["id"].to_pylist()) == list(range(100, 130))
+        done(infer(trained, "unlabelled"))
+        assert DeltaTable(f"{trained.folder}/unlabelled/flowers_predictions").version() == 0
+        assert sorted(predictions(trained, "unlabelled")["id"].to_pylist()) == list(range(100))

@@ -91,6 +91,29 @@ class TestMetrics:
             }
         )
 
+    @pytest.mark.parametrize("quantile", [0.05, 0.5, 0.9, 0.999])
+    def test_a_quantile_has_a_metric_of_its_own(self, quantile: float) -> None:
+        random = np.random.default_rng(1)
+        train, truth, guess = (random.normal(5, 3, 50) for _ in range(3))
+        name = metrics.pinball_loss_of(quantile)
+        score = metrics.regression_scores(truth, guess, also=name)[name]
+        assert score == pytest.approx(sklearn.metrics.mean_pinball_loss(truth, guess, alpha=quantile))
+        constant = np.full(50, np.quantile(train, quantile))
+        baseline = metrics.regression_baseline(train, truth, also=name)[name]
+        assert baseline == pytest.approx(sklearn.metrics.mean_pinball_loss(truth, constant, alpha=quantile))
+        assert name not in metrics.regression_scores(truth, guess)
+
+    @pytest.mark.parametrize("name", ["pinball_loss", "pinball_loss_0", "pinball_loss_0.0", "pinball_loss_1.5"])
+    def test_what_is_no_quantile_is_no_metric(self, name: str) -> None:
+        with pytest.raises(ValidationError, match=rf"'{name}' given; the metrics are .*, pinball_loss_0.9 \(or of "):
+            with_gate(metric=name)
+
+    def test_a_model_of_a_quantile_is_judged_by_it_unless_the_gate_names_a_metric(self) -> None:
+        model = {**diabetes_config().model.model_dump(), "objective": "reg:quantileerror", "quantile": 0.9}
+        raw = {**diabetes_config().model_dump(exclude={"gate"}), "model": model}
+        assert config.Config.model_validate(raw).gate.metric == "pinball_loss_0.9"
+        assert config.Config.model_validate({**raw, "gate": {"metric": "mae"}}).gate.metric == "mae"
+
     @pytest.mark.parametrize("zero", [0.0, 1e-300])
     def test_a_relative_error_of_a_target_of_nothing_is_left_out(self, zero: float) -> None:
         computed = metrics.regression_scores(np.array([zero, 1.0]), np.array([0.5, 1.0]))

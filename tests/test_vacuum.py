@@ -325,7 +325,7 @@ class TestRetention:
     def test_rejects_go_by_the_rule_of_predictions(self, tmp_path: Path) -> None:
         write(tmp_path / "iris", days_ago=[40])
         days = [40, 31, 29, 0]
-        endings = ("_predictions", "_rejects", "_unlabelled_rejects")
+        endings = ("_predictions", "_rejects", "_unlabelled_rejects", "_unlabelled_predictions")
         beside = [write(tmp_path / f"iris{ending}", days_ago=days) for ending in endings]
         other = write(tmp_path / "tulips_rejects", days_ago=days)
         planned = retention.plan(str(tmp_path), "iris", limit=NOW - timedelta(days=30), experiment_id="0")

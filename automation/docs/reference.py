@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 from automation.docs.pages import NOT_IN_SEARCH
 from automation.docs.schema_words import SchemaWords, models_in
 from steps.core.config import PROJECT, Config, Model, Split, Tune
-from steps.core.metrics import METRICS
+from steps.core.metrics import METRICS, PINBALL_LOSS
 from steps.core.parameters import Hyperparameters
 from steps.core.workflow.step_spec import StepSpec
 
@@ -93,6 +93,7 @@ def config_page() -> str:
         f"| `{name}` | {metric.task} | {'greater' if metric.greater_is_better else 'smaller'} |"
         for name, metric in METRICS.items()
     ]
+    text.append(f"| `{PINBALL_LOSS}0.9`, or of another quantile | regression | smaller |")
     return "\n".join([*text, ""])
 
 

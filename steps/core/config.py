@@ -10,13 +10,14 @@ from steps.core import validation
 from steps.core.columns import LABELS, NUMBERS, TIMES, Strict
 from steps.core.columns import Column as Column
 from steps.core.config_gate import Gate as Gate
+from steps.core.config_model import DEFAULT_QUANTILE
 from steps.core.config_model import Model as Model
 from steps.core.config_monitor import Monitor as Monitor
 from steps.core.config_split import Split as Split
 from steps.core.config_tune import Tune as Tune
 from steps.core.config_types import Name
 from steps.core.errors import ConfigInvalid, ConfigNotFound, NoTrainingWindow, did_you_mean
-from steps.core.metrics import DEFAULT_METRICS, METRICS, Task, metrics_of
+from steps.core.metrics import DEFAULT_METRICS, METRICS, Task, metrics_in_words, pinball_loss_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 PREDICTION_COLUMNS = (
@@ -96,9 +97,9 @@ class Config(Strict):
     @model_validator(mode="before")
     @classmethod
     def _metric_by_task(cls, raw: Any) -> Any:
-        """`raw` with the task's own metric where the gate names none."""
+        """`raw` with the metric of what is learnt where the gate names none."""
         gate = raw.get("gate", {}) if isinstance(raw, dict) and raw.get("task") == "regression" else None
-        return {**raw, "gate": {"metric": DEFAULT_METRICS["regression"], **gate}} if isinstance(gate, dict) else raw
+        return {**raw, "gate": {"metric": _metric_of(raw.get("model")), **gate}} if isinstance(gate, dict) else raw
 
     @field_validator("name")
     @classmethod
@@ -140,12 +141,12 @@ class Config(Strict):
         if METRICS[self.gate.metric].task != self.task:
             raise ValueError(
                 f"gate.metric: {self.gate.metric!r} is not of a {self.task}, whose metrics are "
-                f"{', '.join(metrics_of(self.task))}"
+                f"{metrics_in_words(self.task)}"
             )
         if others := [name for name in self.monitor.quality.metrics if METRICS[name].task != self.task]:
             raise ValueError(
                 f"monitor.quality.metrics: {others[0]!r} is not of a {self.task}, whose metrics are "
-                f"{', '.join(metrics_of(self.task))}"
+                f"{metrics_in_words(self.task)}"
             )
         times = {
             "freshness.column": self.freshness and self.freshness.column,
@@ -260,6 +261,15 @@ def load(path: str, *, home: Path) -> Config:
         return parse(file.read_text(encoding="utf-8"), path=path)
     except UnicodeDecodeError as err:
         raise ConfigInvalid(path, [f"is not YAML: {err}"]) from err
+
+
+def _metric_of(raw_model: Any) -> str:
+    """The metric by which a regression is judged, of its `model` as the YAML has it, which may be wrong."""
+    model = raw_model if isinstance(raw_model, dict) else {}
+    quantile = model.get("quantile", DEFAULT_QUANTILE)
+    if model.get("objective") == "reg:quantileerror" and isinstance(quantile, float) and 0 < quantile < 1:
+        return pinball_loss_of(quantile)
+    return DEFAULT_METRICS["regression"]
 
 
 def parse(text: str, *, path: str) -> Config:

@@ -7,12 +7,12 @@ from pydantic import AfterValidator, Field
 from steps.core.columns import Strict
 from steps.core.config_types import Name
 from steps.core.errors import did_you_mean
-from steps.core.metrics import DEFAULT_METRICS, METRICS
+from steps.core.metrics import DEFAULT_METRICS, METRICS, metrics_in_words
 
 
 def _known_metric(name: str) -> str:
     if name not in METRICS:
-        raise ValueError(f"{name!r} given; the metrics are {', '.join(METRICS)}{did_you_mean(name, METRICS)}")
+        raise ValueError(f"{name!r} given; the metrics are {metrics_in_words()}{did_you_mean(name, METRICS)}")
     return name
 
 
@@ -26,7 +26,8 @@ class Gate(Strict):
     Differences are in the metric's own unit, positive = better."""
 
     metric: MetricName = DEFAULT_METRICS["classification"]
-    """What a version is judged by; of a regression `r2` by default."""
+    """What a version is judged by; of a regression `r2` by default, of `objective: reg:quantileerror` the quantile's
+    `pinball_loss_<quantile>`."""
     at_least: float | None = None
     """The least score that passes; of a metric that is better when smaller, such as `log_loss` and `rmse`, the
     greatest."""

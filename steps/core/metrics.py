@@ -7,6 +7,7 @@ names in METRICS for `gate.metric`.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -41,41 +42,84 @@ class Metric:
         return float(self.score(truth, predictions, np.ones((1, len(truth))))[0])
 
 
-METRICS = {
-    "accuracy": Metric(score=classes_of.accuracy, greater_is_better=True),
-    "balanced_accuracy": Metric(score=classes_of.recall_macro, greater_is_better=True),  # recall_macro's other name
-    "f1_macro": Metric(score=classes_of.f1_macro, greater_is_better=True),
-    "precision_macro": Metric(score=classes_of.precision_macro, greater_is_better=True),
-    "recall_macro": Metric(score=classes_of.recall_macro, greater_is_better=True),
-    "log_loss": Metric(score=classes_of.log_loss, greater_is_better=False),
-    "brier": Metric(score=classes_of.brier, greater_is_better=False),
-    "roc_auc": Metric(score=classes_of.roc_auc, greater_is_better=True, needs="rows of two classes"),
-    "average_precision": Metric(
-        score=classes_of.average_precision, greater_is_better=True, needs="rows of two classes"
-    ),
-    "r2": Metric(score=numbers.r2, greater_is_better=True, needs="targets of more than one value", task="regression"),
-    "rmse": Metric(score=numbers.rmse, greater_is_better=False, task="regression"),
-    "mae": Metric(score=numbers.mae, greater_is_better=False, task="regression", constant=numbers.median),
-    "median_absolute_error": Metric(
-        score=numbers.median_absolute_error, greater_is_better=False, task="regression", constant=numbers.median
-    ),
-    "mape": Metric(
-        score=numbers.mape,
-        greater_is_better=False,
-        needs="targets none of which is 0",
-        task="regression",
-        constant=numbers.median,
-    ),
-}
+PINBALL_LOSS = "pinball_loss_"  # and the quantile, as in pinball_loss_0.9
+
+
+class _Metrics(dict[str, Metric]):
+    """The metrics by their names, and those of quantiles, which are made when they are asked for."""
+
+    def __missing__(self, name: str) -> Metric:
+        quantile = _quantile_in(name)
+        if quantile is None:
+            raise KeyError(name)
+        return Metric(
+            score=partial(numbers.pinball_loss, quantile=quantile),
+            greater_is_better=False,
+            task="regression",
+            constant=partial(numbers.quantile_of, quantile=quantile),
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or _quantile_in(str(name)) is not None
+
+
+def _quantile_in(name: str) -> float | None:
+    """The quantile that a metric's name ends in, between 0 and 1."""
+    found = re.fullmatch(rf"{PINBALL_LOSS}(0\.\d*[1-9]\d*)", name)
+    return float(found[1]) if found else None
+
+
+def pinball_loss_of(quantile: float) -> str:
+    """The name of the metric that is best for this quantile, which is between 0 and 1."""
+    return f"{PINBALL_LOSS}{quantile:.15f}".rstrip("0")
+
+
+METRICS = _Metrics(
+    {
+        "accuracy": Metric(score=classes_of.accuracy, greater_is_better=True),
+        "balanced_accuracy": Metric(score=classes_of.recall_macro, greater_is_better=True),  # recall_macro's other name
+        "f1_macro": Metric(score=classes_of.f1_macro, greater_is_better=True),
+        "precision_macro": Metric(score=classes_of.precision_macro, greater_is_better=True),
+        "recall_macro": Metric(score=classes_of.recall_macro, greater_is_better=True),
+        "log_loss": Metric(score=classes_of.log_loss, greater_is_better=False),
+        "brier": Metric(score=classes_of.brier, greater_is_better=False),
+        "roc_auc": Metric(score=classes_of.roc_auc, greater_is_better=True, needs="rows of two classes"),
+        "average_precision": Metric(
+            score=classes_of.average_precision, greater_is_better=True, needs="rows of two classes"
+        ),
+        "r2": Metric(
+            score=numbers.r2, greater_is_better=True, needs="targets of more than one value", task="regression"
+        ),
+        "rmse": Metric(score=numbers.rmse, greater_is_better=False, task="regression"),
+        "mae": Metric(score=numbers.mae, greater_is_better=False, task="regression", constant=numbers.median),
+        "median_absolute_error": Metric(
+            score=numbers.median_absolute_error, greater_is_better=False, task="regression", constant=numbers.median
+        ),
+        "mape": Metric(
+            score=numbers.mape,
+            greater_is_better=False,
+            needs="targets none of which is 0",
+            task="regression",
+            constant=numbers.median,
+        ),
+    }
+)
 DEFAULT_METRICS: dict[Task, str] = {
     "classification": "f1_macro",
     "regression": "r2",  # it has no unit, so the gate's margins mean the same on every table
 }
 
 
-def metrics_of(task: Task) -> list[str]:
-    """The metrics that fit a task."""
-    return [name for name, metric in METRICS.items() if metric.task == task]
+def metrics_of(task: Task, *, also: str = "") -> list[str]:
+    """The metrics that fit a task, and one that is `also` asked for."""
+    names = [name for name, metric in METRICS.items() if metric.task == task]
+    return names if also in names or not also else [*names, also]
+
+
+def metrics_in_words(task: Task | None = None) -> str:
+    """The metrics that fit a task, or all, for a message."""
+    quantiles = [] if task == "classification" else [f"{PINBALL_LOSS}0.9 (or of another quantile)"]
+    return ", ".join([*(metrics_of(task) if task else METRICS), *quantiles])
 
 
 def scores(truth: np.ndarray, probabilities: np.ndarray, classes: Labels) -> dict[str, float]:
@@ -96,15 +140,16 @@ def scores_of_codes(codes: np.ndarray, probabilities: np.ndarray) -> dict[str, f
     return _defined({name: METRICS[name].of(codes, predictions) for name in metrics_of("classification")})
 
 
-def regression_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+def regression_scores(truth: np.ndarray, predicted: np.ndarray, *, also: str = "") -> dict[str, float]:
     """Every metric of a regression that is defined, of true and predicted values, both (n,)."""
     with np.errstate(all="ignore"):  # what overflows or is not defined is left out
-        return _defined({name: METRICS[name].of(truth, predicted) for name in metrics_of("regression")})
+        return _defined({name: METRICS[name].of(truth, predicted) for name in metrics_of("regression", also=also)})
 
 
-def regression_baseline(train: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def regression_baseline(train: np.ndarray, truth: np.ndarray, *, also: str = "") -> dict[str, float]:
     """The scores on `truth` of who knows the training targets and no feature: for each metric, of its own constant."""
-    constants = {name: np.full(len(truth), METRICS[name].constant(train)) for name in metrics_of("regression")}
+    names = metrics_of("regression", also=also)
+    constants = {name: np.full(len(truth), METRICS[name].constant(train)) for name in names}
     with np.errstate(all="ignore"):
         return _defined({name: METRICS[name].of(truth, constant) for name, constant in constants.items()})
 

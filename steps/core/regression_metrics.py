@@ -40,6 +40,13 @@ def r2(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndar
     return np.where(variance > NEARLY_EQUAL * size, explained, np.nan)
 
 
+def pinball_loss(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray, *, quantile: float) -> np.ndarray:
+    """Mean of `quantile` times what a prediction is too low by, and of 1 - `quantile` times what it is too high by, in
+    the target's unit: least for the quantile itself (scikit-learn's mean_pinball_loss)."""
+    errors = truth - predicted
+    return average(np.maximum(quantile * errors, (quantile - 1) * errors), weights)
+
+
 def mape(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean absolute error as a share of the true value; nan when one of them is 0 or nearly so."""
     sizes = np.abs(truth)
@@ -62,3 +69,8 @@ def mean(targets: np.ndarray) -> float:
 def median(targets: np.ndarray) -> float:
     """The constant with the least absolute error."""
     return float(np.median(targets)) if len(targets) else float("nan")
+
+
+def quantile_of(targets: np.ndarray, *, quantile: float) -> float:
+    """The constant with the least pinball loss."""
+    return float(np.quantile(targets, quantile)) if len(targets) else float("nan")

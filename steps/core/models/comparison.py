@@ -40,7 +40,7 @@ class TestPart:
     def scores(self, output: np.ndarray, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Every metric that is defined of `output` (n, classes) or (n,), on some of the rows."""
         if self.settings.task == "regression":
-            return metrics.regression_scores(self.truth[rows], output[rows])
+            return metrics.regression_scores(self.truth[rows], output[rows], also=self.settings.gate.metric)
         return metrics.scores_of_codes(self.encoded[rows], output[rows])
 
     def predictions(self, output: np.ndarray) -> Any:

@@ -1,5 +1,6 @@
 """The rows that trials are trained and scored on, in folds, and their scores. None is of the test part."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -26,7 +27,9 @@ def check(folds: Sequence[Parts], schema: scorer.Schema, settings: config.Config
     mistakes = []
     if by_folds and len(folds) < 2:
         mistakes.append("the rows outside of its test part are too few, or differ too little, for cross validation")
-    elif undefined := [n for n, fold in enumerate(folds, start=1) if metric not in _baseline_scores(fold, schema)]:
+    elif undefined := [
+        n for n, fold in enumerate(folds, start=1) if metric not in _baseline_scores(fold, schema, metric)
+    ]:
         where = f"{len(undefined)} of {len(folds)} folds" if by_folds else "the validation part"
         mistakes.append(f"{metric} is not defined on {where}, as it needs {metrics.METRICS[metric].needs}")
     if mistakes:
@@ -39,21 +42,23 @@ def check(folds: Sequence[Parts], schema: scorer.Schema, settings: config.Config
         )
 
 
-def scores(booster: xgboost.Booster, schema: scorer.Schema, rows: pd.DataFrame) -> dict[str, float]:
-    """Every metric that is defined; of a classification on the rows of classes that training has."""
+def score(booster: xgboost.Booster, schema: scorer.Schema, rows: pd.DataFrame, *, metric: str) -> float:
+    """By `metric`, nan where it is not defined; of a classification on the rows of classes that training has."""
     model = scorer.Scorer()
     model.booster, model.schema = booster, schema
     if schema.task == "regression":
-        return metrics.regression_scores(rows[schema.target].to_numpy(dtype=np.float64), model.values(rows))
+        truth = rows[schema.target].to_numpy(dtype=np.float64)
+        return metrics.regression_scores(truth, model.values(rows), also=metric).get(metric, math.nan)
     known = _known(rows, schema)
-    return metrics.scores(known[schema.target].to_numpy(), model.probabilities(known), schema.classes)
+    scores = metrics.scores(known[schema.target].to_numpy(), model.probabilities(known), schema.classes)
+    return scores.get(metric, math.nan)
 
 
-def _baseline_scores(fold: Parts, schema: scorer.Schema) -> dict[str, float]:
+def _baseline_scores(fold: Parts, schema: scorer.Schema, metric: str) -> dict[str, float]:
     """The scores on the validation rows of who knows the training targets only: of the metrics that are defined."""
     if schema.task == "regression":
         train, truth = (rows[schema.target].to_numpy(dtype=np.float64) for rows in (fold.train, fold.validation))
-        return metrics.regression_baseline(train, truth)
+        return metrics.regression_baseline(train, truth, also=metric)
     truth = _known(fold.validation, schema)[schema.target].to_numpy()
     shares = metrics.baseline(fold.train[schema.target].to_numpy(), schema.classes, rows=len(truth))
     return metrics.scores(truth, shares, schema.classes) if len(truth) else {}

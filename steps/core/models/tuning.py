@@ -97,7 +97,7 @@ class Search:
         try:
             for fold in self.folds:
                 fit = training.fit_booster(fold, self.schema, model=model, callbacks=[] if rounds else [watch])
-                scores.append(trial_rows.scores(fit.booster, self.schema, fold.validation).get(self.metric, math.nan))
+                scores.append(trial_rows.score(fit.booster, self.schema, fold.validation, metric=self.metric))
                 rounds.append(fit.best_round)
             score = float(np.mean(scores))
             state = "complete" if np.isfinite(score) else "undefined"

@@ -22,7 +22,7 @@ from steps.core.tracking import runs
 from steps.core.workflow import run_tags, vacuum_notices
 
 # Tables that are vacuumed with <lake>/<name>, by the ends of their names.
-BESIDE = ("_predictions", "_requests", "_rejects", f"{UNLABELLED}_rejects")
+BESIDE = ("_predictions", "_requests", "_rejects", f"{UNLABELLED}_rejects", f"{UNLABELLED}_predictions")
 
 
 @dataclass(frozen=True, kw_only=True)

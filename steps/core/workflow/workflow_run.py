@@ -33,7 +33,7 @@ def describe(settings: Config, steps: Sequence[Launched], remarks: Sequence[str]
 def headline(metrics: Mapping[str, float], metric: str) -> dict[str, float]:
     """Of the metrics of an evaluate run those that tell workflows apart: the model's own, and by the gate's `metric`
     also the baseline's and the champion's."""
-    names = [*METRICS, *(f"{role}_{metric}" for role in ("baseline", "champion"))]
+    names = [*METRICS, metric, *(f"{role}_{metric}" for role in ("baseline", "champion"))]
     return {name: metrics[name] for name in names if name in metrics}
 
 
