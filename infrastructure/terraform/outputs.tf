@@ -1,5 +1,5 @@
 output "settings" {
-  description = "The settings of the README's table, for programs in the cluster. Keys and a region come with the role of their service account."
+  description = "The settings of docs/reference/settings.md, for programs in the cluster. Keys and a region come with the role of their service account."
   value       = local.settings
 }
 

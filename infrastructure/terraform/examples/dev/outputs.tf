@@ -1,5 +1,5 @@
 output "settings" {
-  description = "The settings of the README's table."
+  description = "The settings of docs/reference/settings.md."
   value       = module.platform.settings
 }
 
