@@ -17,6 +17,7 @@ from place import Place, until
 from served import Server
 
 FEATURES = ["age", "income", "visits"]
+ROWS = 5  # of a request
 CONFIG: dict[str, Any] = {
     "name": "offers",
     "source": {"uri": "answers"},
@@ -52,11 +53,11 @@ def customers(count: int, *, day: str, first: int, income: float) -> pd.DataFram
 
 
 class Clients:
-    """Four that ask all the time; `counts` has the answers by status and by the model that gave them."""
+    """Four that ask all the time about some rows; `counts` has the rows answered by status and by model."""
 
     def __init__(self, url: str) -> None:
         self.counts: Counter[tuple[int, str]] = Counter()
-        self.rows = itertools.cycle([[45.0, 1.0, 3.0]])
+        self.rows: Iterator[list[float]] = itertools.cycle([[45.0, 1.0, 3.0]])
         self._url, self._ended, self._lock = url, threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._ask) for _ in range(4)]
         for thread in self._threads:
@@ -72,14 +73,14 @@ class Clients:
 
     def _ask(self) -> None:
         with requests.Session() as session:
-            while not self._ended.wait(0.01):
+            while not self._ended.wait(0.1):
                 with self._lock:
-                    row = next(self.rows)
-                body = json.dumps({"dataframe_split": {"columns": FEATURES, "data": [row]}})
+                    rows = list(itertools.islice(self.rows, ROWS))
+                body = json.dumps({"dataframe_split": {"columns": FEATURES, "data": rows}})
                 headers = {"Content-Type": "application/json"}
                 answer = session.post(f"{self._url}/invocations", data=body, headers=headers, timeout=30)
                 with self._lock:
-                    self.counts[answer.status_code, answer.headers.get("X-Model-Uri", "")] += 1
+                    self.counts[answer.status_code, answer.headers.get("X-Model-Uri", "")] += ROWS
 
 
 @pytest.fixture
