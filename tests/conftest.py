@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pickle
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from small import sqlite, tracked
 from xdist.scheduler import LoadScopeScheduling
 
 from steps.core.spark import connect_server
+
+# Else what a shell starts in the background, and so all that tests start there, ignores the first; by nohup the second.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 WORKERS = 3  # of the whole suite, on two cores, as much of it is waiting; a file is run by one of them
 TOGETHER = {  # files that share what is made once

@@ -69,7 +69,6 @@ class Running:
 
 @contextlib.contextmanager
 def started(place: Place, **parameters: object) -> Iterator[Running]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children ignore it else
     output = place.folder / f"output-{time.monotonic_ns()}.txt"
     given = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
     with output.open("wb") as file:
@@ -82,7 +81,6 @@ def started(place: Place, **parameters: object) -> Iterator[Running]:
             stderr=file,
             start_new_session=True,
         )
-    signal.signal(signal.SIGINT, before)
     try:
         yield Running(place=place, command=command, output=output)
     finally:

@@ -17,8 +17,6 @@ from steps.core.process import interruption, processes
 PROGRAM = """
 import ctypes, os, signal, sys, threading, time
 from steps.core.process import interruption, processes
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore these
-signal.signal(signal.SIGINT, signal.default_int_handler)
 {before}
 with interruption.handling_signals():
     print(os.getpid(), flush=True)

@@ -69,8 +69,6 @@ class Started:
 @contextlib.contextmanager
 def started(place: Place, *command: str | Path) -> Iterator[Started]:
     """`python main.py`, or another command of Python's, where `place` is; what it started is ended afterwards."""
-    # What a shell starts in the background ignores SIGINT, and so would its children: not this one.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (place.folder / "output.txt").open("wb") as output:
         driver = subprocess.Popen(
             [sys.executable, *(command or [PROJECT / "main.py", "--source=iris.csv"])],
@@ -80,7 +78,6 @@ def started(place: Place, *command: str | Path) -> Iterator[Started]:
             stdout=output,
             stderr=output,
         )
-    signal.signal(signal.SIGINT, before)
 
     def jvms() -> list[int]:
         found = place.processes().items()
