@@ -66,7 +66,9 @@ SPEC = StepSpec(
 )
 
 
-def _earlier_run(inputs: Mapping[str, str], settings: config.Config, run: StepRun) -> Run | None:
+def _earlier_run(settings: config.Config, table: snapshot.Snapshot, run: StepRun) -> Run | None:
+    """The run that has trained the same by the same code, if its results still stand."""
+    inputs = step_inputs.inputs_of(SPEC, settings, table=table)
     return reuse.find_reusable(SPEC.name, inputs, workflow=settings.name, experiment_id=run.experiment_id).run
 
 
@@ -122,8 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         features.refuse_predictions(table)
         run.reads(table=table)
-        inputs = step_inputs.inputs_of(SPEC, settings, table=table)
-        if parameters.reuse and (earlier := _earlier_run(inputs, settings, run)):
+        if parameters.reuse and (earlier := _earlier_run(settings, table, run)):
             run.warn(f"run {earlier.info.run_id[:8]} has trained this already, and nothing has changed since")
             run.writes(**run_tags.outputs(earlier))
             return
@@ -132,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             **_logged_settings(model, without={*searched, "engine"}),
             **{f"tune__{key}": value for key, value in settings.tune.model_dump(exclude_defaults=True).items()},
         )
-        run.depends_on(settings, table=table)
+        inputs = run.depends_on(settings, table=table)
         run.logs_table(table, context="train")
 
         rows = TrainingRows(table=table, settings=settings, split_settings=split_settings_of(table, settings))
