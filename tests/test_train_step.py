@@ -56,7 +56,7 @@ def visits(rows: int = 600, *, seed: int = 1) -> pd.DataFrame:
     score = frame["amount"] + (frame["shop"] == 77) + frame["member"] + [at.hour >= 12 for at in frame["at"]]
     frame["bought"] = np.where(score.astype(float) > 1.5, "yes", "no")
     frame["paid"] = np.exp(score.astype(float) + random.normal(0, 0.1, rows))
-    for name in set(frame) - {"bought", "paid", "times"}:
+    for name in frame.columns.difference(["bought", "paid", "times"]):
         frame[name] = frame[name].mask(random.random(rows) < 0.1, None)
     return frame
 
