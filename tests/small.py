@@ -119,15 +119,18 @@ def tracked(uri: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def flowers_home(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Steps called from this process work in `folder`, which has `settings` as flowers.yaml and a store of its own.
-
-    The process in which evaluate loads a version takes seconds: tests/test_artifact_check.py has it, and nobody here.
-    """
+    """Steps called from this process work in `folder`, which has `settings` as flowers.yaml and a store of its own."""
     (folder / "flowers.yaml").write_text(yaml.safe_dump(settings))
-    stand_in = """print('{"inputs": [], "example": 3}')"""
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder), tracked(new_database(folder)):
-        patch.setattr(artifact_check, "PROGRAM", stand_in)
+        without_artifact_check(patch, folder)
         yield
+
+
+def without_artifact_check(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """The process in which evaluate loads a version takes seconds: tests/test_artifact_check.py has it."""
+    program = folder / "passes.py"
+    program.write_text("""print('{"inputs": [], "example": 3}')""")
+    patch.setattr(artifact_check, "PROGRAM", program)
 
 
 def sqlite(folder: Path) -> str:

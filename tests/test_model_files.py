@@ -20,10 +20,10 @@ import yaml
 from deltalake import write_deltalake
 from mlflow import MlflowClient
 from place import new_database
-from small import FLOWERS, flowers, sqlite, tracked
+from small import FLOWERS, flowers, sqlite, tracked, without_artifact_check
 
 from steps import evaluate, infer, promote, train
-from steps.core.models import aliases, artifact_check, loading, registry
+from steps.core.models import aliases, loading, registry
 from steps.core.models.scorer import FORMAT_VERSION
 from steps.core.workflow import reuse, step_inputs
 
@@ -47,8 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             train.main(["--config=flowers.yaml", f"--num_boost_round={rounds}"])
         evaluate.main(["--config=flowers.yaml", f"--model=models:/{NAME}/{CHAMPION}"])
         assert registry.aliases_of(NAME) == {"staging": CHAMPION}
-        # What it starts takes seconds, and tests/test_artifact_check.py has it.
-        patch.setattr(artifact_check, "PROGRAM", """print('{"inputs": [], "example": 3}')""")
+        without_artifact_check(patch, folder)
         yield folder
     patch.undo()
 

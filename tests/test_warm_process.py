@@ -259,6 +259,35 @@ class TestBothWaysAreEqual:
         assert found[0] == found[1]
 
 
+class TestWithoutProject:
+    """`python -m steps without-project <script>`."""
+
+    PROGRAM = """
+import importlib.util, json, os, sys
+known = [name for name in ("steps", "main", "mlflow") if importlib.util.find_spec(name)]
+loaded = [name for name in sys.modules if name.partition(".")[0] == "steps"]
+print(json.dumps([known, loaded, sys.path, sys.argv, __name__, "xgboost" in sys.modules]))
+"""
+
+    def test_a_script_finds_the_installed_packages_alone(self, warm: Warm, tmp_path: Path) -> None:
+        script = tmp_path / "a script.py"
+        script.write_text(self.PROGRAM)
+        ended = [warm.run("without-project", str(script), "--x=1", handed_over=way) for way in (True, False)]
+        alone = subprocess.run([sys.executable, "-I", script, "--x=1"], capture_output=True, text=True, check=True)
+        *expected, _ = json.loads(alone.stdout)
+        assert [(code, json.loads(out)[:-1], err) for code, out, err in ended] == [(0, expected, "")] * 2
+        assert expected[:2] == [["mlflow"], []]
+        assert [json.loads(out)[-1] for _, out, _ in ended] == [True, False]  # the warm process has the libraries
+
+    @pytest.mark.parametrize("way", [True, False], ids=["handed over", "by itself"])
+    def test_an_error_in_it_is_its_own(self, warm: Warm, tmp_path: Path, way: bool) -> None:
+        script = tmp_path / "script.py"
+        script.write_text("import steps\n")
+        exit_code, out, err = warm.run("without-project", str(script), handed_over=way)
+        assert (exit_code, out) == (1, "")
+        assert err.endswith("ModuleNotFoundError: No module named 'steps'\n")
+
+
 class TestWhoIsKilled:
     def test_a_step_ends_with_the_process_that_handed_it_over(self, warm: Warm, tmp_path: Path) -> None:
         output = tmp_path / "output"

@@ -7,25 +7,18 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import mlflow
 
+from steps.core import config
+from steps.core.models import load_version
 from steps.core.models.verdict import Rule
 from steps.core.process import processes
 
-SECONDS = 300  # for the whole of it; 3 are usual
-# What a user of the version does, in an interpreter without the project on its path.
-PROGRAM = """
-import gc, json, os, sys
-gc.disable()  # imports leave no garbage, and looking for it takes half a second of three
-import mlflow
-model = mlflow.pyfunc.load_model(sys.argv[1])
-inputs = model.metadata.get_input_schema()
-example = model.input_example
-rows = len(model.predict(example)) if example is not None else 0
-print(json.dumps({"inputs": inputs.required_input_names() if inputs else [], "example": rows}), flush=True)
-os._exit(0)  # in the ordinary way a quarter of a second goes into taking modules apart
-"""
+SECONDS = 300  # for the whole of it; half of one is usual where a warm process has the libraries, else 3
+PROGRAM = Path(load_version.__file__)
+END_SECONDS = 10  # for its process to end when it is told to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +55,9 @@ def started(uri: str) -> Iterator[Check]:
     environment = {name: value for name, value in os.environ.items() if name != processes.STARTED_BY_MLFLOW}
     environment["MLFLOW_TRACKING_URI"] = mlflow.get_tracking_uri()
     environment["MLFLOW_REGISTRY_URI"] = mlflow.get_registry_uri()
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(config.PROJECT), environment.get("PYTHONPATH")]))
     process = subprocess.Popen(
-        [sys.executable, "-I", "-c", PROGRAM, uri],
+        [sys.executable, "-m", "steps", "without-project", PROGRAM, uri],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -73,8 +67,12 @@ def started(uri: str) -> Iterator[Check]:
     try:
         yield Check(uri=uri, process=process)
     finally:
-        process.kill()
-        process.communicate()
+        process.terminate()  # not kill(): it may stand for one that a warm process has started
+        try:
+            process.communicate(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 def _failed(uri: str, reason: str) -> Rule:
