@@ -133,10 +133,6 @@ class Place:
         there = replace(self, extra={"PYTHONPATH": str(PROJECT), **self.extra})
         return there.run(sys.executable, "-m", "steps", name, *_options(parameters))
 
-    def workflow(self, **parameters: object) -> Ended:
-        """The command of the entry point `main`, `python main.py`, without MLflow's own around it."""
-        return self.run(sys.executable, PROJECT / "main.py", *_options(parameters))
-
     def config(self, **changes: Any) -> Path:
         """A config file here: configs/iris.yaml with `changes`, which are merged key by key, but for the columns."""
         settings = yaml.safe_load((PROJECT / "configs" / "iris.yaml").read_text(encoding="utf-8"))

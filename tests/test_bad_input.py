@@ -151,7 +151,7 @@ def test_the_command_that_is_told_runs_the_failed_step_again(place: Place, broke
 
 
 def test_main_does_not_start_anything_for_a_source_that_is_not_there(place: Place) -> None:
-    ended = place.workflow(source="nowhere.csv")
+    ended = place.step("main", source="nowhere.csv")
     one_message(ended, "SourceUnreadable", str(place.folder / "nowhere.csv"))
     failed_with_it(place, "main", ended)
     assert "ingest ... " not in ended.err
@@ -185,7 +185,7 @@ def large_source(folder: Path) -> dict[str, str]:
 
 def test_main_fails_at_once_without_java_where_it_is_needed(tmp_path: Path) -> None:
     place = Place(tmp_path, {"PATH": without_java(tmp_path / "bin"), "JAVA_HOME": "", **large_source(tmp_path)})
-    ended = place.workflow(source="iris.csv")
+    ended = place.step("main", source="iris.csv")
     one_message(ended, "JavaUnusable: there is no Java on PATH", "Java 17", "apt-get install")
     failed_with_it(place, "main", ended)
     assert [run.info.run_name for run in place.runs()] == ["main"]
@@ -206,7 +206,7 @@ def test_a_java_of_another_version_is_refused_by_main_and_by_ingest(tmp_path: Pa
     java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
     java.chmod(0o755)
     place = Place(tmp_path, {"JAVA_HOME": str(home), **large_source(tmp_path)})
-    for ended in (place.workflow(source="iris.csv"), place.step("ingest", source="iris.csv")):
+    for ended in (place.step("main", source="iris.csv"), place.step("ingest", source="iris.csv")):
         one_message(ended, f"JavaUnusable: Java JAVA_HOME={home} is version 11")
     assert {run.info.status for run in place.runs()} == {"FAILED"}
 

@@ -148,7 +148,7 @@ def done(place: Place, cluster: Cluster) -> Ended:
         "WORKFLOW_PROGRESS_SECONDS": "1",
         "JAVA_HOME": "/nowhere",
     }
-    ended = Place(place.folder, on_cluster).workflow(config="flowers.yaml", engine="spark")
+    ended = Place(place.folder, on_cluster).step("main", config="flowers.yaml", engine="spark")
     assert ended.exit_code == 0, ended.text
     return ended
 

@@ -118,7 +118,7 @@ def test_rows_that_changed_are_scored_again_and_rows_that_went_are_marked(traine
     run = next(run for run in trained.runs() if run.info.run_name == "infer")
     assert run.data.metrics == {"rows": 95, "rows_scored": 5, "rows_kept": 90, "rows_deleted": gone}
     assert run.data.tags["remarks"] == ended.err.strip()
-    status = done(trained.workflow(config=f"{config}.yaml", lake=lake, dry_run="true")).out
+    status = done(trained.step("main", config=f"{config}.yaml", lake=lake, dry_run="true")).out
     assert f"flowers_predictions@v1  95 rows, {gone} marked as deleted  " in status
     again = done(infer(trained, lake, config=config))
     assert again.out == ended.out

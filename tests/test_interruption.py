@@ -207,7 +207,7 @@ class TestTheNextStart:
         assert DeltaTable(went_on.lake("iris")).version() == 0
 
     def test_it_leaves_nothing_to_do(self, went_on: Place) -> None:
-        assert went_on.workflow().out.count("reused, run") == 4
+        assert went_on.step("main").out.count("reused, run") == 4
 
     def test_its_model_is_what_an_undisturbed_workflow_trains(self, finished: Finished, went_on: Place) -> None:
         models = [place.client.get_registered_model(MODEL) for place in (finished.place, went_on)]

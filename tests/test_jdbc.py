@@ -374,7 +374,7 @@ def ingested(place: Place, uri: str) -> Ended:
 @pytest.fixture(scope="module")
 def own_data(place: Place, uri: str) -> Ended:
     """`main` of a table and a target, without a config."""
-    return place.workflow(source=f"{uri}?dbtable=crm.%22Customers%22", target="churned")
+    return place.step("main", source=f"{uri}?dbtable=crm.%22Customers%22", target="churned")
 
 
 class TestIngest:

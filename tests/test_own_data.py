@@ -44,7 +44,7 @@ def test_nothing_but_runs_and_tables_is_in_the_folder(own: Place) -> None:
 
 
 def test_the_same_command_again_runs_nothing(own: Place) -> None:
-    ended = own.workflow(source="customers.csv", target="left")
+    ended = own.step("main", source="customers.csv", target="left")
     assert ended.exit_code == 0, ended.text
     assert reused(ended) == 4
 
@@ -53,13 +53,13 @@ def test_the_logged_config_saved_as_a_file_gives_the_same_results(own: Place, tm
     run = next(run for run in own.runs() if run.info.run_name == "main")
     saved = own.client.download_artifacts(run.info.run_id, "customers.yaml", str(tmp_path))
     assert config.load(saved, home=tmp_path).source.uri == str(own.folder / "customers.csv")
-    ended = own.workflow(config=saved)
+    ended = own.step("main", config=saved)
     assert ended.exit_code == 0, ended.text
     assert reused(ended) == 4
 
 
 def test_status_infers_too_and_does_nothing(own: Place) -> None:
-    ended = own.workflow(source="customers.csv", target="left", dry_run="true")
+    ended = own.step("main", source="customers.csv", target="left", dry_run="true")
     assert ended.exit_code == 0, ended.text
     assert reused(ended) == 4
 
@@ -78,7 +78,7 @@ def test_the_command_that_a_failure_shows_runs_as_it_stands(own: Place) -> None:
     rows = CUSTOMERS.read_text(encoding="utf-8").splitlines()
     beyond_the_sample = [f"{rows[1]}\n"] * 10_000 + [f"{rows[1].replace(',28,', ',many,')}\n"] * 500
     (own.folder / "bad.csv").write_text(f"{rows[0]}\n{rows[2]}\n{''.join(beyond_the_sample)}", encoding="utf-8")
-    failed = own.workflow(source="bad.csv", target="left")
+    failed = own.step("main", source="bad.csv", target="left")
     assert failed.exit_code == 1
     command = re.search(r"again +(mlflow run .*)", failed.text)
     assert command is not None
@@ -99,7 +99,7 @@ def test_the_command_that_a_failure_shows_runs_as_it_stands(own: Place) -> None:
     ],
 )
 def test_what_does_not_go_together_is_one_message(own: Place, parameters: dict[str, str], message: str) -> None:
-    ended = own.workflow(**parameters)
+    ended = own.step("main", **parameters)
     assert ended.exit_code == 1
     assert re.search(message, ended.err)
     assert "Traceback" not in ended.text
@@ -107,7 +107,7 @@ def test_what_does_not_go_together_is_one_message(own: Place, parameters: dict[s
 
 def test_a_file_whose_name_does_not_say_its_format_is_looked_at(own: Place) -> None:
     shutil.copy(CUSTOMERS, own.folder / "customers.data")
-    ended = own.workflow(source="customers.data", target="left", dry_run="true")
+    ended = own.step("main", source="customers.data", target="left", dry_run="true")
     (own.folder / "customers.data").unlink()
     assert ended.exit_code == 0, ended.text
     assert "inferred from all 400 rows of 9 columns" in ended.err
@@ -119,7 +119,7 @@ def test_a_changed_type_is_told_in_the_summary(own: Place) -> None:
     header, *rows = path.read_text(encoding="utf-8").splitlines()
     halves = [re.sub(r"^((?:[^,]*,){4}\d+)", r"\1.5", row) for row in rows]
     path.write_text("\n".join([header, *halves, ""]), encoding="utf-8")
-    ended = own.workflow(source="customers.csv", target="left", dry_run="true")
+    ended = own.step("main", source="customers.csv", target="left", dry_run="true")
     assert 'columns.months.type "long" -> "double"' in ended.out
 
 

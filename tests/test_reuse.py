@@ -464,9 +464,12 @@ class Workflow:
         self.rows = rows
 
     def main(self, **parameters: object) -> Ended:
+        return self.run("main", **parameters)
+
+    def run(self, name: str, **parameters: object) -> Ended:
         self.write_inputs()
-        given = [f"--{key}={value}" for key, value in {"config": self.path, **parameters}.items()]
-        return self.place.run(sys.executable, self.project / "main.py", *given)
+        there = Place(self.place.folder, {"PYTHONPATH": str(self.project), **self.place.extra})
+        return there.step(name, config=self.path, **parameters)
 
     def write_inputs(self) -> None:
         self.path.write_text(yaml.safe_dump(self.settings, sort_keys=False), encoding="utf-8")
@@ -474,10 +477,7 @@ class Workflow:
 
     def step(self, name: str, **parameters: object) -> str:
         """What a step by itself hands on first."""
-        self.write_inputs()
-        there = Place(self.place.folder, {"PYTHONPATH": str(self.project), **self.place.extra})
-        given = [f"--{key}={value}" for key, value in {"config": self.path, **parameters}.items()]
-        ended = there.run(sys.executable, "-m", "steps", name, *given)
+        ended = self.run(name, **parameters)
         assert ended.exit_code == 0, ended.text
         return ended.out.splitlines()[0].partition(" = ")[2]
 
@@ -806,7 +806,7 @@ main.main()
             if table == "iris_predictions":  # the rows of the table that was put back are marked
                 stored = stored[stored["deleted_at"].isna()]
             assert sorted(stored["sepal_width"]) == sorted(whole.rows["sepal_width"])
-        status = whole.place.workflow(config=whole.path, dry_run="true").out
+        status = whole.place.step("main", config=whole.path, dry_run="true").out
         assert re.search(f"{model}  .*  trained on {re.escape(lost)}, which is another one now", status), status
         lineage = whole.place.step("lineage", uri=model).out
         assert "another has its name now" in lineage

@@ -76,7 +76,7 @@ def test_tasks_in_a_folder_that_stays_hand_on_their_uris(place: Place) -> None:
 def test_the_driver_writes_the_results_of_all_steps(finished: Finished, tmp_path: Path) -> None:
     """Of those that it took from an earlier workflow, too."""
     file, place = tmp_path / "all.txt", finished.place
-    ended = Place(place.folder, {"WORKFLOW_OUTPUTS": str(file)}).workflow()
+    ended = Place(place.folder, {"WORKFLOW_OUTPUTS": str(file)}).step("main")
     assert ended.exit_code == 0, ended.text
     lines = file.read_text(encoding="utf-8").splitlines()
     results = dict(line.split("=", 1) for line in lines)

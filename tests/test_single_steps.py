@@ -169,7 +169,7 @@ def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place
 
     done(gated.step("ingest"))
     done(gated.step("train"))
-    alone = gated.workflow(config=strict)  # takes the two, and judges
+    alone = gated.step("main", config=strict)  # takes the two, and judges
 
     assert alone.exit_code == 1
     assert "Traceback" not in alone.text
@@ -188,11 +188,11 @@ def test_a_gate_that_fails_infers_with_nothing_or_with_the_champion(gated: Place
 
     done(gated.step("evaluate", model=f"models:/{MODEL}/1"))  # by the default config's gate
     assert aliases(gated) == {"staging": "1"}
-    judged_again = gated.workflow(config=strict)
+    judged_again = gated.step("main", config=strict)
     assert judged_again.exit_code == 0, judged_again.text
     assert f"The verdict on models:/{MODEL}/1 is fail: f1_macro" in judged_again.out
     done(gated.step("train", config=strict, num_boost_round=9))
-    with_champion = gated.workflow(config=strict, num_boost_round=9)
+    with_champion = gated.step("main", config=strict, num_boost_round=9)
 
     assert with_champion.exit_code == 0, with_champion.text
     assert f"The verdict on models:/{MODEL}/2 is fail: f1_macro" in with_champion.out
@@ -216,7 +216,7 @@ def test_a_lost_champion_stops_no_workflow(place: Place) -> None:
     booster = next(folder.glob(f"mlruns/**/{model_id}/artifacts/artifacts/booster.ubj"))
     booster.write_bytes(booster.read_bytes()[:100])
 
-    ended = lost.workflow(num_boost_round=30)
+    ended = lost.step("main", num_boost_round=30)
 
     assert ended.exit_code == 0, ended.text
     assert (

@@ -88,7 +88,7 @@ class Soak:
     def new_place(self, name: str) -> Place:
         (self.base / name).mkdir()
         new_database(self.base / name)
-        return Place(self.base / name)
+        return Place(self.base / name, {"PYTHONPATH": str(self.project)})
 
     def command(self, place: Place) -> list[str]:
         """Write what the state says of code, config and source, and the command of `main` for it."""
@@ -110,7 +110,7 @@ class Soak:
         settings["gate"] = {"metric": "accuracy", "at_least": self.state.at_least, "max_drop_below_champion": 1}
         (place.folder / "iris.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         given = {"config": place.folder / "iris.yaml", "max_depth": self.state.max_depth}
-        return [sys.executable, str(self.project / "main.py"), *[f"--{name}={value}" for name, value in given.items()]]
+        return [sys.executable, "-m", "steps", "main", *[f"--{name}={value}" for name, value in given.items()]]
 
     def main(self, place: Place) -> Ended:
         ended = place.run(*self.command(place))

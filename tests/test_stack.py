@@ -85,7 +85,7 @@ class TestTheWorkflow:
 
     def test_runs_nothing_again_and_starts_no_spark(self, ada: Place, finished: Ended) -> None:
         no_java = Place(ada.folder, {**ada.extra, "JAVA_HOME": "/nowhere"})
-        ended = no_java.workflow()
+        ended = no_java.step("main")
         assert ended.exit_code == 0, ended.text
         assert ended.out.count("reused, run") == 4
 
@@ -105,7 +105,7 @@ class TestTheWorkflow:
         client = stack.store.client()
         content = client.get_object(Bucket=bucket, Key=key)["Body"].read()
         client.put_object(Bucket=bucket, Key=key, Body=content[:12])
-        ended = ada.workflow(dry_run="true")
+        ended = ada.step("main", dry_run="true")
         client.put_object(Bucket=bucket, Key=key, Body=content)
         assert ended.exit_code == 0, ended.text
         assert re.search(rf"{damage}, {len(content):,} expected", ended.out), ended.out
@@ -170,7 +170,7 @@ class TestStepsAlone:
         assert (
             told.index("s3://delta/iris@v0") < told.index("sklearn:iris") < told.index("s3://delta/iris_predictions@v0")
         )
-        status = alone.workflow(dry_run="true").out
+        status = alone.step("main", dry_run="true").out
         assert "s3://delta/iris@v0  150 rows" in status
 
     def test_vacuum_removes_what_nobody_needs(self, stack: Stack, alone: Place) -> None:

@@ -57,14 +57,14 @@ def test_it_says_that_nothing_would_run_when_nothing_changed(status: Ended) -> N
 
 def test_it_says_what_would_run_and_why_and_is_the_dry_run_of_main(quiet: Place) -> None:
     expected = {"train": "model.seed 7 -> 8", "evaluate": "follows train", "infer": "follows evaluate"}
-    said = [quiet.mlflow_run("status", seed=8), quiet.workflow(seed=8, dry_run="true")]
+    said = [quiet.mlflow_run("status", seed=8), quiet.step("main", seed=8, dry_run="true")]
     assert [plan(each.out) for each in said] == [expected, expected]
     assert said[0].out == said[1].out
 
 
 def test_it_starts_nothing_and_writes_nothing(quiet: Place) -> None:
     before = len(quiet.client.search_model_versions(f"name = '{MODEL}'"))
-    ended = quiet.workflow(seed=9, dry_run="true")
+    ended = quiet.step("main", seed=9, dry_run="true")
     assert ended.exit_code == 0, ended.text
     assert " ... " not in ended.err
     assert len(quiet.client.search_model_versions(f"name = '{MODEL}'")) == before
@@ -76,7 +76,7 @@ def test_it_starts_nothing_and_writes_nothing(quiet: Place) -> None:
 
 def test_where_nothing_is_it_says_so(tmp_path: Path) -> None:
     new_database(tmp_path)
-    ended = Place(tmp_path).workflow(dry_run="true")
+    ended = Place(tmp_path).step("main", dry_run="true")
     assert ended.exit_code == 0, ended.text
     lake = tmp_path / "lake"
     assert sections(ended.out) == {
@@ -91,7 +91,7 @@ def test_where_nothing_is_it_says_so(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_told_although_the_source_is_gone(quiet: Place) -> None:
-    ended = quiet.workflow(source="gone.csv", dry_run="true")
+    ended = quiet.step("main", source="gone.csv", dry_run="true")
     assert ended.exit_code == 1
     assert "150 rows" in ended.out
     assert "SourceUnreadable" in ended.err

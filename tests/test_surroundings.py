@@ -109,7 +109,7 @@ def test_a_folder_of_any_name_gets_a_database_or_is_told_why_not(tmp_path: Path)
 def test_artifacts_that_cannot_be_written_are_told(place: Place) -> None:
     """Nobody, not even root, may make a folder in /sys."""
     place.client.create_experiment("elsewhere", artifact_location="/sys/artifacts")
-    ended = with_(place, MLFLOW_EXPERIMENT_NAME="elsewhere").workflow(dry_run="true")
+    ended = with_(place, MLFLOW_EXPERIMENT_NAME="elsewhere").step("main", dry_run="true")
     assert "would run" in ended.out
     one_message(ended, "DiskUnusable: /sys/artifacts", "Operation not permitted")
 

@@ -604,13 +604,13 @@ class TestEntryPoints:
         assert "the first" not in ingested.step("train", trials=4, config=other).err
 
     def test_main_takes_a_search_again_that_nothing_has_changed_of(self, ingested: Place) -> None:
-        assert ingested.workflow(trials=3).exit_code == 0
-        again = ingested.workflow(trials=3, dry_run="true").out
+        assert ingested.step("main", trials=3).exit_code == 0
+        again = ingested.step("main", trials=3, dry_run="true").out
         assert re.search(r"^train +models:/\S+ +reused", again, re.MULTILINE)
-        more = ingested.workflow(trials=5, dry_run="true").out
+        more = ingested.step("main", trials=5, dry_run="true").out
         assert re.search(r"^train +would run +tune.trials \d -> 5$", more, re.MULTILINE)
         assert re.search(
-            r"^train +would run .*tune.trials \d -> 0", ingested.workflow(dry_run="true").out, re.MULTILINE
+            r"^train +would run .*tune.trials \d -> 0", ingested.step("main", dry_run="true").out, re.MULTILINE
         )
 
     @pytest.mark.parametrize(("name", "value"), [("trials", "-1"), ("trials", "abc"), ("time_limit_minutes", "0")])
