@@ -12,6 +12,7 @@ import mlflow
 
 
 def main() -> None:
+    """Load the version whose URI is the first argument, and print what was found."""
     model = mlflow.pyfunc.load_model(sys.argv[1])
     inputs = model.metadata.get_input_schema()
     example = model.input_example
