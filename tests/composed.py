@@ -17,7 +17,7 @@ from typing import Any
 import pyspark
 import yaml
 from place import Ended, Place
-from services import Postgres, Service, free_port
+from services import SHORT_LIVED_JAVA, Postgres, Service, free_port
 
 from steps.core.config import PROJECT
 from steps.core.spark.jars import for_object_stores
@@ -205,6 +205,7 @@ class SparkCluster:
         self._elsewhere = {
             **{"SPARK_HOME": str(Path(pyspark.__file__).parent), "SPARK_CONF_DIR": str(self._settings())},
             **{"PYSPARK_PYTHON": sys.executable, "SPARK_MASTER_WEBUI_PORT": str(page), "SPARK_LOCAL_IP": "127.0.0.1"},
+            **SHORT_LIVED_JAVA,
         }
         self.master, self.worker, self.server = map(self._process, ("spark-master", "spark-worker", "spark"))
 

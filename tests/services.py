@@ -22,6 +22,9 @@ REQUIRED = "STACK_TESTS_REQUIRED"  # environment variable: a service that is not
 # What nobody writes by chance, so that it can be looked for in all that a run leaves.
 KEY, SECRET, PASSWORD = "key-5f0c1a7be2", "secret-93d1c06f5e7a42", "password-c47ae19b03d8"
 
+# For Java that works for seconds: half the time, as it compiles little and collects by one thread.
+SHORT_LIVED_JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+
 
 def needed(name: str, *folders: Path) -> Path:
     """The program `name`, on PATH or in one of `folders`; where it is not installed the test is skipped."""

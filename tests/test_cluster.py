@@ -19,7 +19,7 @@ import pandas as pd
 import pyspark
 import pytest
 from place import Ended, Place, new_database, rows_of, until
-from services import free_port
+from services import SHORT_LIVED_JAVA, free_port
 from small import OF_EVERY_TYPE, flowers, tracked
 
 from steps.core.spark import jars
@@ -78,7 +78,13 @@ class Cluster:
                 [str(home / "bin" / program), *words],
                 cwd=folder,
                 # Threads of XGBoost's that wait do so without a core, as the workers share those of this machine.
-                env={**clean, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable, "OMP_WAIT_POLICY": "passive"},
+                env={
+                    **clean,
+                    **SHORT_LIVED_JAVA,
+                    "SPARK_HOME": str(home),
+                    "PYSPARK_PYTHON": sys.executable,
+                    "OMP_WAIT_POLICY": "passive",
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

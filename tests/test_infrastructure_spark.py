@@ -14,7 +14,7 @@ import pytest
 from cloud import KUBERNETES, container, manifest, pods
 from composed import COMPOSE
 from place import until
-from services import free_port
+from services import SHORT_LIVED_JAVA, free_port
 
 JAR_CLASSES = (  # where Spark's settings are defined
     ("spark-launcher", "org/apache/spark/launcher/SparkLauncher.class"),
@@ -101,6 +101,7 @@ class TestExecutor:
     def test_the_command_of_its_pod_starts_one_that_works_and_ends_with_its_driver(self, tmp_path: Path) -> None:
         home = Path(pyspark.__file__).parent
         common = {
+            **SHORT_LIVED_JAVA,
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
             "SPARK_LOCAL_IP": "127.0.0.1",
