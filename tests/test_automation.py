@@ -133,7 +133,8 @@ class TestTargets:
 
     def make(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = ["make", "--silent", "--old-file=.venv/installed", *words]
-        environment = {**os.environ, **variables}
+        outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")  # of a `make test ARGS=...` that has started these tests
+        environment = {**{name: value for name, value in os.environ.items() if name not in outer}, **variables}
         return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
     def test_a_share_is_run_by_its_number(self) -> None:

@@ -51,7 +51,6 @@ def test_it_runs_from_nothing(tmp_path: Path) -> None:
     script = PROJECT / "notebooks" / "execute.py"
     ended = place.run(uv, *environment, "python", script, NOTEBOOK, tmp_path, executed)
     assert ended.exit_code == 0, ended.text
-    assert ended.seconds < 120
 
     cells = code_cells(executed)
     shown = [text_of(cell) for cell in cells]

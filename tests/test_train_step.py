@@ -17,7 +17,7 @@ import yaml
 from deltalake import DeltaTable, write_deltalake
 from mlflow import MlflowClient
 from place import new_database
-from small import sqlite, tracked
+from small import sqlite, tracked, without_artifact_check
 
 from steps import evaluate, infer, train
 from steps.core.models import aliases, registry
@@ -78,6 +78,7 @@ def settings(target: str, kind: str, **changes: Any) -> dict[str, Any]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite(tmp_path))
+    without_artifact_check(monkeypatch, tmp_path)
     with tracked(new_database(tmp_path)):
         yield tmp_path
 
