@@ -5,14 +5,15 @@ import http.server
 import json
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from place import PROJECT, Ended, Place, rows_of, until
+from place import Ended, Place, rows_of, until
 from services import HeldRequests, ObjectStore, Stack
 
 pytestmark = pytest.mark.spark
@@ -61,21 +62,15 @@ def interfered(
     place: Place, step: str, when: Callable[[], bool], act: Callable[[], None], **parameters: object
 ) -> Ended:
     """A step, while which `act` is done as soon as `when` is true."""
-    command = [sys.executable, "-m", "steps", step, *[f"--{name}={value}" for name, value in parameters.items()]]
-    environment = {**place.environment, "PYTHONPATH": str(PROJECT), "WORKFLOW_ANSWER_SECONDS": str(LIMIT_SECONDS)}
-    process = subprocess.Popen(
-        command, cwd=place.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert until(lambda: process.poll() is not None or when(), seconds=120)
-        assert process.poll() is None, process.communicate()
+    there = replace(place, extra={**place.extra, "WORKFLOW_ANSWER_SECONDS": str(LIMIT_SECONDS)})
+    with ThreadPoolExecutor() as beside:
+        running = beside.submit(there.step, step, **parameters)
+        assert until(lambda: running.done() or when(), seconds=120)
+        assert not running.done(), running.result()
         act()
         began = time.monotonic()
-        out, err = process.communicate(timeout=240)
-    finally:  # it is not left to disturb other tests
-        process.kill()
-        process.communicate()
-    return Ended(exit_code=process.returncode, out=out, err=err, seconds=time.monotonic() - began)
+        ended = running.result()
+    return replace(ended, seconds=time.monotonic() - began)
 
 
 def is_one_message(ended: Ended, kind: str) -> None:
