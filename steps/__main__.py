@@ -16,6 +16,7 @@ from steps.core.process import hand_over, loaded_code, startup, warm_process
 
 PROJECT = Path(__file__).absolute().parent.parent
 WITHOUT_PROJECT = "without-project"
+WITH_WARM_PROCESS = ("main", "evaluate")  # they start others: the steps, and the check of the artifact
 
 
 def run() -> None:
@@ -26,10 +27,10 @@ def run() -> None:
     sys.path.insert(0, str(PROJECT))  # before the folder where the user stands, which may have a main.py too
     startup.set_up()
     try:
-        if sys.argv[1] == "main":
-            warm_process.start()  # returns in the process of each step too, with the arguments of that step
-        else:
+        if sys.argv[1] != "main":
             hand_over.to_warm_process()
+        if sys.argv[1] in WITH_WARM_PROCESS:
+            warm_process.start()  # returns in each process that it forks too, with the arguments of that one
         name = sys.argv.pop(1)
         if name != WITHOUT_PROJECT:
             loaded_code.watch()

@@ -1,12 +1,15 @@
 """Whether a registered version can be used by others: by a real process, on a real registry."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from place import new_database
+from place import Place, new_database, until
 from small import flower_parts, flowers_model, tracked
 
 from steps.core.models import artifact_check, registration, registry
@@ -79,3 +82,20 @@ def test_the_process_does_not_outlive_its_block(version: str) -> None:
         raise KeyboardInterrupt("now")
     assert check.process.returncode is not None
     assert MlflowClient().search_model_versions("name = 'flowers_model'")
+
+
+@pytest.mark.spark
+def test_evaluate_alone_has_it_done_by_a_fork_of_its_own_and_leaves_no_process(tmp_path: Path) -> None:
+    new_database(tmp_path)
+    place = Place(tmp_path)
+    names: set[str] = set()
+    for step in ("ingest", "train"):
+        assert place.step(step).exit_code == 0
+    with ThreadPoolExecutor() as beside:
+        running = beside.submit(replace(place, is_forked=False).step, "evaluate")
+        while not running.done():
+            names.update(place.processes().values())
+            time.sleep(0.02)
+    assert running.result().out.startswith("evaluate: verdict = pass\n"), running.result().text
+    assert {"steps-warm", "steps-without-p"} <= names  # as they name themselves, in 15 characters
+    assert until(lambda: place.processes() == {})

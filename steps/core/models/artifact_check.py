@@ -14,7 +14,7 @@ import mlflow
 from steps.core import config
 from steps.core.models import load_version
 from steps.core.models.verdict import Rule
-from steps.core.process import processes
+from steps.core.process import processes, scratch, warm_process
 
 SECONDS = 300  # for the whole of it; half of one is usual where a warm process has the libraries, else 3
 PROGRAM = Path(load_version.__file__)
@@ -52,11 +52,25 @@ def started(uri: str) -> Iterator[Check]:
 
     It takes longer than to judge a version on a small table, so it is begun before it is known to be needed.
     """
+    with scratch.scratch_folder("workflow-") as folder, warm_process.serving(folder / "warm-process"):
+        process = _start(uri)
+        try:
+            yield Check(uri=uri, process=process)
+        finally:
+            process.terminate()  # not kill(): it may stand for one that a warm process has started
+            try:
+                process.communicate(timeout=END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+
+
+def _start(uri: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != processes.STARTED_BY_MLFLOW}
     environment["MLFLOW_TRACKING_URI"] = mlflow.get_tracking_uri()
     environment["MLFLOW_REGISTRY_URI"] = mlflow.get_registry_uri()
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(config.PROJECT), environment.get("PYTHONPATH")]))
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "steps", "without-project", PROGRAM, uri],
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -64,15 +78,6 @@ def started(uri: str) -> Iterator[Check]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
-        yield Check(uri=uri, process=process)
-    finally:
-        process.terminate()  # not kill(): it may stand for one that a warm process has started
-        try:
-            process.communicate(timeout=END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
 
 
 def _failed(uri: str, reason: str) -> Rule:

@@ -1,5 +1,7 @@
 """A process that has imported the libraries, and forks itself for each step: most of a step's start is these imports.
 
+evaluate that runs alone has one too, for the check of the artifact; what is said of the driver is true of it.
+
 The driver forks it before it has imported anything of the project's but its own start: what a run depends on is which
 of the project's files its process loads, and they are read when the step begins. Then it waits. When the driver is
 about to run its first step, it imports what the steps need beyond the driver, and serves a socket (hand_over.py).
@@ -20,6 +22,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from steps.core.process import hand_over, startup
@@ -55,6 +58,7 @@ def start() -> None:
     _driver_end, warm_end = socket.socketpair()
     if (_pid := os.fork()) == 0:
         _driver_end.close()
+        _driver_end = None
         return _become(*_wait_for_step(warm_end, identity))
     warm_end.close()
 
@@ -70,11 +74,21 @@ def serve(path: str) -> None:
         os.environ[hand_over.SOCKET_VARIABLE] = path
 
 
+@contextlib.contextmanager
+def serving(path: Path) -> Iterator[None]:
+    """Hand over what this process starts by `python -m steps` in this block, where it has a warm process."""
+    serve(str(path))
+    try:
+        yield
+    finally:
+        end()
+
+
 def end() -> None:
     """End the warm process, and wait for that."""
     global _driver_end
-    os.environ.pop(hand_over.SOCKET_VARIABLE, None)
     if _driver_end is not None:
+        os.environ.pop(hand_over.SOCKET_VARIABLE, None)
         _driver_end.close()
         _driver_end = None
         os.waitpid(_pid, 0)
