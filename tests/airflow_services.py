@@ -80,17 +80,21 @@ class Airflow:
             process.wait()
         self._postgres.remove()
 
-    def cli(self, *words: str, **variables: str) -> Ended:
-        """A command of Airflow's, as in the scheduler's container."""
-        return self._as_service("airflow-scheduler", variables).run("airflow", *words)
+    def run(self, *words: str, **variables: str) -> Ended:
+        """A command, as in the scheduler's container."""
+        return self._as_service("airflow-scheduler", variables).run(*words)
 
     def processes(self) -> dict[int, str]:
         """Those of the services and of the steps that they have started, with their command lines."""
         return Place(self._home).processes()
 
-    def step_process(self, step: str) -> int:
-        """The number of the process of a step that a task runs just now, 0 for none."""
-        return next((pid for pid, command in self.processes().items() if f"-m steps {step} " in command), 0)
+    def started(self, step: str) -> int:
+        """The number of the process of a step, once a task has started it."""
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while not (found := [pid for pid, words in self.processes().items() if f"-m steps {step} " in words]):
+            assert time.monotonic() < deadline, self.log("airflow-scheduler")[-5000:]
+            time.sleep(0.2)
+        return found[0]
 
     def is_healthy(self, name: str) -> bool:
         """What Docker takes a service for."""
@@ -115,7 +119,7 @@ class Airflow:
         deadline = time.monotonic() + LIMIT_SECONDS
         while (state := self.ask("GET", f"dags/{dag}/dagRuns/{run}")["state"]) not in ("success", "failed"):
             assert time.monotonic() < deadline, self.log("airflow-scheduler")[-5000:]
-            time.sleep(0.3)
+            time.sleep(0.5)
         return str(state)
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
@@ -153,7 +157,8 @@ class Airflow:
         for stack in ("MLFLOW_TRACKING_URI", "LAKE_URI", "AWS_ENDPOINT_URL"):  # embedded: they take half the time
             values.pop(stack, None)
         values["PATH"] = os.pathsep.join([str(self._bin), os.environ["PATH"]])
-        values["AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME"] = "0.2"  # a second would be most of the time
+        values["AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME"] = "0.5"  # a second is longer than most waits
+        values["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] = "1"  # as long as a task that fails is not seen to end
         here = {"WORKFLOW_FOLDER": str(self.place.folder), "WORKFLOW_PYTHON": str(PROJECT / ".venv" / "bin" / "python")}
         return Place(self._home, {**values, **here, **(extra or {})}, is_forked=False)
 

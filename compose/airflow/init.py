@@ -8,7 +8,6 @@ is that of PGHOST, PGUSER, PGPASSWORD and PGDATABASE.
 import base64
 import os
 import secrets
-import subprocess
 from pathlib import Path
 
 import psycopg2
@@ -21,7 +20,7 @@ POOL = "workflow_writer"
 def main() -> None:
     make_secrets(Path(os.environ["AIRFLOW_HOME"], "secrets"))
     make_database()
-    subprocess.run(["airflow", "db", "migrate"], check=True)
+    make_tables()
     make_pool()
     make_admin(os.environ["AIRFLOW_ADMIN_USERNAME"], os.environ["AIRFLOW_ADMIN_PASSWORD"])
 
@@ -58,8 +57,15 @@ def make_database() -> None:
     connection.close()
 
 
+def make_tables() -> None:
+    """Not by `airflow db migrate`: Airflow would be imported twice, which takes longer than all else."""
+    from airflow.utils.db import upgradedb  # when the secrets are there: Airflow reads them when it is imported
+
+    upgradedb()
+
+
 def make_pool() -> None:
-    from airflow.models.pool import Pool  # when the secrets are there: Airflow reads them when it is imported
+    from airflow.models.pool import Pool
 
     Pool.create_or_update_pool(POOL, slots=1, description="one step of the workflow at a time", include_deferred=False)
 
