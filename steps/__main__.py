@@ -52,9 +52,10 @@ def _run_without_project() -> None:
     """The script that the next argument names. It finds what `python -I` finds: the installed packages alone."""
     for module in [name for name in sys.modules if name.partition(".")[0] == "steps"]:
         del sys.modules[module]
-    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    others += ["", os.getcwd(), str(PROJECT), site.getusersitepackages()]
-    sys.path[:] = [path for path in sys.path if path not in others]
+    added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    added += [os.getcwd(), str(PROJECT), str(PROJECT / "steps"), site.getusersitepackages()]
+    not_installed = {os.path.abspath(path) for path in added} - {*site.getsitepackages()}
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) not in not_installed]
     del sys.argv[0]
     runpy.run_path(sys.argv[0], run_name="__main__")
 

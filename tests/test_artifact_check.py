@@ -1,6 +1,7 @@
 """Whether a registered version can be used by others: by a real process, on a real registry."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,19 @@ def files_of(uri: str) -> Path:
 def test_a_version_that_loads_and_scores_its_example_passes(version: str) -> None:
     rule = checked(version)
     assert (rule.outcome, rule.told) == ("pass", False), rule.sentence
+
+
+@pytest.mark.spark
+def test_what_lies_in_the_working_folder_and_on_the_path_counts_for_nothing(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["relative", str(tmp_path)]))
+    for folder in (tmp_path, Path("relative")):
+        for module in ("steps", "mlflow", "xgboost"):
+            (folder / module).mkdir(parents=True)
+            (folder / module / "__init__.py").write_text("raise ImportError('of somebody else')")
+    rule = checked(version)
+    assert rule.outcome == "pass", rule.sentence
 
 
 @pytest.mark.spark

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import mlflow
 
-from steps.core import config
 from steps.core.models import load_version
 from steps.core.models.verdict import Rule
-from steps.core.process import processes, scratch, warm_process
+from steps.core.process import loaded_code, processes, scratch, warm_process
 
 SECONDS = 300  # for the whole of it; half of one is usual where a warm process has the libraries, else 3
 PROGRAM = Path(load_version.__file__)
@@ -69,9 +68,10 @@ def _start(uri: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != processes.STARTED_BY_MLFLOW}
     environment["MLFLOW_TRACKING_URI"] = mlflow.get_tracking_uri()
     environment["MLFLOW_REGISTRY_URI"] = mlflow.get_registry_uri()
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(config.PROJECT), environment.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        [sys.executable, "-m", "steps", "without-project", PROGRAM, uri],
+    project = loaded_code.PROJECT
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [project, environment.get("PYTHONPATH")]))
+    return subprocess.Popen(  # not by -m, as the working folder may have something else of the name steps
+        [sys.executable, f"{project}/steps/__main__.py", "without-project", PROGRAM, uri],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
