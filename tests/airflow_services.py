@@ -96,6 +96,9 @@ class Airflow:
             time.sleep(0.2)
         return found[0]
 
+    def kill(self, name: str) -> None:
+        os.killpg(self._processes[SERVICES.index(name)].pid, signal.SIGKILL)
+
     def is_healthy(self, name: str) -> bool:
         """What Docker takes a service for."""
         words = [self._here(word) for word in self._services[name]["healthcheck"]["test"][1:]]
@@ -159,6 +162,7 @@ class Airflow:
         values["PATH"] = os.pathsep.join([str(self._bin), os.environ["PATH"]])
         values["AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME"] = "0.5"  # a second is longer than most waits
         values["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] = "1"  # as long as a task that fails is not seen to end
+        values["AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD"] = "15"  # seconds, of 30
         here = {"WORKFLOW_FOLDER": str(self.place.folder), "WORKFLOW_PYTHON": str(PROJECT / ".venv" / "bin" / "python")}
         return Place(self._home, {**values, **here, **(extra or {})}, is_forked=False)
 

@@ -346,3 +346,10 @@ class TestServices:
         again = scene.airflow.initialize()
         assert again.exit_code == 0, again.text
         assert scene.airflow.states(WORKFLOW, no_source)["ingest"] == "failed"
+
+    def test_one_that_is_gone_is_not_healthy(self, scene: Scene, no_source: str) -> None:
+        scene.airflow.kill("airflow-scheduler")
+        assert until(lambda: not scene.airflow.is_healthy("airflow-scheduler"), seconds=60)
+        assert scene.airflow.is_healthy("airflow-dag-processor")
+        scene.airflow.kill("airflow-api-server")
+        assert not scene.airflow.is_healthy("airflow-api-server")
