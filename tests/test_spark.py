@@ -77,6 +77,8 @@ def started(place: Place, *command: str | Path) -> Iterator[Started]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            # Processes are stopped here. When a step ends, Linux sends SIGHUP to a group that has a stopped one in it.
+            start_new_session=True,
         )
 
     def jvms() -> list[int]:
