@@ -161,8 +161,10 @@ class Airflow:
             values.pop(stack, None)
         values["PATH"] = os.pathsep.join([str(self._bin), os.environ["PATH"]])
         values["AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME"] = "0.5"  # a second is longer than most waits
-        values["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] = "1"  # as long as a task that fails is not seen to end
-        values["AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD"] = "15"  # seconds, of 30
+        values["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] = "1"  # seconds until the end of a task that fails is seen
+        values["AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD"] = (
+            "15"  # seconds until a service that is gone is told
+        )
         here = {"WORKFLOW_FOLDER": str(self.place.folder), "WORKFLOW_PYTHON": str(PROJECT / ".venv" / "bin" / "python")}
         return Place(self._home, {**values, **here, **(extra or {})}, is_forked=False)
 

@@ -131,7 +131,8 @@ class Place:
     def step(self, name: str, /, **parameters: object) -> Ended:
         """The command of an entry point, `python -m steps <name>`, without MLflow's own around it."""
         there = replace(self, extra={"PYTHONPATH": str(PROJECT), **self.extra})
-        return there.run(sys.executable, "-m", "steps", name, *_options(parameters))
+        options = [f"--{parameter}={value}" for parameter, value in parameters.items()]
+        return there.run(sys.executable, "-m", "steps", name, *options)
 
     def config(self, **changes: Any) -> Path:
         """A config file here: configs/iris.yaml with `changes`, which are merged key by key, but for the columns."""
@@ -179,10 +180,6 @@ class Finished:
     place: Place
     ended: Ended
     git_status: tuple[str, str]
-
-
-def _options(parameters: Mapping[str, object]) -> list[str]:
-    return [f"--{name}={value}" for name, value in parameters.items()]
 
 
 @cache

@@ -49,7 +49,7 @@ class Check:
 def started(uri: str) -> Iterator[Check]:
     """The check of a version, begun; its process does not outlive this block.
 
-    It takes longer than to judge a version on a small table, so it is begun before it is known to be needed.
+    It runs beside the judging, so it is begun before it is known to be needed.
     """
     with scratch.scratch_folder("workflow-") as folder, warm_process.serving(folder / "warm-process"):
         process = _start(uri)
