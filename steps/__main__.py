@@ -33,11 +33,7 @@ def run() -> None:
             warm_process.start()  # returns in each process that it forks too, with the arguments of that one
         name = sys.argv.pop(1)
         if name != WITHOUT_PROJECT:
-            loaded_code.watch()
-            entry_point = importlib.import_module("main" if name == "main" else f"steps.{name}")
-            startup.after_imports()
-            sys.argv[0] = str(entry_point.__file__)  # MLflow's name for the source of a run
-            entry_point.main()
+            _run_entry_point("main" if name == "main" else f"steps.{name}")
             return
     except (ModuleNotFoundError, SyntaxError) as err:
         if not _is_from_another_python(err):
@@ -46,6 +42,14 @@ def run() -> None:
 
         sys.exit(str(PackageMissing(sys.executable, str(err))))
     _run_without_project()
+
+
+def _run_entry_point(module: str) -> None:
+    loaded_code.watch()
+    entry_point = importlib.import_module(module)
+    startup.after_imports()
+    sys.argv[0] = str(entry_point.__file__)  # MLflow's name for the source of a run
+    entry_point.main()
 
 
 def _run_without_project() -> None:

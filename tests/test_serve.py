@@ -178,6 +178,21 @@ class TestWhatIsRefused:
         assert response.status_code == 400
         assert re.search(reason, error_of(response))
 
+    def test_a_cell_of_csv_is_read_by_its_feature_whatever_the_other_rows_have(self, server: Running) -> None:
+        header = "petal_length,petals,wild,color"
+        rows = {
+            "1.5,-9223372036854775808,true,red": (1.5, -(2**63), True, "red"),
+            ",,,": (None, None, None, None),
+            "1e3, 7.0,0,7": (1000.0, 7, False, "7"),
+            "9007199254740993,+8,yes,true": (2.0**53, 8, True, "true"),
+            "nan,0,F,nan": (None, 0, False, "nan"),
+        }
+        records = [dict(zip(header.split(","), values, strict=True)) for values in rows.values()]
+        expected = server.post(json.dumps({"dataframe_records": records})).json()
+        assert server.post("\n".join([header, *rows]), CSV).json() == expected
+        alone = [server.post(f"{header}\n{row}", CSV).json()["predictions"][0] for row in rows]
+        assert alone == expected["predictions"]
+
     @QUICK
     @given(body=st.binary(max_size=200), kind=st.sampled_from([JSON, CSV, PARQUET, "text/plain"]))
     def test_no_bytes_are_an_error_of_the_server(self, server: Running, body: bytes, kind: str) -> None:

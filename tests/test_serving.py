@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import requests
+from hypothesis import example as with_example
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
@@ -68,6 +69,7 @@ VALUES = {
     "note": st.sampled_from(NOTES) | TEXT,
 }
 TABLES = st.lists(st.fixed_dictionaries({name: st.none() | values for name, values in VALUES.items()}), min_size=1)
+NOTHING = dict.fromkeys(VALUES)
 
 Rows = list[dict[str, Any]]
 
@@ -272,6 +274,7 @@ class TestTheSameAnswers:
 
     @QUICK
     @given(rows=TABLES)
+    @with_example(rows=[NOTHING, {**NOTHING, "petals": -(2**63)}])
     def test_for_any_table(self, server: ScoringServer, model: PyFuncModel, rows: Rows) -> None:
         expected = inferred(rows)
         for form, body in bodies(rows).items():

@@ -96,10 +96,12 @@ class Config(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _metric_by_task(cls, raw: Any) -> Any:
+    def _with_default_metric(cls, raw: Any) -> Any:
         """`raw` with the metric of what is learnt where the gate names none."""
         gate = raw.get("gate", {}) if isinstance(raw, dict) and raw.get("task") == "regression" else None
-        return {**raw, "gate": {"metric": _metric_of(raw.get("model")), **gate}} if isinstance(gate, dict) else raw
+        return (
+            {**raw, "gate": {"metric": _regression_metric(raw.get("model")), **gate}} if isinstance(gate, dict) else raw
+        )
 
     @field_validator("name")
     @classmethod
@@ -263,7 +265,7 @@ def load(path: str, *, home: Path) -> Config:
         raise ConfigInvalid(path, [f"is not YAML: {err}"]) from err
 
 
-def _metric_of(raw_model: Any) -> str:
+def _regression_metric(raw_model: Any) -> str:
     """The metric by which a regression is judged, of its `model` as the YAML has it, which may be wrong."""
     model = raw_model if isinstance(raw_model, dict) else {}
     quantile = model.get("quantile", DEFAULT_QUANTILE)

@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from mlflow.types import Schema as MlflowSchema
 
+from steps.core.columns import Column
 from steps.core.models.scorer import Feature
 from steps.core.serving.refusals import Refused, invalid
+from steps.core.sources.refusals import LOSES_DIGITS
+from steps.core.sources.values import convert
 
 JSON, CSV = scoring_server.CONTENT_TYPE_JSON, scoring_server.CONTENT_TYPE_CSV
 PARQUET = scoring_server.CONTENT_TYPE_PARQUET
@@ -162,10 +166,24 @@ def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
     names = next(csv.reader(io.StringIO(text)), [])
     if repeated := sorted({name for name in names if names.count(name) > 1}):  # which pandas would give other names
         raise invalid(f"the columns {', '.join(repeated)} are there more than once")
-    types = {feature.name: "object" for feature in features if feature.type in AS_TEXT}
-    return pd.read_csv(
-        io.StringIO(text), dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip"
+    rows = pd.read_csv(io.StringIO(text), dtype="object", keep_default_na=False, na_values=[""])
+    return rows.assign(
+        **{
+            feature.name: _typed(rows[feature.name], feature)
+            for feature in features
+            if feature.name in rows and feature.type not in AS_TEXT
+        }
     )
+
+
+def _typed(texts: pd.Series, feature: Feature) -> pd.Series:
+    """Cells of a CSV file as a source's are read, of which those that are none of the feature's type stay text. Not as
+    pandas guesses them, whose guess depends on the other rows, and which takes the least integer for a missing one."""
+    converted = convert(pa.array(texts, pa.string(), from_pandas=True), Column(type=feature.type))
+    values = pd.Series(converted.values.to_pylist(), texts.index, dtype="object")
+    for rule, refused in converted.broken.items():  # the nearest double of a long integer is what JSON's is, too
+        values[refused] = texts[refused].astype(float) if rule == LOSES_DIGITS else texts[refused]
+    return values
 
 
 def _of_parquet(body: bytes, row_limit: int) -> pd.DataFrame:
