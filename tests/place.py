@@ -31,7 +31,10 @@ CASES = Path(__file__).with_name("cases")
 BIN = Path(sys.executable).parent
 LIMIT_SECONDS = 300  # for one command
 STANDING = "TEST_STANDS_IN"  # environment variable that marks every process started from a place
-PREFIXES = ("MLFLOW_", "AWS_", "SPARK_", "PYSPARK_", "WORKFLOW_", "GIT_", "LAKE_URI", "PYTHONPATH", STANDING)
+PREFIXES = (
+    *("MLFLOW_", "AWS_", "SPARK_", "PYSPARK_", "WORKFLOW_", "GIT_", "LAKE_URI", "PYTHONPATH", STANDING),
+    "PYTHONDONTWRITEBYTECODE",  # a user's machine has it seldom, and steps start faster without
+)
 
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 # of the model that main trains on Iris with XGBoost 3.4.1, conda.yaml's pin

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,26 @@ def test_an_edit_that_leaves_size_and_time_as_they_were_is_run_and_counted(proje
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert project.run(program, PYTHONDONTWRITEBYTECODE="") == {"steps/core/rate.py": sha256("RATE = 2\n")}
     assert project.printed == ["2"]
+
+
+def test_bytecode_is_used_where_it_is_whole_and_of_this_source_and_place(project: Project, tmp_path: Path) -> None:
+    program = "from steps.core import rate\nprint(rate.RATE, rate.of.__code__.co_filename)"
+    source = "RATE = 1\ndef of(): ...\n"
+    file = project.write("steps/core/rate.py", source)
+    bytecode = Path(cache_from_source(str(file)))
+    for kept in (b"", MAGIC_NUMBER + b"\3\0\0\0" + source_hash(source.encode()), None):
+        if kept is not None:
+            bytecode.parent.mkdir(exist_ok=True)
+            bytecode.write_bytes(kept)
+        before = bytecode.stat()
+        assert project.run(program, PYTHONDONTWRITEBYTECODE="") == {"steps/core/rate.py": sha256(source)}
+        assert project.printed == [f"1 {file}"]
+        assert (bytecode.stat().st_ino == before.st_ino) == (kept is None)  # written once, and then read
+    moved = tmp_path / "moved"
+    shutil.move(project.folder, moved)
+    project.folder = moved
+    project.run(program, PYTHONDONTWRITEBYTECODE="")
+    assert project.printed == [f"1 {moved / 'steps/core/rate.py'}"]
 
 
 @pytest.mark.parametrize(

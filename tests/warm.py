@@ -20,31 +20,20 @@ import warnings
 from typing import Any
 
 PACKAGES = (
-    *("alembic.command", "boto3", "deltalake", "jinja2", "matplotlib.pyplot", "numpy", "pandas", "psutil", "pydantic"),
-    *(
-        "mlflow",
-        "mlflow.cli",
-        "mlflow.data.delta_dataset_source",
-        "mlflow.data.meta_dataset",
-        "mlflow.projects",
-        "mlflow.pyfunc",
-    ),
-    *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store", "pyarrow.parquet"),
-    *(
-        "pyspark.sql.connect.session",
-        "requests",
-        "sklearn.datasets",
-        "sklearn.metrics",
-        "sqlalchemy",
-        "xgboost",
-        "yaml",
-    ),
+    *("alembic.command", "boto3", "deltalake", "git", "jinja2", "numpy", "pandas", "psutil", "pydantic", "requests"),
+    *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "sqlalchemy.dialects.sqlite", "xgboost", "yaml"),
+    *("mlflow", "mlflow.cli", "mlflow.data.delta_dataset_source", "mlflow.data.meta_dataset", "mlflow.projects"),
+    *("mlflow.pyfunc", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
+    *("pyarrow.csv", "pyarrow.parquet", "pyspark.sql.connect.session", "sklearn.datasets", "sklearn.metrics"),
 )
 
 
 def main() -> None:
+    from mlflow.utils import requirements_utils
+
     for package in PACKAGES:
         importlib.import_module(package)
+    requirements_utils.warn_dependency_requirement_mismatches(["mlflow"])  # it notes which package has which module
     gc.freeze()
     request = _next_request(sys.argv[1])
     if request is None:

@@ -1,23 +1,25 @@
 """Which files of the project this process runs, as they were when it read them: a later edit changes nothing here.
 
-`python -m steps` calls watch() before it imports an entry point. From then on, modules are compiled from their source
-every time, since bytecode knows of its source only the size and the second in which it was written.
+`python -m steps` calls watch() before it imports an entry point. From then on, bytecode of a module is used only where
+it has a hash of its source (PEP 552): Python's own has the size and the second of the last edit.
 
 Any other process, such as a notebook's, reads files unwatched and may replace functions. Its code is UNKNOWN.
 """
 
 import contextlib
 import hashlib
+import marshal
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.util import source_from_cache
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_from_cache, source_hash
 from types import ModuleType
 from typing import Any
 
 ABSENT = "absent"  # in place of a digest: there is no such file
 UNKNOWN = "unknown"  # in place of a digest: the file was edited while the process used it, or nobody watched
+CHECKED_BY_HASH = b"\3\0\0\0"  # the flags of a file of bytecode that is valid for the source with its hash alone
 PROJECT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 
 _folders = {f"{folder}/" for folder in (PROJECT, os.path.realpath(PROJECT))}
@@ -84,7 +86,16 @@ class _Loader(SourceFileLoader):
         _sources[file] = source
         if "/" in file:
             _code_folders.add(file.partition("/")[0])
-        return self.source_to_code(source, self.path)
+        header = MAGIC_NUMBER + CHECKED_BY_HASH + source_hash(source)
+        bytecode = cache_from_source(self.path)
+        with contextlib.suppress(OSError, EOFError, ValueError, TypeError):  # none, or part of one
+            kept = self.get_data(bytecode)
+            if kept.startswith(header) and (code := marshal.loads(kept[len(header) :])).co_filename == self.path:
+                return code
+        code = self.source_to_code(source, self.path)
+        if not sys.dont_write_bytecode:
+            self.set_data(bytecode, header + marshal.dumps(code))
+        return code
 
 
 class _Finder:

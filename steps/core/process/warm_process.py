@@ -21,7 +21,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +105,30 @@ def _wait_for_step(driver: socket.socket, identity: list[str]) -> tuple[dict[str
         if not listeners:  # the driver has ended, and has run no step
             os._exit(0)
         listener = socket.socket(fileno=listeners[0])
-        packages = list(OF_THE_STEPS)
-        while driver not in (ready := select.select([driver, listener], [], [], 0 if packages else None)[0]):
-            if listener in ready:  # also while there are packages to import: the first step may need few of them
+        preparations: list[Callable[[], object]] = [
+            *(partial(importlib.import_module, package) for package in OF_THE_STEPS),
+            _map_packages,
+        ]
+        while driver not in (ready := select.select([driver, listener], [], [], 0 if preparations else None)[0]):
+            if listener in ready:  # also while there is more to prepare: the first step may need little of it
                 connection, _ = listener.accept()
                 if os.fork() == 0:
                     driver.close()
                     listener.close()
                     return _keep(connection, identity)
                 connection.close()
-            elif packages:
-                importlib.import_module(packages.pop(0))
+            elif preparations:
+                preparations.pop(0)()
         os._exit(0)
     except BaseException:  # whatever it is: the driver's steps run by themselves then
         os._exit(1)
+
+
+def _map_packages() -> None:
+    """Have MLflow note which installed package has which module, as it does when a model is logged or loaded."""
+    from mlflow.utils import requirements_utils
+
+    requirements_utils.warn_dependency_requirement_mismatches(["mlflow"])
 
 
 def _keep(connection: socket.socket, identity: list[str]) -> tuple[dict[str, Any], list[int]]:
