@@ -12,20 +12,25 @@ Fails   TableNotFound, TableVersionGone, TableUnfit, ModelNotFound, ModelDamaged
 """
 
 import contextlib
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
-from steps.core import config, metrics
-from steps.core.models import aliases, artifact_check, features, judged_rows, loading, model_card, registry
+from steps.core.models import (
+    aliases,
+    artifact_check,
+    evaluation_log,
+    features,
+    judged_rows,
+    loading,
+    model_card,
+    registry,
+)
 from steps.core.models.earlier import load_earlier
-from steps.core.models.evaluation import BASELINE, Evaluation, evaluate
+from steps.core.models.evaluation import Evaluation, evaluate
 from steps.core.models.evaluation_report import report_of
-from steps.core.models.report import Report, render
 from steps.core.monitoring import gate_reference
 from steps.core.parameters import parameters
 from steps.core.tables import location, snapshot
@@ -51,37 +56,6 @@ SPEC = StepSpec(
     works_on=("table", "model"),
     outputs=("verdict", "champion"),
 )
-
-
-def _log_scores(evaluation: Evaluation, by_class: Mapping[str, Mapping[str, float]], *, model_uri: str) -> None:
-    """The model's metrics by their names, those of the others as baseline_<name> and champion_<name>."""
-    for candidate, scores in evaluation.scores.items():
-        role = "" if candidate == model_uri else "baseline_" if candidate == BASELINE else "champion_"
-        mlflow.log_metrics({f"{role}{name}": value for name, value in scores.items()})
-    labels = metrics.names_of(by_class)
-    mlflow.log_metrics(
-        {f"{name}.{labels[label]}": value for label, row in by_class.items() for name, value in row.items()}
-    )
-
-
-def _log_scores_of_all_rows(
-    table: snapshot.Snapshot, model: loading.LoadedModel, settings: config.Config, judged: judged_rows.JudgedRows
-) -> None:
-    """As all_rows_<name>, the metrics that are sums, of a test part that is judged by a sample."""
-    from steps.core.models import spark_evaluation  # PySpark takes half a second, which others do not pay
-
-    of_all = spark_evaluation.scores(table, model.scorer, settings, judged.split_settings, columns=list(judged.columns))
-    mlflow.log_metrics({f"all_rows_{name}": value for name, value in of_all.items()})
-
-
-def _log_report(report: Report, card: model_card.Card) -> None:
-    """The report, its pictures beside it, and the whole model card."""
-    with tempfile.TemporaryDirectory() as folder:
-        for picture in report.pictures:
-            Path(folder, f"{picture.name}.png").write_bytes(picture.png)
-        Path(folder, "report.html").write_text(render(report), encoding="utf-8")
-        Path(folder, "model_card.md").write_text(card.text(), encoding="utf-8")
-        mlflow.log_artifacts(folder)
 
 
 def _checked(
@@ -132,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 earlier=lambda: load_earlier(version, loaded=champion),
             )
             if judged.is_sample and evaluation.scores:
-                _log_scores_of_all_rows(table, model, settings, judged)
+                evaluation_log.log_scores_of_all_rows(table, model, settings, judged)
             report = report_of(
                 evaluation,
                 parts.test,
@@ -144,10 +118,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             evaluation = _checked(evaluation, version, check, columns=table.schema.names)
             verdict = evaluation.verdict
             report = replace(report, verdict=verdict)
-            _log_scores(evaluation, evaluation.per_class(truth), model_uri=model.uri)
+            evaluation_log.log_scores(evaluation, evaluation.per_class(truth), model_uri=model.uri)
             judgement = model_card.Judgement(report=report, run_id=run.run_id, experiment_id=run.experiment_id)
             card = model_card.of_version(version, model.schema, judgement=judgement)
-            _log_report(report, card)
+            evaluation_log.log_report(report, card)
             if kept := gate_reference.of(evaluation, truth, model_uri=model.uri, metric=settings.gate.metric):
                 mlflow.log_text(kept.dumps(), gate_reference.ARTIFACT)
             registry.record_verdict(

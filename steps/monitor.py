@@ -11,34 +11,23 @@ Fails   NothingToWatch, TableNotFound, TableVersionGone, ModelNotFound, ModelDam
         or worse
 """
 
-import itertools
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 
-import mlflow
-from mlflow import MlflowClient
-from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 
 from steps.core.config_monitor import Duration
 from steps.core.models import aliases, registry
-from steps.core.monitoring import current, gate_reference, quality_sections, quality_watch, reference, report, watching
+from steps.core.monitoring import current, gate_reference, quality_watch, reference, watch_log, watching
 from steps.core.monitoring.findings import Level
-from steps.core.monitoring.watching import Watch
 from steps.core.parameters import parameters
 from steps.core.tables import location
 from steps.core.tables.snapshot import Snapshot
-from steps.core.tracking import config_files, runs
-from steps.core.workflow import entry_point, reuse, run_tags, step_inputs, verdict_message
-from steps.core.workflow.step_run import StepRun
+from steps.core.tracking import config_files
+from steps.core.workflow import entry_point, run_tags, verdict_message
 from steps.core.workflow.step_spec import StepSpec
 
-REPORT = "report.html"
-METRICS_AT_ONCE = 1_000  # MLflow's limit
-MOST_FEATURES = 100  # of which there are metrics, those that moved most; monitor.json has all
 FAILING = {"never": (), "alert": ("alert",), "warn": ("alert", "warn")}  # verdicts, by `fail_on`
 
 
@@ -76,54 +65,6 @@ def choose(uri: str, name: str) -> ModelVersion:
     return found or registry.resolve(uri or f"models:/{name}@{aliases.STAGING}")
 
 
-def facts_of(watch: Watch) -> dict[str, str]:
-    """What was compared with what, by titles, for the report."""
-    known, rows = watch.watched.reference, watch.current
-    sampled = f", of which {known.rows:,}, drawn at random, are compared with" if known.rows < known.table_rows else ""
-    facts = {
-        "trained on": f"{known.table_uri}: {known.table_rows:,} rows{sampled}",
-        "compared": f"{rows.table}: {sum(window.summary.rows for window in watch.windows):,} rows {rows.which}",
-    }
-    left_out = {"older": watch.counted.older, "that other versions answered": watch.counted.of_others}
-    if any(left_out.values()):
-        facts["left out"] = ", ".join(f"{count:,} rows {which}" for which, count in left_out.items() if count)
-    if group := known.grouping:
-        together = "one value" if group.by == "value" else "one day"
-        is_there = group.column in rows.table.schema.names
-        without = "" if is_there else "; these rows do not have it, and count as independent ones"
-        facts["rows that belong together"] = f"those with {together} of {group.column}{without}"
-    facts["false alarms"] = f"at most {watch.significance:.1%} of such comparisons, where nothing has moved"
-    return facts
-
-
-def metrics_of(watch: Watch) -> list[Metric]:
-    """Of each window, at its beginning, so that MLflow draws them over time."""
-    shown = {card.finding.subject for card in report.feature_cards(watch)[:MOST_FEATURES]}
-    metrics = []
-    for one in watch.windows:
-        when = runs.milliseconds(one.window.begin or one.window.end)
-        values = {"rows": float(one.summary.rows), "features_moved": float(len(one.moved()))}
-        for finding in one.findings:
-            if finding.subject in shown:
-                values |= {f"{name}.{finding.subject}": value for name, value in finding.numbers.items()}
-        for finding in itertools.chain.from_iterable(one.quality.values()):
-            values |= finding.numbers
-        metrics += [Metric(name, value, when, when // 1000) for name, value in values.items()]
-    return metrics
-
-
-def log(watch: Watch, run: StepRun, facts: Mapping[str, str], *, metric: str) -> None:
-    """Log the metrics of each window at its beginning, the report, and all that was found as JSON."""
-    for batch in itertools.batched(metrics_of(watch), METRICS_AT_ONCE):
-        MlflowClient().log_batch(run.run_id, metrics=list(batch))
-    mlflow.log_metrics({name: value for one in watch.findings for name, value in one.numbers.items()})
-    page = report.render(watch, facts=facts, sections=quality_sections.sections(watch, metric=metric))
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, REPORT).write_text(page, encoding="utf-8")
-        Path(folder, "monitor.json").write_text(report.as_json(watch, facts=facts), encoding="utf-8")
-        mlflow.log_artifacts(folder)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config_files.load(parameters.config, home=location.home())
@@ -144,9 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "labels": (labels.table or f"{labels.uri} {labels.digest}") if labels else "",
             "judged": gate_reference.run_id_of(version),
         }
-        inputs = step_inputs.inputs_of(SPEC, settings, **works_on)
-        earlier = reuse.find_reusable(SPEC.name, inputs, workflow=settings.name, experiment_id=run.experiment_id).run
-        if earlier:
+        if earlier := run.earlier(settings, **works_on):
             run.warn(f"run {earlier.info.run_id[:8]} has compared these already, and nothing has changed since")
             outputs = run_tags.outputs(earlier)
             verdict: Level = outputs["monitor"]  # type: ignore[assignment]  # as Watch.verdict has it
@@ -164,10 +103,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 reference=gate_reference.find(version),
                 labels=labels,
             )
-            watch, report_uri = judged.watch, f"runs:/{run.run_id}/{REPORT}"
+            watch, report_uri = judged.watch, f"runs:/{run.run_id}/{watch_log.REPORT}"
             verdict, reasons = watch.verdict, watch.reasons()
             run.remark(judged.lines)
-            log(watch, run, facts_of(watch), metric=settings.gate.metric)
+            watch_log.log(watch, run.run_id, metric=settings.gate.metric)
             run.explains(reasons)
             run.writes(monitor=verdict, report=report_uri)
         verdict_message.tell(run, settings.name, verdict=verdict, reasons=reasons, report=report_uri, model=model_uri)

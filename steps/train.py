@@ -12,35 +12,28 @@ Fails   TableNotFound, TableVersionGone, TableUnfit (a column is missing, one cl
         SearchTooLarge when the rows fit into neither memory nor disk
 """
 
-import time
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import mlflow
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Run
 
-from steps.core import config
 from steps.core.models import (
     aliases,
     engines,
     features,
     model_card,
     objectives,
-    plots,
     registration,
     registry,
     targets,
     training,
+    training_log,
 )
-from steps.core.models.scorer import Schema
-from steps.core.models.training_rows import Survey, TrainingRows, split_settings_of
+from steps.core.models.training_rows import TrainingRows, split_settings_of
 from steps.core.monitoring import reference
 from steps.core.parameters import Hyperparameters, parameters
 from steps.core.tables import location, snapshot
 from steps.core.tracking import config_files
-from steps.core.workflow import entry_point, reuse, run_tags, step_inputs
-from steps.core.workflow.step_run import StepRun
+from steps.core.workflow import entry_point, run_tags
 from steps.core.workflow.step_spec import StepSpec
 
 MOST_ROWS_TO_COUNT = 1_000_000  # different ones, for a message: tables that lack some are small
@@ -66,54 +59,6 @@ SPEC = StepSpec(
 )
 
 
-def _earlier_run(settings: config.Config, table: snapshot.Snapshot, run: StepRun) -> Run | None:
-    """The run that has trained the same by the same code, if its results still stand."""
-    inputs = step_inputs.inputs_of(SPEC, settings, table=table)
-    return reuse.find_reusable(SPEC.name, inputs, workflow=settings.name, experiment_id=run.experiment_id).run
-
-
-def _logged_settings(model: config.Model, *, without: Set[str]) -> Mapping[str, Any]:
-    """What a model is trained with, for the run's parameters: all settings but those that are left out, or searched."""
-    values = {f"model__{name}": value for name, value in model.model_dump(exclude={"params", *without}).items()}
-    values |= {f"model__params__{name}": value for name, value in model.params.items()}
-    return {name: value for name, value in values.items() if value not in (None, {})}
-
-
-def _log_fit(fit: training.Fit, run_id: str) -> None:
-    """The metric of each part after each round, the round that was kept, and two pictures."""
-    now = time.time_ns() // 10**6
-    metrics = [
-        Metric(f"{part}_{fit.metric}", value, now, round_number)
-        for part, values in fit.history.items()
-        for round_number, value in enumerate(values, start=1)
-    ]
-    MlflowClient().log_batch(run_id, metrics=metrics)
-    mlflow.log_metric("best_round", fit.best_round)
-    curve = plots.learning_curve(fit.history, best_round=fit.best_round, metric=fit.metric)
-    mlflow.log_figure(curve, "learning_curve.png")
-    mlflow.log_figure(plots.feature_importance(fit.total_gain), "feature_importance.png")
-
-
-def _search(
-    run: StepRun,
-    rows: TrainingRows,
-    survey: Survey,
-    schema: Schema,
-    settings: config.Config,
-    *,
-    inputs: Mapping[str, str],
-) -> tuple[config.Model, Mapping[str, str]]:
-    """The model's settings with the best hyperparameters that were found, and what its version says of the search."""
-    from steps.core.workflow import search  # Optuna takes a second, which only a search pays
-
-    best = search.run_search(
-        run, rows.frames(survey), schema, settings, split_settings=rows.split_settings, inputs=inputs
-    )
-    found = {f"model.{key}": value for key, value in best.model.model_dump(include=settings.tune.searched).items()}
-    run.ran_with(**found)
-    return best.model, {**{name: str(value) for name, value in found.items()}, "search": best.summary}
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     with entry_point.start(SPEC, argv) as (parameters, run):
         settings = config_files.load(parameters.config, home=location.home())
@@ -124,13 +69,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         features.refuse_predictions(table)
         run.reads(table=table)
-        if parameters.reuse and (earlier := _earlier_run(settings, table, run)):
+        if parameters.reuse and (earlier := run.earlier(settings, table=table)):
             run.warn(f"run {earlier.info.run_id[:8]} has trained this already, and nothing has changed since")
             run.writes(**run_tags.outputs(earlier))
             return
         run.ran_with(
             table__uri=table,
-            **_logged_settings(model, without={*searched, "engine"}),
+            **training_log.settings_of(model, without={*searched, "engine"}),
             **{f"tune__{key}": value for key, value in settings.tune.model_dump(exclude_defaults=True).items()},
         )
         inputs = run.depends_on(settings, table=table)
@@ -170,12 +115,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         if settings.tune.trials:
             kinds = [settings.columns[name].kind for name in settings.training_columns]
             engines.check_search_fits(kinds, rows=trained_on, matrix_bytes=needed_bytes)
-            model, found = _search(run, rows, survey, schema, settings, inputs=inputs)
+            from steps.core.workflow import search  # Optuna takes a second, which only a search pays
+
+            best = search.run_search(
+                run, rows.frames(survey), schema, settings, split_settings=rows.split_settings, inputs=inputs
+            )
+            model, found = best.model, best.tags
 
         stop_early = settings.tune.stops_early
         fit = training.fit_rows(rows, survey, schema, model=model, engine=engine, stop_early=stop_early)
-
-        _log_fit(fit, run.run_id)
+        training_log.log_fit(fit, run.run_id)
         made_by = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
         identity = {registry.TABLE_IDENTITY: inputs["table.identity"]}
         tags = {**made_by, **found, **identity, **registration.tags_of(settings)}

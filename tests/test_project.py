@@ -127,6 +127,10 @@ class TestSteps:
         assert functions["main"] == "argv: Sequence[str] | None=None"
         assert ast.unparse(call) == "if __name__ == '__main__':\n    main()"
 
+    def test_a_step_is_read_in_one_go(self) -> None:
+        lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in STEPS}
+        assert {name: lines for name, lines in lengths.items() if lines > 150} == {}
+
     def test_the_driver_imports_no_step(self) -> None:
         steps = {f"steps.{path.stem}" for path in STEPS}
         assert not imported(PROJECT / "main.py") & steps

@@ -100,6 +100,26 @@ def as_json(watch: Watch, *, facts: Mapping[str, str]) -> str:
     return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
 
 
+def facts_of(watch: Watch) -> dict[str, str]:
+    """What was compared with what, by titles, for the report."""
+    known, rows = watch.watched.reference, watch.current
+    sampled = f", of which {known.rows:,}, drawn at random, are compared with" if known.rows < known.table_rows else ""
+    facts = {
+        "trained on": f"{known.table_uri}: {known.table_rows:,} rows{sampled}",
+        "compared": f"{rows.table}: {sum(window.summary.rows for window in watch.windows):,} rows {rows.which}",
+    }
+    left_out = {"older": watch.counted.older, "that other versions answered": watch.counted.of_others}
+    if any(left_out.values()):
+        facts["left out"] = ", ".join(f"{count:,} rows {which}" for which, count in left_out.items() if count)
+    if group := known.grouping:
+        together = "one value" if group.by == "value" else "one day"
+        is_there = group.column in rows.table.schema.names
+        without = "" if is_there else "; these rows do not have it, and count as independent ones"
+        facts["rows that belong together"] = f"those with {together} of {group.column}{without}"
+    facts["false alarms"] = f"at most {watch.significance:.1%} of such comparisons, where nothing has moved"
+    return facts
+
+
 def _finding(finding: Finding) -> dict[str, Any]:
     return {
         "level": finding.level,

@@ -19,10 +19,11 @@ from steps.core.workflow.step_run import StepRun
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """`model` has the best hyperparameters and their number of rounds; `summary` says how they were found."""
+    """`model` has the best hyperparameters and their number of rounds; `tags` say what they are, and how they were
+    found."""
 
     model: config.Model
-    summary: str
+    tags: Mapping[str, str]
 
 
 def run_search(
@@ -58,7 +59,11 @@ def run_search(
     lines = list(search_report.result(search, tried, best))
     run.remark([f"train: {lines[0]}", *lines[1:]])
     _log(search, tried, best, run_id=run.run_id)
-    return Found(model=search.model_of(best), summary="; ".join(line.strip() for line in lines))
+    model = search.model_of(best)
+    found = {f"model.{name}": value for name, value in model.model_dump(include=settings.tune.searched).items()}
+    run.ran_with(**found)
+    summary = "; ".join(line.strip() for line in lines)
+    return Found(model=model, tags={**{name: str(value) for name, value in found.items()}, "search": summary})
 
 
 def _show(shown: progress.Progress, search: tuning.Search, tried: Sequence[Trial]) -> None:

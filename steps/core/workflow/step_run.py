@@ -10,6 +10,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.data.delta_dataset_source import DeltaDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from steps.core.config import Config
@@ -75,6 +76,12 @@ class StepRun:
         workflow = f"{settings.name}.{self._spec.name}"
         mlflow.set_tags({run_tags.KEY: key, run_tags.WORKFLOW: workflow, **identities})
         return inputs
+
+    def earlier(self, settings: Config, **works_on: str | Snapshot) -> Run | None:
+        """The newest run that has made the same of the same by the code of now, if its results still stand."""
+        inputs = step_inputs.inputs_of(self._spec, settings, **works_on)
+        found = reuse.find_reusable(self._spec.name, inputs, workflow=settings.name, experiment_id=self.experiment_id)
+        return found.run
 
     def made_of(self, *later_code: str) -> dict[str, str]:
         """For the commit of a table: what its rows are made of. Equal for two runs whose rows are the same.
