@@ -122,7 +122,7 @@ class Airflow:
         deadline = time.monotonic() + LIMIT_SECONDS
         while (state := self.ask("GET", f"dags/{dag}/dagRuns/{run}")["state"]) not in ("success", "failed"):
             assert time.monotonic() < deadline, self.log("airflow-scheduler")[-5000:]
-            time.sleep(0.5)
+            time.sleep(1)
         return str(state)
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
@@ -160,7 +160,6 @@ class Airflow:
         for stack in ("MLFLOW_TRACKING_URI", "LAKE_URI", "AWS_ENDPOINT_URL"):  # embedded: they take half the time
             values.pop(stack, None)
         values["PATH"] = os.pathsep.join([str(self._bin), os.environ["PATH"]])
-        values["AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME"] = "0.5"  # a second is longer than most waits
         values["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] = "1"  # seconds until the end of a task that fails is seen
         values["AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD"] = (
             "15"  # seconds until a service that is gone is told

@@ -160,19 +160,19 @@ class Place:
 
     def processes(self) -> dict[int, str]:
         """The processes that were started from here and live, with their command lines, or the names that they took."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
-                continue
+        found, mark = {}, f"{STANDING}={self.folder}".encode()
+        for pid in (name for name in os.listdir("/proc") if name.isdecimal() and int(name) != os.getpid()):
             try:
-                environment = (entry / "environ").read_bytes().split(b"\0")
-                alive = " Z " not in (entry / "stat").read_text().rpartition(")")[2][:4]
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                name = (entry / "comm").read_text().strip()
+                with open(f"/proc/{pid}/environ", "rb") as environment:
+                    if mark not in environment.read().split(b"\0"):
+                        continue
+                alive = " Z " not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:4]
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
             except OSError:  # it has ended, or is not ours to see
                 continue
-            if alive and f"{STANDING}={self.folder}".encode() in environment:
-                found[int(entry.name)] = name if name.startswith("steps-") else command
+            if alive:
+                found[int(pid)] = name if name.startswith("steps-") else command
         return found
 
 

@@ -70,8 +70,10 @@ class TestWhatIsRun:
         assert [command for command in commands(path) if "${{" in command] == []
 
     def test_ci_runs_the_commands_that_everyone_runs(self) -> None:
-        everyones = {line for line in CI_RUN.splitlines() if line.startswith(("make ", ".ci/"))}
-        assert everyones == {".ci/prepare", "make check", "make check-infrastructure", "make docs", "make test"}
+        everyones = [line.split() for line in CI_RUN.splitlines() if line.startswith(("make ", ".ci/"))]
+        targets = [word for _, *words in everyones for word in words if not word.startswith("-")]
+        assert everyones[0] == [".ci/prepare"]
+        assert targets == ["check", "check-infrastructure", "docs", "test"]
         run_by_ci = set(commands(PROJECT / ".github" / "workflows" / "ci.yml"))
         assert {
             ".ci/prepare",

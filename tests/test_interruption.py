@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +35,7 @@ PROGRAMS = {
     "jvm": "org.apache.spark.deploy.SparkSubmit",
 }
 LARGE_COPIES = 20_000
-SEED, KILLS, LATEST_SECONDS = 4, 3, 15  # of the kills at random
+SEED, KILLS, LATEST_SECONDS = 4, 2, 15  # of the kills at random
 OF_THIS_RUN = {"run_id", "scored_at", "model_uri", "table_uri"}  # columns of predictions that differ between workflows
 
 
@@ -97,8 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     for name in ("stand", "tmp"):
         (base / name).mkdir()
     new_database(base / "stand")
-    settings = {"TMPDIR": str(base / "tmp"), "PYTHONPATH": str(PROJECT), "WORKFLOW_IN_MEMORY_MEBIBYTES": "0"}
-    return Place(base / "stand", settings)
+    return Place(base / "stand", {"TMPDIR": str(base / "tmp"), "PYTHONPATH": str(PROJECT)})
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +110,23 @@ def large(place: Place) -> Path:
     return path
 
 
-def interrupted(place: Place, name: str, target: str, *, source: Path) -> str:
-    """Start a workflow, send the signal while Spark's workers read `source`; what was printed until the end."""
-    with started(place, source=source) as running:
-        assert until(lambda: "pyspark.daemon" in " ".join(place.processes().values()), seconds=120), running.text()
+def with_spark(place: Place) -> Place:
+    """Where Spark's workers do what is done in memory otherwise."""
+    return replace(place, extra={**place.extra, "WORKFLOW_IN_MEMORY_MEBIBYTES": "0"})
+
+
+def interrupted(place: Place, name: str, target: str, *, source: Path, by_spark: bool = False) -> str:
+    """Start a workflow, send the signal while ingest, or Spark's workers, read `source`; what was printed until the
+    end."""
+    there = with_spark(place) if by_spark else place
+
+    def is_read() -> bool:
+        if by_spark:
+            return "pyspark.daemon" in " ".join(place.processes().values())
+        return any(run.info.status == "RUNNING" and "source.uri" in run.data.params for run in place.runs())
+
+    with started(there, source=source) as running:
+        assert until(is_read, seconds=120), running.text()
         assert running.send(name, target)
         assert until(running.is_gone, seconds=10), place.processes()
         return running.text()
@@ -132,14 +144,14 @@ class TestTheMomentAfter:
     """A run that MLflow waited for is FAILED: whoever waits sets it so, whatever the run says of itself."""
 
     def test_ctrl_c_ends_all_with_one_line_and_no_traceback(self, place: Place, large: Path) -> None:
-        text = interrupted(place, "SIGINT", "group", source=large)
+        text = interrupted(place, "SIGINT", "group", source=large, by_spark=True)
         assert text.count("interrupted: what was finished is kept") == 1
         assert "Traceback" not in text
         assert statuses(place) == {"main": "FAILED", "ingest": "KILLED"}
         assert [path.name for path in (place.folder.parent / "tmp").glob("workflow-*")] == []
 
     def test_sigterm_to_the_driver_ends_its_step_and_its_spark(self, place: Place, large: Path) -> None:
-        text = interrupted(place, "SIGTERM", "driver", source=large)
+        text = interrupted(place, "SIGTERM", "driver", source=large, by_spark=True)
         assert text.count("interrupted: what was finished is kept") == 1
         assert "Traceback" not in text
         assert statuses(place) == {"main": "FAILED", "ingest": "KILLED"}
@@ -150,7 +162,7 @@ class TestTheMomentAfter:
         assert statuses(place) == {"main": "KILLED", "ingest": "KILLED"}
 
     def test_a_step_does_not_outlive_a_driver_that_is_killed(self, place: Place, large: Path) -> None:
-        interrupted(place, "SIGKILL", "driver", source=large)
+        interrupted(place, "SIGKILL", "driver", source=large, by_spark=True)
         # Its Spark went with the driver: what the step could not mark in the time it had, the next start marks.
         assert place.mlflow_run("status").exit_code == 0
         assert statuses(place) == {"main": "FAILED", "ingest": "KILLED"}
@@ -168,7 +180,7 @@ def went_on(place: Place) -> Place:
     chance = random.Random(SEED)
     for _ in range(KILLS):
         name, target = chance.choice(["SIGINT", "SIGTERM", "SIGKILL"]), chance.choice([*PROGRAMS, "group"])
-        with started(place) as running:
+        with started(with_spark(place)) as running:
             time.sleep(chance.uniform(0, LATEST_SECONDS))
             while not running.is_gone():
                 running.send(name, target)

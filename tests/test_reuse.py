@@ -769,15 +769,15 @@ class TestIsNeverWrong:
         whole.settings["model"] = {**kept, "max_depth": 2}
         whole.ran(dry_run="true")  # writes the config
         program = """
-import sys, pathlib, mlflow
+import pathlib, runpy, sys, mlflow
 run, config = mlflow.run, pathlib.Path(sys.argv[1].partition("=")[2])
 def edited(project, *, entry_point, **given):
     if entry_point == "train":
         config.write_text(config.read_text().replace("max_depth: 2", "max_depth: 5"))
     return run(project, entry_point=entry_point, **given)
 mlflow.run = edited
-import main
-main.main()
+sys.argv.insert(1, "main")
+runpy.run_module("steps", run_name="__main__", alter_sys=True)
 """
         there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
         ended = there.run(sys.executable, "-c", program, f"--config={whole.path}")

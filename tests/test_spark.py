@@ -177,43 +177,24 @@ def test_the_token_is_on_no_command_line_and_in_no_file(held: Started) -> None:
     assert [file.name for file in files if token.encode() in file.read_bytes()] == []
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-def test_the_jvm_ends_when_its_driver_does(tmp_path: Path, name: str) -> None:
-    with started(place_in(tmp_path)) as workflow:
-        assert workflow.is_up()
-        workflow.driver.send_signal(signal.Signals[name])
-        assert until(lambda: not workflow.is_up(), seconds=10)
-        assert until(lambda: workflow.driver.poll() is not None, seconds=10)
-
-
-def test_workers_run_this_python_whatever_the_machine_says(tmp_path: Path) -> None:
-    script = """
+@pytest.mark.parametrize("locale", ["C", "tr_TR.ISO-8859-9"])
+def test_files_have_their_names_and_workers_this_python_whatever_the_machine_says(tmp_path: Path, locale: str) -> None:
+    (tmp_path / "fêtes").mkdir()
+    (tmp_path / "fêtes" / "é 日.csv").write_text("x\n1\n", encoding="utf-8")
+    script = f"""
 import sys
 from steps.core.spark.session import spark_session
 def version(batches):
     for batch in batches:
         yield batch.assign(id=sys.version_info.minor)
 with spark_session(data_bytes=0) as session:
-    print(session.range(1).mapInPandas(version, "id long").collect()[0].id == sys.version_info.minor)
-"""
-    elsewhere = {"PYSPARK_PYTHON": "/nowhere/python", "PYSPARK_DRIVER_PYTHON": "/nowhere/python"}
-    ended = Place(tmp_path, {**elsewhere, "PYTHONPATH": str(PROJECT)}).run(sys.executable, "-c", script)
-    assert ended.out == "True\n", ended.text
-
-
-@pytest.mark.parametrize("locale", ["C", "tr_TR.ISO-8859-9"])
-def test_files_have_their_names_whatever_the_locale(tmp_path: Path, locale: str) -> None:
-    (tmp_path / "fêtes").mkdir()
-    (tmp_path / "fêtes" / "é 日.csv").write_text("x\n1\n", encoding="utf-8")
-    script = f"""
-from steps.core.spark.session import spark_session
-with spark_session(data_bytes=0) as session:
     rows = session.read.option("header", True).csv("file:{tmp_path}/fêtes/é 日.csv")
     rows.selectExpr("lower('I') as i", "x").write.parquet("file:{tmp_path}/fêtes/out")
-    print(rows.count())
+    print(session.range(1).mapInPandas(version, "id long").collect()[0].id == sys.version_info.minor)
 """
-    ended = Place(tmp_path, {"LC_ALL": locale, "PYTHONPATH": str(PROJECT)}).run(sys.executable, "-c", script)
-    assert ended.out == "1\n", ended.text
+    elsewhere = {"PYSPARK_PYTHON": "/nowhere/python", "PYSPARK_DRIVER_PYTHON": "/nowhere/python", "LC_ALL": locale}
+    ended = Place(tmp_path, {**elsewhere, "PYTHONPATH": str(PROJECT)}).run(sys.executable, "-c", script)
+    assert ended.out == "True\n", ended.text
     assert pq.read_table(tmp_path / "fêtes" / "out").to_pylist() == [{"i": "i", "x": "1"}]
     assert [path.name for path in tmp_path.iterdir() if "?" in path.name] == []
 
