@@ -1,13 +1,14 @@
 """Where the jars and the archive of their classes lie."""
 
 import os
+import time
 from pathlib import Path
 
 import pyspark
 import pytest
 
 from steps.core.process import locks
-from steps.core.spark import connect_server, gateway, jars
+from steps.core.spark import connect_server, gateway, jars, prepare
 
 
 @pytest.fixture
@@ -58,3 +59,14 @@ def test_jars_are_there_once_their_download_is_marked(tmp_path: Path, monkeypatc
     assert jar_set.downloaded() == []
     jar_set.mark_downloaded()
     assert [jar.name for jar in jar_set.downloaded()] == ["delta.jar"]
+
+
+def test_an_archive_that_nobody_has_used_for_a_month_goes_when_another_is_made(tmp_path: Path) -> None:
+    days = {"classes-1.jsa": 31, "classes-2.jsa": 29, "classes-3.jsa": 0, "classes-4.77": 31, "done": 99}
+    for name, age in days.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age * 86_400,) * 2)
+    (tmp_path / "draft").write_bytes(b"new")
+    prepare.install(tmp_path / "draft", tmp_path / "classes-3.jsa")
+    assert {path.name for path in tmp_path.glob("*")} == {"classes-2.jsa", "classes-3.jsa", "done", "draft"}
+    assert (tmp_path / "classes-3.jsa").read_bytes() == b"new"

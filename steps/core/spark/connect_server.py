@@ -217,6 +217,8 @@ class Server:
         if self._archive_to:
             yield f"-XX:ArchiveClassesAtExit={self._archive_to}"
         elif archive.exists():
+            with contextlib.suppress(OSError):  # of another user
+                os.utime(archive)  # prepare.py removes what nobody uses
             yield from (f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off")
 
     def _write_failure(self, exit_code: int | None) -> None:

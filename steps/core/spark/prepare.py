@@ -3,10 +3,12 @@
 `python -m steps.core.spark.prepare` does so for the lake at LAKE_URI.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -15,6 +17,8 @@ from steps.core.errors import UserError
 from steps.core.process import scratch
 from steps.core.spark import connect_server, jars, session
 from steps.core.storage import filesystem
+
+UNUSED_SECONDS = 30 * 86_400
 
 
 def prepare(*paths: str) -> None:
@@ -38,7 +42,7 @@ def prepare(*paths: str) -> None:
         finally:
             server.stop()
         if draft.exists():
-            _install(draft, jar_set.class_archive(jar_set.downloaded()))
+            install(draft, jar_set.class_archive(jar_set.downloaded()))
 
 
 def _load_classes(connection: SparkSession, folder: Path) -> None:
@@ -51,11 +55,16 @@ def _load_classes(connection: SparkSession, folder: Path) -> None:
     connection.stop()
 
 
-def _install(draft: Path, archive: Path) -> None:
-    """Put the archive in its place at once: a JVM that starts now sees a whole one or none."""
+def install(draft: Path, archive: Path) -> None:
+    """Put the archive in its place at once: a JVM that starts now sees a whole one or none. Those that no JVM has used
+    for a month go, as each environment has its own, of 200 MB, and leaves it behind."""
     copy = archive.with_suffix(f".{os.getpid()}")  # on the same disk
     shutil.copyfile(draft, copy)
     copy.replace(archive)
+    for other in archive.parent.glob("classes-*"):
+        with contextlib.suppress(OSError):  # another process removes them, too, or another user
+            if other.stat().st_mtime < time.time() - UNUSED_SECONDS:
+                other.unlink()
 
 
 if __name__ == "__main__":
