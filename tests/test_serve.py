@@ -20,13 +20,14 @@ import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.types import ColSpec, Schema
 from place import until
 from served import CSV, FEATURES, FOLLOWED, JSON, NAME, PARQUET, ROW, Running, point, register, registry_in, running
 from small import FLOWERS, QUICK, fit, flower_parts, flowers_config, flowers_model
 
 from steps.core.errors import AddressUnusable, ModelNotFound
-from steps.core.models.scorer import Scorer
-from steps.core.serving import http_server, invocations
+from steps.core.models.scorer import Feature, Scorer
+from steps.core.serving import http_server, invocations, request_body
 
 PINNED = f"models:/{NAME}/1"
 
@@ -178,21 +179,6 @@ class TestWhatIsRefused:
         assert response.status_code == 400
         assert re.search(reason, error_of(response))
 
-    def test_a_cell_of_csv_is_read_by_its_feature_whatever_the_other_rows_have(self, server: Running) -> None:
-        header = "petal_length,petals,wild,color"
-        rows = {
-            "1.5,-9223372036854775808,true,red": (1.5, -(2**63), True, "red"),
-            ",,,": (None, None, None, None),
-            "1e3, 7.0,0,7": (1000.0, 7, False, "7"),
-            "9007199254740993,+8,yes,true": (2.0**53, 8, True, "true"),
-            "nan,0,F,nan": (None, 0, False, "nan"),
-        }
-        records = [dict(zip(header.split(","), values, strict=True)) for values in rows.values()]
-        expected = server.post(json.dumps({"dataframe_records": records})).json()
-        assert server.post("\n".join([header, *rows]), CSV).json() == expected
-        alone = [server.post(f"{header}\n{row}", CSV).json()["predictions"][0] for row in rows]
-        assert alone == expected["predictions"]
-
     @QUICK
     @given(body=st.binary(max_size=200), kind=st.sampled_from([JSON, CSV, PARQUET, "text/plain"]))
     def test_no_bytes_are_an_error_of_the_server(self, server: Running, body: bytes, kind: str) -> None:
@@ -228,6 +214,32 @@ class TestWhatIsRefused:
 
 
 NOT_A_NUMBER = json.dumps({**ROW, "petal_length": float("nan")}).encode()  # as pandas' users send what is missing
+
+
+class TestCsv:
+    def test_a_column_of_csv_may_have_any_name(self) -> None:
+        names = ["self", "a b", "class"]
+        features = [Feature(name=name, type="long") for name in names]
+        body = ",".join(names) + "\n1,2,3\n"
+        rows = request_body.parse(
+            body.encode(), CSV, schema=Schema([ColSpec("long", "self")]), features=features, row_limit=1
+        )
+        assert rows.to_dict("records") == [{"self": 1, "a b": 2, "class": 3}]
+
+    def test_a_cell_of_csv_is_read_by_its_feature_whatever_the_other_rows_have(self, server: Running) -> None:
+        header = "petal_length,petals,wild,color"
+        rows = {
+            "1.5,-9223372036854775808,true,red": (1.5, -(2**63), True, "red"),
+            ",,,": (None, None, None, None),
+            "1e3, 7.0,0,7": (1000.0, 7, False, "7"),
+            "9007199254740993,+8,yes,true": (2.0**53, 8, True, "true"),
+            "nan,0,F,nan": (None, 0, False, "nan"),
+        }
+        records = [dict(zip(header.split(","), values, strict=True)) for values in rows.values()]
+        expected = server.post(json.dumps({"dataframe_records": records})).json()
+        assert server.post("\n".join([header, *rows]), CSV).json() == expected
+        alone = [server.post(f"{header}\n{row}", CSV).json()["predictions"][0] for row in rows]
+        assert alone == expected["predictions"]
 
 
 class TestLimits:

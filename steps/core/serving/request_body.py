@@ -167,13 +167,10 @@ def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
     if repeated := sorted({name for name in names if names.count(name) > 1}):  # which pandas would give other names
         raise invalid(f"the columns {', '.join(repeated)} are there more than once")
     rows = pd.read_csv(io.StringIO(text), dtype="object", keep_default_na=False, na_values=[""])
-    return rows.assign(
-        **{
-            feature.name: _typed(rows[feature.name], feature)
-            for feature in features
-            if feature.name in rows and feature.type not in AS_TEXT
-        }
-    )
+    for feature in features:
+        if feature.name in rows and feature.type not in AS_TEXT:
+            rows[feature.name] = _typed(rows[feature.name], feature)
+    return rows
 
 
 def _typed(texts: pd.Series, feature: Feature) -> pd.Series:
