@@ -113,21 +113,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         found: Mapping[str, str] = {}
         if settings.tune.trials:
-            kinds = [settings.columns[name].kind for name in settings.training_columns]
-            engines.check_search_fits(kinds, rows=trained_on, matrix_bytes=needed_bytes)
             from steps.core.workflow import search  # Optuna takes a second, which only a search pays
 
+            kinds = [settings.columns[name].kind for name in settings.training_columns]
+            engines.check_search_fits(kinds, rows=trained_on, matrix_bytes=needed_bytes)
             best = search.run_search(
                 run, rows.frames(survey), schema, settings, split_settings=rows.split_settings, inputs=inputs
             )
             model, found = best.model, best.tags
 
-        stop_early = settings.tune.stops_early
-        fit = training.fit_rows(rows, survey, schema, model=model, engine=engine, stop_early=stop_early)
+        fit = training.fit_rows(rows, survey, schema, model=model, engine=engine, stop_early=settings.tune.stops_early)
         training_log.log_fit(fit, run.run_id)
-        made_by = {"table_uri": str(table), "run_id": run.run_id, "git_commit": run.git_commit}
         identity = {registry.TABLE_IDENTITY: inputs["table.identity"]}
-        tags = {**made_by, **found, **identity, **registration.tags_of(settings)}
+        tags = {"table_uri": str(table), **run.made_by(), **found, **identity, **registration.tags_of(settings)}
         kept = reference.of_sample(survey.sample, schema, settings, rows.split_settings, table=table)
         registered = registration.register(
             fit.booster, schema, example=survey.example, name=model.name, tags=tags, reference=kept.dumps()

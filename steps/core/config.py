@@ -99,9 +99,9 @@ class Config(Strict):
     def _with_default_metric(cls, raw: Any) -> Any:
         """`raw` with the metric of what is learnt where the gate names none."""
         gate = raw.get("gate", {}) if isinstance(raw, dict) and raw.get("task") == "regression" else None
-        return (
-            {**raw, "gate": {"metric": _regression_metric(raw.get("model")), **gate}} if isinstance(gate, dict) else raw
-        )
+        if not isinstance(gate, dict):
+            return raw
+        return {**raw, "gate": {"metric": _regression_metric(raw.get("model")), **gate}}
 
     @field_validator("name")
     @classmethod

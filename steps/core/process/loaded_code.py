@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import MAGIC_NUMBER, cache_from_source, source_from_cache, source_hash
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 ABSENT = "absent"  # in place of a digest: there is no such file
@@ -86,12 +86,18 @@ class _Loader(SourceFileLoader):
         _sources[file] = source
         if "/" in file:
             _code_folders.add(file.partition("/")[0])
+        return self._code_of(source)
+
+    def _code_of(self, source: bytes) -> CodeType:
+        """From bytecode that is valid for this source, else compiled and kept as such."""
         header = MAGIC_NUMBER + CHECKED_BY_HASH + source_hash(source)
         bytecode = cache_from_source(self.path)
         with contextlib.suppress(OSError, EOFError, ValueError, TypeError):  # none, or part of one
             kept = self.get_data(bytecode)
-            if kept.startswith(header) and (code := marshal.loads(kept[len(header) :])).co_filename == self.path:
-                return code
+            if kept.startswith(header):
+                code: CodeType = marshal.loads(kept[len(header) :])
+                if code.co_filename == self.path:  # else the project was moved
+                    return code
         code = self.source_to_code(source, self.path)
         if not sys.dont_write_bytecode:
             self.set_data(bytecode, header + marshal.dumps(code))

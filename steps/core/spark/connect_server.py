@@ -213,12 +213,9 @@ class Server:
         yield "-XX:+ExitOnOutOfMemoryError"  # a JVM that lost a thread to it may hang, and must not be trusted
         if self._small:
             yield from ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-        archive = self._jars.class_archive(files)
         if self._archive_to:
             yield f"-XX:ArchiveClassesAtExit={self._archive_to}"
-        elif archive.exists():
-            with contextlib.suppress(OSError):  # of another user
-                os.utime(archive)  # prepare.py removes what nobody uses
+        elif archive := self._jars.archive_to_use(files):
             yield from (f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off")
 
     def _write_failure(self, exit_code: int | None) -> None:

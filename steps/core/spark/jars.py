@@ -1,5 +1,6 @@
 """The jars that Spark needs beyond its own, downloaded once for a machine, and the archive of their classes."""
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -56,6 +57,13 @@ class JarSet:
         files = [*sorted(Path(pyspark.__file__).parent.glob("jars/*.jar")), *jars]
         parts = [java.check(), *(f"{file} {file.stat().st_mtime_ns}" for file in files)]
         return self.folder / f"classes-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.jsa"
+
+    def archive_to_use(self, jars: list[Path]) -> Path | None:
+        """The archive where there is one, noted as used now: prepare.install() removes those that nobody uses."""
+        archive = self.class_archive(jars)
+        with contextlib.suppress(OSError):  # there is none, or it is another user's
+            os.utime(archive)
+        return archive if archive.exists() else None
 
     def is_prepared(self) -> bool:
         """Whether the jars are there, and their class archive for this Java."""

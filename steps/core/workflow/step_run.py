@@ -99,7 +99,7 @@ class StepRun:
         return step_inputs.key_of(self._spec.name, {**inputs, **step_inputs.code(later_code)})
 
     def made_by(self) -> dict[str, str]:
-        """For the commit of a table: the run that writes it."""
+        """For what a run makes, a table's commit or a version: which run it was."""
         return {"run_id": self.run_id, "git_commit": self.git_commit}
 
     def is_not_reusable(self, reason: str) -> None:
