@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from steps.core.errors import UserError
 from steps.core.process import scratch
-from steps.core.spark import connect_server, jars, session
+from steps.core.spark import connect_server, jars, java, session
 from steps.core.storage import filesystem
 
 UNUSED_SECONDS = 30 * 86_400
@@ -30,8 +30,7 @@ def prepare(*paths: str) -> None:
     jar_set = jars.needed(remote=remote)
     if jar_set.is_prepared():
         return
-    with session.spark_session(*paths, data_bytes=0):
-        pass  # the jars are downloaded
+    java.check()
     with scratch.scratch_folder("workflow-spark-") as folder:
         draft = folder / "classes.jsa"
         os.environ[connect_server.TOKEN_VARIABLE] = secrets.token_hex(16)
