@@ -43,11 +43,13 @@ def make_secrets(folder: Path) -> None:
 
 
 def write(path: Path, text: str) -> None:
+    """A file that its user alone may read."""
     path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")
 
 
 def make_database() -> None:
+    """Airflow's own, beside MLflow's, if it is not there."""
     connection = psycopg2.connect("")  # by PGHOST and the like
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -65,6 +67,7 @@ def make_tables() -> None:
 
 
 def make_pool() -> None:
+    """The pool of one slot in which the DAGs' steps wait for each other."""
     from airflow.models.pool import Pool
 
     Pool.create_or_update_pool(POOL, slots=1, description="one step of the workflow at a time", include_deferred=False)

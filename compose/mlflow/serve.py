@@ -32,6 +32,7 @@ def migrate() -> None:
 
 
 def asks_for_users() -> bool:
+    """Whether the server is to ask who is there: an administrator's password is given, or a user is known already."""
     if os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD"):
         return True
     with psycopg.connect() as connection:

@@ -46,6 +46,8 @@ def settings(lines: str) -> dict[str, str]:
 
 
 def mistakes(written: Mapping[str, str], *, known: Mapping[str, str], arrived: Mapping[str, str]) -> list[str]:
+    """A message for each mistake in the settings as `written` in .env: a name that is not `known`, a value that has not
+    `arrived` in the environment as it stands there, a password that is too short."""
     messages = []
     for name, value in written.items():
         if name in known:
@@ -64,6 +66,7 @@ def mistakes(written: Mapping[str, str], *, known: Mapping[str, str], arrived: M
 
 
 def unquoted(value: str) -> str:
+    """A value as docker compose reads it, without its quotes and the comment after them."""
     if match := SINGLE_QUOTED.fullmatch(value):
         return match[1].replace("\\'", "'")
     if match := DOUBLE_QUOTED.fullmatch(value):

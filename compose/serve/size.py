@@ -42,6 +42,7 @@ def make(folder: Path) -> None:
 
 
 def site_packages(folder: Path) -> Path:
+    """Where the environment in `folder` has its packages."""
     (found,) = folder.glob("lib/python*/site-packages")
     return found
 
@@ -53,6 +54,7 @@ def sizes_bytes(folder: Path) -> dict[str, int]:
 
 
 def report(folder: Path) -> Iterator[str]:
+    """How many packages the environment in `folder` has, their size in MiB together, and the largest ones."""
     sizes = sizes_bytes(folder)
     largest = sorted(sizes, key=lambda name: -sizes[name])[:LARGEST]
     yield f"{len(sizes)} packages, {sum(sizes.values()) / 2**20:,.0f} MiB; the largest in MiB: " + ", ".join(

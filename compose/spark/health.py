@@ -26,6 +26,7 @@ def main(port: int, seconds: float) -> int:
 
 
 def count(port: int, sessions: list[Any]) -> None:
+    """Let the server at `port` count one row, in a session that is added to `sessions`. Raises what the client does."""
     from pyspark.sql import SparkSession  # a second of work, in vain before the server listens
 
     token = os.environ.get("SPARK_CONNECT_AUTHENTICATE_TOKEN")

@@ -32,6 +32,7 @@ class Schema:
     resource: str  # its class
 
     def block(self, name: str) -> Block:
+        """The arguments that the class `name` takes, but for those that every resource has."""
         constructor = _constructor(self.classes[name])
         arguments = {argument.arg.rstrip("_"): argument.annotation for argument in constructor.args.kwonlyargs}
         own = {key: kind for key, kind in arguments.items() if key not in META_ARGUMENTS}

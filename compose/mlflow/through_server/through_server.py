@@ -12,6 +12,8 @@ SCHEME = "through-server"  # the name of the entry point in pyproject.toml
 
 
 class ThroughServer(ArtifactRepository):
+    """MLflow's S3 repository for the bucket that the URI names, without presigned URLs."""
+
     def __init__(self, artifact_uri, tracking_uri=None, registry_uri=None):
         super().__init__(artifact_uri, tracking_uri, registry_uri)
         self._s3 = S3ArtifactRepository(artifact_uri.replace(f"{SCHEME}://", "s3://", 1), tracking_uri, registry_uri)

@@ -63,6 +63,7 @@ class ServedModel:
 
     @cached_property
     def feature_names(self) -> frozenset[str]:
+        """The names of the columns that the model looks at."""
         return frozenset(feature.name for feature in self.schema.features)
 
     def score_plain(self, body: bytes, kind: str, *, row_limit: int) -> Scored | None:

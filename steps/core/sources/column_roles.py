@@ -45,6 +45,7 @@ class ColumnSample:
 
     @property
     def distinct_count(self) -> int:
+        """How many different values there are, missing ones aside."""
         return len(self.values)
 
     @property

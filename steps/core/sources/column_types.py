@@ -38,6 +38,7 @@ class InferredType:
 
     @property
     def type(self) -> str:
+        """The contract's name of the type."""
         return str(self.keys["type"])
 
 

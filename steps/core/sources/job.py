@@ -47,6 +47,7 @@ class Result:
 
     @property
     def source_rows(self) -> int:
+        """How many rows the source had: those of the table and the rejects."""
         return self.rows + self.rejected
 
     def merge(self, other: "Result") -> None:

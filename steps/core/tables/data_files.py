@@ -36,6 +36,7 @@ class DataFiles:
 
     @property
     def row_count(self) -> int:
+        """How many rows these files have together."""
         return sum(self.table.rows_of_files[name] for name in self.names)
 
     @property

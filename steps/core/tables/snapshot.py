@@ -50,10 +50,12 @@ class Snapshot:
 
     @property
     def path(self) -> str:
+        """The table's address without the version."""
         return self.uri.path
 
     @property
     def version(self) -> int:
+        """The number of this version in Delta's log."""
         return self.delta_table.version()
 
     @cached_property
@@ -63,6 +65,7 @@ class Snapshot:
 
     @cached_property
     def row_count(self) -> int:
+        """How many rows this version has."""
         return sum(self.rows_of_files.values())
 
     @cached_property
