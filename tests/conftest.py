@@ -26,7 +26,8 @@ WORKERS = 3  # of the whole suite, on two cores, as much of it is waiting; a fil
 TOGETHER = {  # files that share what is made once
     **dict.fromkeys(("test_stack", "test_stack_security"), "the stack"),
     **dict.fromkeys(("test_spark_inference", "test_vacuum", "test_spark_ingestion"), "one Spark"),
-    **dict.fromkeys(("test_modes_in_spark", "test_spark_training", "test_monitor"), "one Spark"),
+    **dict.fromkeys(("test_modes_in_spark", "test_scoring_in_spark"), "one Spark"),
+    **dict.fromkeys(("test_spark_training", "test_monitor"), "one Spark"),
     **dict.fromkeys(("test_workflow", "test_status", "test_bad_input", "test_schedule"), "a finished workflow"),
 }
 LONGEST = (  # files that are begun first, so that no worker is left alone with one of them
@@ -40,14 +41,14 @@ LONGEST = (  # files that are begun first, so that no worker is left alone with 
         "test_rollout",
     ),
     *("test_interruption", "test_stack", "test_stack_security", "test_reuse", "test_spark_inference", "test_vacuum"),
-    *("test_spark_ingestion", "test_modes_in_spark", "test_spark_training", "test_monitor", "test_spark"),
-    *("test_stack_faults", "test_docs_console"),
+    *("test_spark_ingestion", "test_modes_in_spark", "test_spark_training", "test_monitor", "test_scoring_in_spark"),
+    *("test_spark", "test_stack_faults", "test_docs_console"),
     *("test_workflow", "test_status", "test_bad_input", "test_schedule", "test_single_steps", "test_compose"),
     *("test_soak", "test_several_at_once", "test_own_data", "test_tuning", "test_git_url", "test_contributing"),
     *("test_model_files", "test_ingest", "test_ingest_cases", "test_jdbc", "test_upsert", "test_train_step"),
     *("test_serving", "test_commit", "test_vacuum_notices", "test_lineage", "test_nameless_user", "test_engines"),
     *("test_train_and_report",),
-    *("test_cluster", "test_warm_process", "test_infer_step", "test_scoring_in_spark", "test_scoring_plan"),
+    *("test_cluster", "test_warm_process", "test_infer_step", "test_scoring_plan"),
 )
 OF_A_CLUSTER = """<configuration>
 <property><name>fs.defaultFS</name><value>hdfs://nowhere.invalid:8020</value></property>

@@ -53,16 +53,13 @@ def fitted(rows: TrainingRows, engine: Engine) -> tuple[training.Fit, scorer.Sch
     return training.fit_rows(rows, survey, schema, model=rows.settings.model, engine=engine), schema
 
 
-def test_part_of(rows: TrainingRows) -> pd.DataFrame:
+def judged_part_of(rows: TrainingRows) -> pd.DataFrame:
     return pd.concat(rows.of("test", survey=surveyed(rows)))
-
-
-test_part_of.__test__ = False  # type: ignore[attr-defined]
 
 
 class TestQuality:
     def test_classes_are_told_apart_as_well_by_either_engine(self, rows: TrainingRows) -> None:
-        test, losses = test_part_of(rows), []
+        test, losses = judged_part_of(rows), []
         for engine in (LOCAL, SPARK):
             fit, schema = fitted(rows, engine)
             probabilities = model_of(fit.booster, schema).probabilities(test)
@@ -91,7 +88,7 @@ class TestQuality:
             }
         )
         rows = rows_of(table_of([frame], tmp_path), settings)
-        test, errors = test_part_of(rows), []
+        test, errors = judged_part_of(rows), []
         for engine in (LOCAL, SPARK):
             fit, schema = fitted(rows, engine)
             predicted = model_of(fit.booster, schema).values(test)
@@ -174,7 +171,7 @@ class TestEncoded:
 class TestMetrics:
     def test_of_all_test_rows_they_are_what_one_process_computes(self, rows: TrainingRows) -> None:
         fit, schema = fitted(rows, LOCAL)
-        model, test = model_of(fit.booster, schema), test_part_of(rows)
+        model, test = model_of(fit.booster, schema), judged_part_of(rows)
         columns = rows.settings.training_columns
         by_spark = spark_evaluation.scores(rows.table, model, rows.settings, rows.split_settings, columns=columns)
         whole = metrics.scores(test["species"].to_numpy(), model.probabilities(test), schema.classes)
