@@ -95,9 +95,10 @@ class Soak:
         for file, text in EDITS.items():
             before, main, after = (PROJECT / file).read_text(encoding="utf-8").partition(MAIN)
             edit = text if file in self.state.edited else ""
-            draft = self.base / "draft"
-            draft.write_text(before + edit + main + after, encoding="utf-8")
-            if draft.read_bytes() != (self.project / file).read_bytes():  # else another `main` may just be reading it
+            content = (before + edit + main + after).encode()
+            if content != (self.project / file).read_bytes():  # else another `main` may just be reading it
+                draft = place.folder / "draft"  # not one for all: another thread may just be writing another file
+                draft.write_bytes(content)
                 draft.replace(self.project / file)
         flowers = load_iris(as_frame=True)
         rows: pd.DataFrame = flowers.frame.set_axis([*list(COLUMNS)[:4], "species"], axis=1)
