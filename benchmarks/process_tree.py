@@ -17,6 +17,7 @@ TIMEOUT_SECONDS = 900  # a command that takes longer hangs
 FAREWELL_SECONDS = 30  # for a JVM to end after its parent, so that it does not disturb the next measurement
 OUTPUT_TAIL_CHARACTERS = 8000  # of a failed command
 WARM_PROCESS = "warm process"  # the kind of the one that forks itself for each step, and of those that wait for them
+ARTIFACT_CHECK = "check of the artifact"  # the kind of the one in which evaluate loads a version as others would
 ALL_TOGETHER = "all together"  # the kind that stands for the whole tree at one moment
 
 
@@ -148,7 +149,7 @@ def _kind(pid: int) -> str:
         words, name = [""], ""
     if name.startswith("steps-"):
         step = name.removeprefix("steps-")
-        return WARM_PROCESS if step in ("warm", "keeper") else step
+        return {"warm": WARM_PROCESS, "keeper": WARM_PROCESS, "without-p": ARTIFACT_CHECK}.get(step, step)
     program = Path(words[0]).name
     if program == "java":
         return "JVM"

@@ -48,11 +48,11 @@ KINDS = ("mlflow CLI", "main.py", WARM_PROCESS, "ingest", "train", "evaluate", "
 LEFT = """\
 ## Where the time is that is left
 
-A run that changes nothing is an empty `mlflow run` and 1.9 s: 1.1 s import MLflow's client in main's own process, 0.2
-s are MLflow's check of its database, 0.2 s import the rest, and 0.4 s find four earlier runs and look at their
-results. Leaving modules of MLflow out saved 0.4 s and was given up, as it took a mechanism that each release of
-theirs could break. A hyperparameter that changes adds train (1.3 s), evaluate (2.9 s, of which 2.2 s wait for a clean
-interpreter that loads the version as others would) and infer (0.8 s)."""
+A run that changes nothing is an empty `mlflow run` and main's own process: most of that imports MLflow's client, the
+rest checks its database, finds four earlier runs and looks at their results. Leaving modules of MLflow out saved 0.4 s
+and was given up, as it took a mechanism that each release of theirs could break. A hyperparameter that changes adds
+train, evaluate and infer, each without its imports, which a warm process has done. The steps that do nothing wait for
+these imports, too, without any use for them: what a step costs beyond its own work is less than the row above says."""
 
 HOW = f"""\
 ## How it was measured
