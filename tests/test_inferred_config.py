@@ -130,6 +130,9 @@ class TestTypes:
             (("1,5", "2"), {"type": "double", "decimal_mark": ","}),
             (("1.234,50", "7,25"), {"type": "double", "decimal_mark": ","}),
             (("1,234", "5,678"), {"type": "string"}),
+            (("0,756", "0,123"), {"type": "double", "decimal_mark": ","}),
+            (("+491700000037", "+491700000038"), {"type": "string"}),
+            (("+5", "-3"), {"type": "long"}),
             (("True", "FALSE"), {"type": "boolean"}),
             (("yes", "No"), {"type": "boolean"}),
             (("Ja", "Nein"), {"type": "boolean", "true_texts": ["Ja"], "false_texts": ["Nein"]}),
@@ -145,6 +148,9 @@ class TestTypes:
             (("02/29/2024", "03/04/2024"), {"type": "date", "format": "%m/%d/%Y"}),
             (("29.02.2024 10:30", "03.04.2024 9:00"), {"type": "timestamp", "format": "%d.%m.%Y %H:%M"}),
             (("29.02.2023", "03.04.2024"), {"type": "string"}),
+            (("2024/02/29", "2024/3/4"), {"type": "date", "format": "%Y/%m/%d"}),
+            (("2024.02.29 10:30", "2024.03.04 9:00"), {"type": "timestamp", "format": "%Y.%m.%d %H:%M"}),
+            (("2023/02/29", "2024/03/04"), {"type": "string"}),
             ((None, ""), {"type": "string"}),
             (("12 ", " 7"), {"type": "long"}),
         ],
@@ -195,6 +201,25 @@ class TestTypes:
         found = infer_type(texts(*map(str, range(20)), "12a"), is_text=True)
         assert found is not None
         assert found.notes == ["text, as '12a' is no number"]
+
+    @pytest.mark.parametrize(
+        ("values", "note"),
+        [
+            ([*(f"2024-01-{day}" for day in range(10, 30)), "0000-00-00"], "'0000-00-00' is no date; if it means"),
+            ([*(f"2024-01-{day} 10:00" for day in range(10, 30)), "2024-01-09 24:00"], "'2024-01-09 24:00' is no date"),
+            (["05-Jan-2024", "06-Feb-2024"], "'05-Jan-2024' is a date in a form that is not inferred"),
+            (["1/5/24", "2/6/24"], "'1/5/24' is a date in a form that is not inferred"),
+            (["1.5", "1e400"], "a double does not hold '1e400' as it stands"),
+            (["99999999999999999999", "1"], "more digits than a long has"),
+            (["+491700000037", "+491700000038"], "a number would lose the plus of '+491700000037'"),
+            (["007", "12"], "a number would lose the zero of '007'"),
+        ],
+    )
+    def test_why_dates_and_numbers_are_text_is_told(self, values: list[str], note: str) -> None:
+        found = infer_type(texts(*values), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "string"}
+        assert found.notes[0].startswith(f"text, as {note}")
 
     def test_the_types_of_a_source_that_has_some_are_kept(self) -> None:
         columns = {
@@ -292,6 +317,10 @@ class TestRoles:
                 [f"2024-01-{number % 28 + 1:02}" for number in range(40)],
                 "as rows to come have a later date than any that training sees",
             ),
+            (
+                [f"{number % 28 + 1}-Jan-2024" for number in range(40)],
+                "as rows to come have later dates than any that training sees",
+            ),
             ([str(number) for number in range(40)], "as it counts the rows"),
             ([f"name {number}" for number in range(40)], "as it has 40 different texts in 40 rows"),
             ([f"called twice about bill {number}" for number in range(40)], "as it is free text: 5 words a value"),
@@ -301,6 +330,9 @@ class TestRoles:
         found = inferred({"x": numbers(), "odd": texts(*values)})
         assert found.config.features == ["x"]
         assert any(reason in line and "odd" in line for line in found.lines)
+
+    def test_a_box_that_is_ticked_or_left_blank_is_a_feature(self) -> None:
+        assert inferred({"x": numbers(), "cancelled": ["x", None] * 20}).config.features == ["x", "cancelled"]
 
     def test_a_column_of_a_type_without_a_contract_is_left_out_and_told(self) -> None:
         found = inferred({"x": [1.5, 2.5] * 20, "tags": [[1]] * 40}, format="parquet")
@@ -370,24 +402,33 @@ class TestTarget:
             (["1.0", "0.0"] * 20, {"type": "long"}),
             ([str(number % 7 + 1) for number in range(40)], {"type": "long"}),
             (["Ja", "Nein"] * 20, {"type": "string", "allowed": ["Ja", "Nein"]}),
+            (["yes", "no", "unknown", "None"] * 10, {"type": "string", "allowed": ["None", "no", "unknown", "yes"]}),
+            ([*string.ascii_uppercase] * 5, {"type": "string", "allowed": [*string.ascii_uppercase]}),
         ],
     )
     def test_classes_keep_the_words_of_the_source(self, values: list[str], keys: dict[str, Any]) -> None:
-        found = inferred({"x": numbers(), "label": values})
+        found = inferred({"x": numbers(len(values)), "label": values})
         assert yaml.safe_load(found.text)["columns"]["label"] == keys
         assert f"classification: 'label' has {len(set(values))} different values" in found.lines[1]
+
+    def test_a_word_for_a_missing_value_that_no_class_has_is_missing(self) -> None:
+        found = inferred({"x": numbers(), "label": ["yes", "no", "n/a", "unknown"] * 10})
+        keys = yaml.safe_load(found.text)["columns"]["label"]
+        assert keys == {"type": "string", "missing": ["n/a"], "allowed": ["no", "unknown", "yes"]}
+        assert "missing where it says 'n/a'; 'unknown' are kept as values" in found.lines[-1]
 
     @pytest.mark.parametrize(
         ("values", "reason"),
         [
             (["same"] * 40, "it has one value, 'same'"),
+            ([f"name {number // 2}" for number in range(60)], "it has 30 different values"),
             ([""] * 40, "it has no value at all"),
             (["2024-02-29", "2024-03-01"] * 20, "it holds values of type date"),
         ],
     )
     def test_what_has_no_classes_is_refused(self, values: list[str], reason: str) -> None:
         with pytest.raises(TargetUnfit, match=f"cannot be the target: {reason}"):
-            inferred({"x": numbers(), "label": values})
+            inferred({"x": numbers(len(values)), "label": values})
 
 
 class TestFile:
@@ -404,9 +445,9 @@ class TestFile:
         assert "  price_eur: {source: 'price, eur', type: double}" in lines
 
     @QUICK
-    @given(st.lists(st.text(string.printable + "é€\u2028", min_size=1, max_size=10), unique=True, max_size=6))
+    @given(st.lists(st.text(string.printable + "é€\u2028", min_size=1, max_size=10), unique_by=str.lower, max_size=6))
     def test_any_name_survives_it(self, names: list[str]) -> None:
-        columns = {name: numbers() for name in names if name != "label"}
+        columns = {name: numbers() for name in names if name.lower() not in ("label", "x\0")}
         found = inferred({"x\0": numbers(), **columns})
         assert [column.source or name for name, column in found.config.columns.items()] == ["x\0", *columns, "label"]
 

@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 
 from steps.core.columns import TIMES, Column
 from steps.core.sources import values as contract_values
+from steps.core.sources.column_types import are_mostly_dates
 
-MOST_CLASSES = 20  # different values of a target; more are numbers to predict, or names
+MOST_CLASSES = 20  # different whole numbers of a target; more are numbers to predict
+FEWEST_ROWS_OF_A_CLASS = 5  # on average, where a target has more different texts than that; fewer are names
 MOST_LEVELS = 100  # of a text that is a feature
 FEW_LEVELS = 20  # that a text may have even where most rows have one of their own
 FEWEST_ROWS = 10  # of which one can say that a column is different in each
@@ -96,7 +98,7 @@ def unseen_reason(sample: ColumnSample) -> str:
     """Why a column is no feature, "" where it is one."""
     if not sample.distinct_count:
         return "as it has no value"
-    if sample.distinct_count == 1:
+    if sample.distinct_count == 1 and not sample.missing_count:  # else missing is the other one: a box that is ticked
         return f"as it has one value, {sample.values[0]!r}"
     if sample.kind in TIMES:
         return f"as rows to come have a later {sample.kind} than any that training sees"
@@ -108,6 +110,8 @@ def unseen_reason(sample: ColumnSample) -> str:
 
 
 def _text_reason(sample: ColumnSample) -> str:
+    if are_mostly_dates(sample.values):
+        return "as rows to come have later dates than any that training sees"
     words = sum(len(text.split()) for text in sample.values) / sample.distinct_count
     is_varied = sample.distinct_count > max(FEW_LEVELS, sample.row_count / 2)
     if is_varied and words >= FREE_TEXT_WORDS:

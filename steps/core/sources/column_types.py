@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,20 +14,27 @@ from steps.core.sources import exact_number, exact_time, values
 MISSING_WORDS = frozenset(  # in lower case; missing where all other values are numbers, times or booleans
     {"na", "n/a", "#n/a", "<na>", "null", "none", "nil", "nan", "missing", "unknown", r"\n", "?", "-", "--", "."}
 )
+PERHAPS_A_CLASS = frozenset({"none", "nil", "missing", "unknown"})  # of these, what may be a target's own class
 INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "-infinity"})  # which no column may hold
 SENTINELS = (-9, -99, -999, -9999, -99999, 999, 9999, 99999)  # numbers that often stand for a missing value
 BOOLEANS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("wahr", "falsch"), ("ja", "nein"))
 KNOWN_BOOLEANS = 4  # of BOOLEANS, those that the contract knows without true_texts
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
-CODE = re.compile(r"[+-]?0\d.*", re.ASCII)  # a number would lose the zero
+CODE = re.compile(r"[+-]?0\d.*|\+\d{7,}", re.ASCII)  # a number would lose the zero, or the plus of a telephone's
 COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?", re.ASCII)
 AMBIGUOUS_POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}", re.ASCII)  # 1.234, where no number tells which it is
+TIMES_OF_DAY = ("", " %H:%M", " %H:%M:%S")  # in a format, by how many colons they have
 MARKED_NUMBER = re.compile(  # $1,234.50, 5 %, (12), 1'000
     r"[-+(]?[$€£¥]? ?[-+]?(\d+|\d{1,3}([,.'\s]\d{3})+)([.,]\d+)?\)?-? ?[%$€£¥]?", re.ASCII
 )
-AMBIGUOUS_COMMA = re.compile(r"[+-]?\d{1,3}(,\d{3})?", re.ASCII)  # 1,234: a thousand, or a little more than one
+AMBIGUOUS_COMMA = re.compile(r"[+-]?(0|[1-9]\d{0,2}(,\d{3})?)", re.ASCII)  # 1,234: a thousand, or a little over one
+YEAR_MONTH = re.compile(r"\d{4}([./])\d{1,2}\1\d{1,2}( \d{1,2}:\d\d(:\d\d)?)?", re.ASCII)
 DAY_MONTH = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})( \d{1,2}:\d\d(:\d\d)?)?", re.ASCII)
-MOSTLY = 0.9  # a column of which so many values are numbers was perhaps meant to be one
+WRITTEN_DATE = re.compile(  # in any form: 2024/01/05, 5.1.2024, 05-Jan-2024, 1/5/24, each with a time or none
+    r"(\d{4}([-./])\d{1,2}\2\d{1,2}|\d{1,2}([-./ ])(\d{1,2}|[A-Za-z]{3,9})\3\d{4}|\d{1,2}/\d{1,2}/\d\d)(?!\d).*",
+    re.ASCII,
+)
+MOSTLY = 0.9  # a column of which so many values are numbers, or dates, was perhaps meant to be one
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,11 @@ def infer_type(sample: pa.Array | pa.ChunkedArray, *, is_text: bool) -> Inferred
         return _of_texts(texts)
     declared = _of_arrow_type(kind)
     return InferredType({"type": declared}) if declared else None
+
+
+def are_mostly_dates(texts: Sequence[str]) -> bool:
+    """Whether nearly all of these texts are dates, however they are written."""
+    return bool(texts) and sum(map(bool, map(WRITTEN_DATE.fullmatch, texts))) >= MOSTLY * len(texts)
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -108,7 +121,7 @@ def _candidates(texts: Sequence[str]) -> Iterator[dict[str, object]]:
         yield {"type": "double", "decimal_mark": ","}
     elif all(exact_time.MOMENT.fullmatch(text) for text in texts):
         yield {"type": "date"} if all(len(text) == len("2024-02-29") for text in texts) else {"type": "timestamp"}
-    elif time_format := _day_month_format(texts):
+    elif time_format := _year_month_format(texts) or _day_month_format(texts):
         yield {"type": "timestamp" if "%H" in time_format else "date", "format": time_format}
 
 
@@ -136,6 +149,16 @@ def _has_decimal_comma(texts: Sequence[str]) -> bool:
     )
 
 
+def _year_month_format(texts: Sequence[str]) -> str:
+    """The format of dates such as 2024/02/29, "" where not all have one."""
+    matches = [YEAR_MONTH.fullmatch(text) for text in texts]
+    shapes = {(match[1], (match[2] or "").count(":")) for match in matches if match}
+    if None in matches or len(shapes) != 1:
+        return ""
+    mark, colons = shapes.pop()
+    return mark.join(["%Y", "%m", "%d"]) + TIMES_OF_DAY[colons]
+
+
 def _day_month_format(texts: Sequence[str]) -> str:
     """The format of dates such as 29.02.2024, "" where nothing shows which number is the day."""
     matches = [DAY_MONTH.fullmatch(text) for text in texts]
@@ -147,7 +170,7 @@ def _day_month_format(texts: Sequence[str]) -> str:
     if is_first == is_second:
         return ""
     order = ("%d", "%m") if is_first else ("%m", "%d")
-    return mark.join([*order, "%Y"]) + ("", " %H:%M", " %H:%M:%S")[colons]
+    return mark.join([*order, "%Y"]) + TIMES_OF_DAY[colons]
 
 
 def _fits(texts: Sequence[str], keys: dict[str, object]) -> bool:
@@ -179,9 +202,7 @@ def _point_notes(texts: Sequence[str], keys: dict[str, object]) -> list[str]:
 def _text_notes(texts: Sequence[str]) -> list[str]:
     numbers = [text for text in texts if exact_number.NUMBER.fullmatch(text)]
     if len(numbers) == len(texts):
-        codes = [text for text in texts if CODE.fullmatch(text)]
-        reason = f"a number would lose the zero of {codes[0]!r}" if codes else "more digits than a long has"
-        return [f"text, as {reason}"]
+        return [f"text, as {_reason_of_no_number(texts)}"]
     others = len(texts) - len(numbers)
     if len(numbers) >= MOSTLY * len(texts) or len(numbers) > others == 1:
         return [f"text, as {next(text for text in texts if text not in numbers)!r} is no number"]
@@ -189,10 +210,36 @@ def _text_notes(texts: Sequence[str]) -> list[str]:
         return ['text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which']
     if all(DAY_MONTH.fullmatch(text) for text in texts):
         return ["text, as no date shows which number is the day; `type: date, format: ...` says which"]
+    if are_mostly_dates(texts):
+        return [f"text, as {_reason_of_no_date(texts)}"]
     if all(map(MARKED_NUMBER.fullmatch, texts)):
         marked = next(text for text in texts if text not in numbers)
         return [f"text, as a number is digits and a decimal mark alone, unlike {marked!r}"]
     return []
+
+
+def _reason_of_no_number(numbers: Sequence[str]) -> str:
+    """Why these texts, each of which is written as a number, are not to be numbers."""
+    if code := next(filter(CODE.fullmatch, numbers), None):
+        return f"a number would lose the {'plus' if re.fullmatch(r'[+][1-9].*', code) else 'zero'} of {code!r}"
+    if all(map(WHOLE.fullmatch, numbers)):
+        return "more digits than a long has"
+    return f"a double does not hold {_first_broken(numbers, {'type': 'double'})!r} as it stands"
+
+
+def _reason_of_no_date(texts: Sequence[str]) -> str:
+    """Why these texts, nearly all of which are written as dates, are not to be dates."""
+    others = [text for text in texts if not exact_time.MOMENT.fullmatch(text)]
+    if len(others) > (1 - MOSTLY) * len(texts):
+        return f"{others[0]!r} is a date in a form that is not inferred; `type: date, format: ...` says which"
+    broken = _first_broken(texts, {"type": "timestamp"})
+    return f"{broken!r} is no date; if it means missing, say `missing: [{broken!r}]`"
+
+
+def _first_broken(texts: Sequence[str], keys: dict[str, object]) -> str:
+    """The first text that a column with these keys refuses."""
+    masks = values.convert(pa.array(texts, pa.string()), Column.model_validate(keys)).broken.values()
+    return texts[min(int(np.flatnonzero(mask)[0]) for mask in masks)]
 
 
 def _shown(words: Sequence[str]) -> str:

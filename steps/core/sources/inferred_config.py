@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import yaml
@@ -18,8 +18,14 @@ from steps.core.config import LONGEST_NAME, OTHER_TABLES, Config
 from steps.core.errors import FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
 from steps.core.sources import decisions_in_words
 from steps.core.sources.column_names import contract_names
-from steps.core.sources.column_roles import MOST_CLASSES, ColumnSample, key_candidates, unseen_reason
-from steps.core.sources.column_types import InferredType, infer_type
+from steps.core.sources.column_roles import (
+    FEWEST_ROWS_OF_A_CLASS,
+    MOST_CLASSES,
+    ColumnSample,
+    key_candidates,
+    unseen_reason,
+)
+from steps.core.sources.column_types import PERHAPS_A_CLASS, InferredType, infer_type
 from steps.core.sources.decisions_in_words import Decision
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
@@ -138,21 +144,23 @@ def _target(
     source: Source, column: str, values: pa.ChunkedArray, inferred: InferredType, *, is_whole: bool
 ) -> Decision:
     """Classes keep the words that the source has: yes and no stay texts, only true and false are booleans."""
-    keys = dict(inferred.keys)
+    keys, notes = dict(inferred.keys), inferred.notes
     if keys["type"] == "boolean" and not _is_true_false(values):
-        keys = {key: value for key, value in keys.items() if key == "missing"} | {"type": "string"}
+        missing, notes = _missing_beside_classes(cast("list[str]", keys.get("missing", [])))
+        keys = {"type": "string", **({"missing": missing} if missing else {})}
     of_sample = ColumnSample.of(values, keys, name=column)
     kind = of_sample.kind
     if kind in TIMES:
         raise TargetUnfit(source.uri, column, f"it holds values of type {kind}")
     if of_sample.distinct_count < 2:
         only = f"one value, {of_sample.values[0]!r}" if of_sample.distinct_count else "no value at all"
-        raise TargetUnfit(source.uri, column, f"it has {only}")
-    has_many_values = of_sample.distinct_count > MOST_CLASSES or of_sample.distinct_count == of_sample.row_count
+        where = "" if is_whole else f", in the first {len(values)} rows, by which a config is inferred"
+        raise TargetUnfit(source.uri, column, f"it has {only}{where}")
+    has_many_values = _has_many_values(of_sample)
     if kind in NUMBERS and (has_many_values or not of_sample.is_whole_numbers):
         fraction = "" if of_sample.is_whole_numbers else " with fractions"
         reason = f"{column!r} has {of_sample.distinct_count} different numbers{fraction}"
-        return Decision(source_name=column, keys=keys, reasons=[reason, *inferred.notes], task="regression")
+        return Decision(source_name=column, keys=keys, reasons=[reason, *notes], task="regression")
     if has_many_values:
         raise TargetUnfit(source.uri, column, f"it has {of_sample.distinct_count} different values")
     if kind in NUMBERS:
@@ -161,7 +169,24 @@ def _target(
         keys["allowed"] = sorted(of_sample.values)
     words = {"string": "texts", "boolean": "true and false"}.get(kind, "whole numbers")
     reason = f"{column!r} has {of_sample.distinct_count} different values, {words}"
-    return Decision(source_name=column, keys=keys, reasons=[reason, *inferred.notes])
+    return Decision(source_name=column, keys=keys, reasons=[reason, *notes])
+
+
+def _missing_beside_classes(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of words for a missing value, those that no class is called by; and notes on all of them."""
+    missing = [word for word in words if word.lower() not in PERHAPS_A_CLASS]
+    classes = [word for word in words if word not in missing]
+    notes = [f"missing where it says {', '.join(map(repr, missing))}"] if missing else []
+    kept = f"{', '.join(map(repr, classes))} are kept as values (`missing` would change that)"
+    return missing, [*notes, *([kept] if classes else [])]
+
+
+def _has_many_values(sample: ColumnSample) -> bool:
+    """Whether a target has too many different values for classes."""
+    if sample.distinct_count == sample.row_count:
+        return True
+    most = sample.row_count / FEWEST_ROWS_OF_A_CLASS if sample.kind == "string" else 0
+    return sample.distinct_count > max(MOST_CLASSES, most)
 
 
 def _is_true_false(values: pa.ChunkedArray) -> bool:
