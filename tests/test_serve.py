@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import requests
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.types import ColSpec, Schema
@@ -160,7 +161,7 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("kind", "body", "reason"),
         [
-            (CSV, b"", "the body is no table as text/csv has it: No columns"),
+            (CSV, b"", "the body is no table as text/csv has it: Empty CSV file"),
             (CSV, b"\xff\xfe", "the body is no table as text/csv has it: 'utf-8' codec"),
             (
                 CSV,
@@ -240,6 +241,15 @@ class TestCsv:
         assert server.post("\n".join([header, *rows]), CSV).json() == expected
         alone = [server.post(f"{header}\n{row}", CSV).json()["predictions"][0] for row in rows]
         assert alone == expected["predictions"]
+
+    @pytest.mark.parametrize("row", ["1.5,2,true,red,9", "1.5,2,true,red,", "1.5,2,true", "1.5"])
+    def test_a_row_of_csv_that_is_longer_or_shorter_than_the_header_is_refused_by_its_number(
+        self, server: Running, row: str
+    ) -> None:
+        for rows, number in (([row], 2), ([row, row], 2), (["1.5,2,true,red", row], 3)):
+            response = server.post("\n".join(["petal_length,petals,wild,color", *rows]), CSV)
+            assert response.status_code == 400
+            assert f"Row #{number}: Expected 4 columns, got {row.count(',') + 1}" in error_of(response)
 
 
 class TestLimits:
@@ -506,6 +516,15 @@ def test_an_address_that_cannot_be_had_is_said() -> None:
             http_server.bound("127.0.0.1", taken.getsockname()[1]).__enter__()
     with pytest.raises(AddressUnusable, match="cannot listen at no.such.host.invalid"):
         http_server.bound("no.such.host.invalid", 0).__enter__()
+
+
+def test_the_later_of_two_servers_that_start_at_once_at_one_address_says_so() -> None:
+    """Both may bind it as long as neither listens."""
+    with http_server.bound("127.0.0.1", 0) as first, http_server.bound(*first.getsockname()) as second:
+        first.listen()
+        config = http_server.settings(FastAPI(), grace_seconds=1)
+        with pytest.raises(AddressUnusable, match="Address already in use"):
+            http_server.HttpServer(config).run([second])
 
 
 class Log:

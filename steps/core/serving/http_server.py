@@ -35,6 +35,15 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         yield bound_socket
 
 
+def _listen(bound_socket: socket.socket, backlog: int) -> None:
+    """AddressUnusable where another server, bound as long as neither listened, was first. uvloop would tell nobody."""
+    try:
+        bound_socket.listen(backlog)
+    except OSError as err:
+        host, port = bound_socket.getsockname()[:2]
+        raise AddressUnusable(host, port, _reason(err)) from err
+
+
 def url_of(bound_socket: socket.socket) -> str:
     """The address of a server that listens at a bound socket."""
     host, port = bound_socket.getsockname()[:2]
@@ -63,6 +72,8 @@ class HttpServer(uvicorn.Server):
         self._on_start = on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for bound_socket in sockets or []:
+            _listen(bound_socket, self.config.backlog)
         await super().startup(sockets)
         self._on_start()
 

@@ -8,13 +8,14 @@ same rows, as tests/test_serving.py holds.
 import csv
 import io
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
@@ -166,11 +167,23 @@ def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
     names = next(csv.reader(io.StringIO(text)), [])
     if repeated := sorted({name for name in names if names.count(name) > 1}):  # which pandas would give other names
         raise invalid(f"the columns {', '.join(repeated)} are there more than once")
-    rows = pd.read_csv(io.StringIO(text), dtype="object", keep_default_na=False, na_values=[""])
+    rows = _cells(text.encode(), names).to_pandas()
     for feature in features:
         if feature.name in rows and feature.type not in AS_TEXT:
             rows[feature.name] = _typed(rows[feature.name], feature)
     return rows
+
+
+def _cells(text: bytes, names: Sequence[str]) -> pa.Table:
+    """The cells as text. Not by pandas, which takes what a row has too much for an index, and fills what one lacks."""
+    return arrow_csv.read_csv(
+        pa.BufferReader(text),
+        read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(text) + 1),  # errors name the row
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
+        ),
+    )
 
 
 def _typed(texts: pd.Series, feature: Feature) -> pd.Series:
