@@ -1,6 +1,6 @@
 """Remove the data files of table versions that nobody needs any more, and old models that were never registered.
 
-Reads   the config's table, its predictions and its rejects; runs, the registry
+Reads   the config's table, its predictions, requests and rejects, and those of its unlabelled rows; runs, the registry
 Writes  fewer files, and no version of a table; vacuum.json on its run. Never touched: the newest version, one younger
         than keep_days, one that a registered model was trained on, that kept predictions were made of, that a step is
         just reading, or that a receipt younger than keep_days names. With dry_run=true it only says what would go

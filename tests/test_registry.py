@@ -104,6 +104,8 @@ class TestNewest:
         assert config.Model(name="l'iris").name == "l'iris"
         register("l'iris")
         assert registry.newest_uri("l'iris") == "models:/l'iris/1"
+        with pytest.raises(ModelNotFound, match='model l"iris has no version'):
+            registry.newest_uri('l"iris')
 
 
 class TestFind:

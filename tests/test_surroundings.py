@@ -114,6 +114,14 @@ def test_artifacts_that_cannot_be_written_are_told(place: Place) -> None:
     one_message(ended, "DiskUnusable: /sys/artifacts", "Operation not permitted")
 
 
+def test_a_database_of_another_mlflow_is_told_with_the_way_out(tmp_path: Path) -> None:
+    uri = new_database(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("update alembic_version set version_num = '728d730b5ebd'")
+    ended = Place(tmp_path).step("main", dry_run="true")
+    one_message(ended, "another version of MLflow made it: its schema is 728d730b5ebd", f"`mlflow db upgrade {uri}`")
+
+
 def test_a_database_that_cannot_grow_is_told(place: Place) -> None:
     """As on a full disk: no file may be written beyond its first page."""
     program = "import os, sys; os.execv(sys.executable, [sys.executable, '-m', 'steps', 'promote'])"

@@ -325,7 +325,7 @@ class TestRetention:
     def test_rejects_go_by_the_rule_of_predictions(self, tmp_path: Path) -> None:
         write(tmp_path / "iris", days_ago=[40])
         days = [40, 31, 29, 0]
-        endings = ("_predictions", "_rejects", "_unlabelled_rejects", "_unlabelled_predictions")
+        endings = ("_predictions", "_rejects", "_unlabelled_rejects", "_unlabelled_predictions", "_unlabelled")
         beside = [write(tmp_path / f"iris{ending}", days_ago=days) for ending in endings]
         other = write(tmp_path / "tulips_rejects", days_ago=days)
         planned = retention.plan(str(tmp_path), "iris", limit=NOW - timedelta(days=30), experiment_id="0")
@@ -352,6 +352,15 @@ class TestRetention:
         )
         planned = retention.plan(str(tmp_path), "iris", limit=NOW - timedelta(days=30), experiment_id="0")
         assert list(planned.tables[0].lost) == [0]
+
+    def test_rows_to_predict_stay_with_the_predictions_that_were_made_of_them(self, tmp_path: Path) -> None:
+        write(tmp_path / "iris", days_ago=[40])
+        rows = write(tmp_path / "iris_unlabelled", days_ago=[40, 40, 40])
+        made_of = [{"table": f"{rows}@v0"}, {"table": f"{rows}@v1"}]
+        write(tmp_path / "iris_unlabelled_predictions", days_ago=[40, 0], metadata=made_of)
+        planned = retention.plan(str(tmp_path), "iris", limit=NOW - timedelta(days=30), experiment_id="0")
+        lost = {table.path.rpartition("/")[2]: list(table.lost) for table in planned.tables}
+        assert lost == {"iris": [], "iris_unlabelled_predictions": [0], "iris_unlabelled": [0]}
 
     def test_predictions_stay_for_a_table_that_was_made_of_them(self, tmp_path: Path) -> None:
         write(tmp_path / "iris", days_ago=[40])

@@ -18,7 +18,7 @@ from mlflow.entities import Run
 from place import PROJECT, Place, new_database, until
 from small import FLOWERS, flowers, sqlite, tracked
 
-from steps.core.errors import LockNotReleased, TableVersionGone
+from steps.core.errors import LockNotReleased, TableUnreadable
 from steps.core.process import processes
 from steps.core.tables import snapshot
 from steps.core.tables.location import TableUri
@@ -190,7 +190,7 @@ class TestAStepThatLooks:
                 waiting = thread.submit(vacuum_notices.wait_for_vacuums, table, own)
                 time.sleep(1)
                 next(Path(table.path).glob("*.parquet")).unlink()
-            with pytest.raises(TableVersionGone, match="t@v0: version 0 was vacuumed: files of it are gone"):
+            with pytest.raises(TableUnreadable, match="t@v0 cannot be read: files of it are gone"):
                 waiting.result(10)
 
     def test_does_not_wait_for_a_process_that_is_gone(self, table: Snapshot, own: Run) -> None:

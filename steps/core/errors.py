@@ -371,7 +371,7 @@ class TableUnreadable(UserError):
     ) -> None:
         super().__init__(
             f"{uri} cannot be read: {reason}",
-            expected="a folder that may be read, with a log as Delta writes it",
+            expected="a folder that may be read, with a log as Delta writes it and the data files that it names",
             next=next,
         )
 

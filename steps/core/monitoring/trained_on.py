@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from steps.core.errors import TableVersionGone
+from steps.core.errors import TableUnreadable, TableVersionGone
 from steps.core.models import predictions, split
 from steps.core.models.split import SplitSettings
 from steps.core.tables import location, row_hash, snapshot
@@ -61,6 +61,6 @@ def _hashes(table: Snapshot, columns: list[str]) -> np.ndarray | None:
         return None
     try:
         found = [row_hash.first_hash(pa.Table.from_batches([batch])) for batch in table.batches(columns)]
-    except TableVersionGone:
+    except (TableVersionGone, TableUnreadable):
         return None
     return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))

@@ -12,6 +12,8 @@ from sqlalchemy.engine import make_url
 from steps.core.errors import LakeUndefined
 from steps.core.storage import filesystem, s3
 
+LAST_VERSION = 10**7  # of no table; a later one is taken for it, as delta-rs would look for each version before it
+
 
 @dataclass(frozen=True)
 class TableUri:
@@ -91,7 +93,7 @@ def scheme(uri: str) -> str:
 def parse_table(text: str) -> TableUri:
     """`text` as an absolute table URI, pinned or not."""
     path, version = re.fullmatch(r"(.*?)(?:@v(\d+))?/*", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    return TableUri(_folder(path), None if version is None else int(version))
+    return TableUri(_folder(path), None if version is None else min(int(version), LAST_VERSION))
 
 
 def _folder(uri: str) -> str:

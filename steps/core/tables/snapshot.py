@@ -20,6 +20,7 @@ from steps.core.errors import (
     TableUnfit,
     TableUnreadable,
     TableVersionGone,
+    UserError,
 )
 from steps.core.storage import filesystem, s3
 from steps.core.tables import in_memory, log
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # PySpark takes half a second, which small tables do not pay
 RETENTION_PROPERTIES = {f"delta.{what}RetentionDuration": "interval 36500 days" for what in ("log", "deletedFile")}
 # Of DataFusion: the rows in the same order each time. A pass of training must see those of the pass before.
 READ_IN_ORDER = {"datafusion.execution.target_partitions": "1", "datafusion.execution.batch_size": "65536"}
+RESTORE = "restore its files, or run `mlflow run . -e main`, which writes them anew"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,7 @@ class Snapshot:
         return not self.lost_files()
 
     def check_files(self) -> None:
-        """TableVersionGone when files of this version were deleted."""
+        """TableVersionGone when files of this version were vacuumed, TableUnreadable for the newest version."""
         if filesystem.missing(self.path, self.data_files):
             raise self._vacuumed()
 
@@ -161,7 +163,7 @@ class Snapshot:
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """`columns`, some rows at a time, each time in the same order. TableUnfit when a column is missing,
-        TableVersionGone after a vacuum."""
+        TableVersionGone after a vacuum, TableUnreadable when files are gone or damaged otherwise."""
         if missing := [name for name in columns if name not in self.schema.names]:
             raise TableUnfit(
                 str(self),
@@ -177,20 +179,34 @@ class Snapshot:
             read = pa.schema(rows.schema)  # texts and bytes as views, which Arrow cannot pick rows of
             plain = pa.schema([field.with_type(self.schema.field(field.name).type) for field in read])
             yield from (pa.record_batch(batch).cast(plain) for batch in rows)
-        except Exception as err:  # delta-rs has no type of its own for a file that is not there
-            if "not found" not in str(err):
-                raise
-            raise self._vacuumed() from err
+        except Exception as err:  # delta-rs has no types of its own for a file that is not there, or is damaged
+            if failure := self._failure(err):
+                raise failure from err
+            raise
 
     @cached_property
     def _add_actions(self) -> pa.Table:
         return pa.table(self.delta_table.get_add_actions(flatten=True))
 
-    def _vacuumed(self) -> TableVersionGone:
+    def _failure(self, error: Exception) -> UserError | None:
+        """What an error while this version was read says of its files; None where it says nothing of them."""
+        text = reason_of(error)
+        if "not found" not in text and "Parquet" not in text:
+            return None
+        if filesystem.is_remote(self.path) and (reason := s3.unavailability(self.path)):
+            return ObjectStoreUnavailable(self.path, s3.endpoint(), reason)
+        if "not found" in text:
+            return self._vacuumed()
+        damaged = next((f"its file {name} {fate}" for name, fate in self.lost_files().items()), "")
+        return TableUnreadable(str(self), damaged, next=RESTORE) if damaged else TableUnreadable(str(self), text)
+
+    def _vacuumed(self) -> UserError:
+        """What to say of a version whose files are gone. The newest one's no vacuum removes."""
+        newest = _load(TableUri(self.path)).version()
+        if newest == self.version:
+            return TableUnreadable(str(self), "files of it are gone", next=RESTORE)
         reason = f"version {self.version} was vacuumed: files of it are gone"
-        return TableVersionGone(
-            str(self), reason, versions=f"what is left, up to {_load(TableUri(self.path)).version()}"
-        )
+        return TableVersionGone(str(self), reason, versions=f"what is left, up to {newest}")
 
 
 def open(table: TableUri) -> Snapshot:

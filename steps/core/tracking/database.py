@@ -7,6 +7,7 @@ one that does the same, leaves a database that fails every later command (docs/d
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ REASONS = {  # by SQLite's primary error code
     sqlite3.SQLITE_CORRUPT: "it is damaged",
     sqlite3.SQLITE_NOTADB: "it is no SQLite database",
 }
+OTHER_SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+), but expected (\w+)\)")  # MLflow's words
 NEXT = (
     "make room, give the right to write, or wait for the process that has it locked; else correct MLFLOW_TRACKING_URI"
 )
@@ -67,8 +69,10 @@ def ensure_usable(uri: str) -> None:
 
 
 def failure(error: BaseException | None, uri: str) -> TrackingUnavailable | None:
-    """The SQLite error of the database at `uri` that caused `error`, for the user; None if there is none."""
+    """The error of the database at `uri` that caused `error`, for the user; None if there is none."""
     for cause in causes(error):
+        if versions := OTHER_SCHEMA.search(str(cause)):
+            return _of_another_mlflow(uri, *versions.groups())
         if isinstance(cause, sqlite3.Error) and _code(cause) in REASONS:
             return _unusable(cause, path_of(uri))
     return None
@@ -182,6 +186,14 @@ def _create(uri: str, path: Path) -> None:
 def _unusable(error: sqlite3.Error, path: Path) -> TrackingUnavailable:
     reason = REASONS.get(_code(error), str(error)).replace("another process", locks.lock_holder(path))
     return TrackingUnavailable(str(path), reason, next=NEXT)
+
+
+def _of_another_mlflow(uri: str, found: str, expected: str) -> TrackingUnavailable:
+    return TrackingUnavailable(
+        str(path_of(uri)),
+        f"another version of MLflow made it: its schema is {found}, and {expected} is expected",
+        next=f"copy it, then run `mlflow db upgrade {uri}` if that MLflow is older; else use that MLflow",
+    )
 
 
 def _code(error: sqlite3.Error) -> int:

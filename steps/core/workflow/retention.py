@@ -21,8 +21,8 @@ from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs
 from steps.core.workflow import run_tags, vacuum_notices
 
-# Tables that are vacuumed with <lake>/<name>, by the ends of their names.
-BESIDE = ("_predictions", "_requests", "_rejects", f"{UNLABELLED}_rejects", f"{UNLABELLED}_predictions")
+# Tables that are vacuumed with <lake>/<name>, by the ends of their names; one after those that are made of it.
+BESIDE = ("_predictions", "_requests", "_rejects", f"{UNLABELLED}_rejects", f"{UNLABELLED}_predictions", UNLABELLED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +101,11 @@ def plan(lake_root: str, name: str, *, limit: datetime, experiment_id: str) -> P
     needed = references(limit)
     for path in set(filesystem.tables(lake_root)).difference(table.path for table in tables_beside):
         needed = {**sources(path), **needed}  # whatever stays protects what it was made of
-    beside = [plan_table(table, limit=limit, needed=needed) for table in tables_beside]
-    for planned in beside:
+    beside = []
+    for table in tables_beside:
+        planned = plan_table(table, limit=limit, needed=needed)
         needed = {**sources(planned.path, without=planned.lost), **needed}
+        beside.append(planned)
     return Plan(
         lake_root=lake_root,
         name=name,
