@@ -5,7 +5,7 @@ A sample of the first rows decides. Each decision is told with its reason; value
 
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +62,13 @@ def infer_config(source: Source, *, target: str, name: str = "") -> InferredConf
         target = next(alike, target)
     if target not in names:
         raise TargetNotFound(source.uri, target, names)
+    column_count = len(names)
     first = read_sample(source, names)
-    sample, is_whole = first.rows, first.is_whole
+    twins = _twins(first.rows, names, target=target)
+    sample, names = _without(twins, first.rows, names)
+    is_whole = first.is_whole
     decisions, left_out = _decide(source, sample, names, target=target, is_whole=is_whole)
+    left_out |= {column: f"it is {twin!r}, whose name differs only by case" for column, twin in twins.items()}
     left_out |= first.unreadable
     columns = [
         *decisions_in_words.column_lines(decisions, target=names[target]),
@@ -82,7 +86,7 @@ def infer_config(source: Source, *, target: str, name: str = "") -> InferredConf
     is_named_so = not isinstance(source, Files) or all(map(source.is_named_so, source.files()))
     rows = f"all {len(sample)} rows" if is_whole else f"the first {len(sample)} rows"
     lines = [
-        f"{source.uri}: no config was given; inferred from {rows} of {len(names)} columns",
+        f"{source.uri}: no config was given; inferred from {rows} of {column_count} columns",
         *([] if is_named_so else [f"  format   {source.settings.format}, by the content of its files"]),
         *decisions_in_words.form_lines(source.settings.options, sample),
         f"  task     {settings.task}: {decisions[settings.target].reasons[0]}",
@@ -100,9 +104,6 @@ def _decide(
     decisions: dict[str, Decision] = {}
     left_out: dict[str, str] = {"": "it has no name"} if "" in source.columns() else {}
     for column, valid in names.items():
-        if column != target and (twin := _twin(column, names, sample, decisions)):
-            left_out[column] = f"it is {twin!r}, whose name differs only by case"
-            continue
         inferred = infer_type(sample[valid], is_text=is_text) if valid in sample.column_names else None
         if inferred is None and column == target:
             raise TargetUnfit(source.uri, target, f"it holds {source.columns()[column]}")
@@ -118,13 +119,25 @@ def _decide(
     return decisions, left_out
 
 
-def _twin(column: str, names: Mapping[str, str], sample: pa.Table, decisions: Mapping[str, Decision]) -> str | None:
-    """A column decided on before that has the same values, and the same name in upper or lower case."""
-    for valid, decision in decisions.items():
-        other = decision.source_name
-        if other.lower() == column.lower() and names[column] in sample.column_names:
-            return other if sample[names[column]].equals(sample[valid]) else None
-    return None
+def _twins(sample: pa.Table, names: Mapping[str, str], *, target: str) -> dict[str, str]:
+    """Columns that have the values of another one, and its name in upper or lower case, with the name of that."""
+    is_read = set(sample.column_names)
+    firsts: dict[str, str] = {}
+    twins = {}
+    for column in sorted(names, key=lambda column: column != target):
+        if names[column] in is_read:
+            first = firsts.setdefault(column.lower(), column)
+            if first != column and sample[names[column]].equals(sample[names[first]]):
+                twins[column] = first
+    return twins
+
+
+def _without(twins: Collection[str], sample: pa.Table, names: Mapping[str, str]) -> tuple[pa.Table, dict[str, str]]:
+    """The sample without these columns, and the names of the others, as if these were not there."""
+    kept = contract_names(column for column in names if column not in twins)
+    renamed = {names[column]: valid for column, valid in kept.items()}
+    there = [name for name in sample.column_names if name in renamed]
+    return sample.select(there).rename_columns([renamed[name] for name in there]), kept
 
 
 def _feature(column: str, values: pa.ChunkedArray, inferred: InferredType, valid: str) -> Decision:
