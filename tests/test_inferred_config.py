@@ -20,7 +20,7 @@ from small import QUICK
 from benchmarks import churn_data
 from steps.core import config
 from steps.core.columns import Column
-from steps.core.config import PREDICTION_COLUMNS, Config
+from steps.core.config import LONGEST_NAME, PREDICTION_COLUMNS, Config
 from steps.core.errors import ConfigInvalid, FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
 from steps.core.sources import contract, kinds
 from steps.core.sources.column_names import VALID, contract_names
@@ -459,7 +459,10 @@ class TestFile:
             ("/data/churn.csv", "churn"),
             ("/data/my table.csv.gz", "my_table"),
             ("/data/2024-*.csv", "column_2024"),
-            ("/data/a_rejects.csv", "a_rejects_data"),
+            ("/data/a_rejects.csv", "a_rejects_ddba6aac"),
+            ("/data/данные.csv", "column_9d8cf70d"),
+            ("/data/клиенты.csv", "column_c1b99440"),
+            ("/data/клиенты 2.csv", "column_2_fc773378"),
             ("s3://bucket/folder/", "folder"),
             ("sklearn:wine", "wine"),
         ],
@@ -467,6 +470,11 @@ class TestFile:
     def test_the_name_is_that_of_the_source(self, uri: str, name: str) -> None:
         found = inferred({"x": numbers()}, uri=uri)
         assert (found.config.name, found.config.model.name) == (name, f"{name}_model")
+
+    def test_long_names_that_begin_alike_stay_apart(self) -> None:
+        names = {inferred({"x": numbers()}, uri=f"/data/{'a' * 240}{end}.csv").config.name for end in "bc"}
+        assert len(names) == 2
+        assert {len(name) for name in names} == {LONGEST_NAME}
 
     def test_a_name_that_cannot_be_one_is_refused(self) -> None:
         with pytest.raises(ConfigInvalid, match="name: 'my churn' given; a name has letters"):

@@ -17,7 +17,7 @@ from steps.core.columns import NUMBERS, TIMES
 from steps.core.config import LONGEST_NAME, OTHER_TABLES, Config
 from steps.core.errors import FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
 from steps.core.sources import decisions_in_words
-from steps.core.sources.column_names import contract_names
+from steps.core.sources.column_names import HASH_LETTERS, contract_names, hashed
 from steps.core.sources.column_roles import MOST_CLASSES, ColumnSample, key_candidates, unseen_reason
 from steps.core.sources.column_types import InferredType, infer_type
 from steps.core.sources.decisions_in_words import Decision
@@ -189,9 +189,12 @@ def _sample_of(sample: pa.Table, decision: Decision, valid: str) -> ColumnSample
 
 
 def _name_of(source: Source) -> str:
-    """A table's name from that of its file or table."""
-    name = next(iter(contract_names([source.named_after.replace("*", " ").replace("?", " ")]).values()))
-    return f"{name}_data" if name.endswith(OTHER_TABLES) else name[:LONGEST_NAME]
+    """A table's name from that of its file or table, which no other has; a hash stands for what cannot be in it."""
+    given = source.named_after.replace("*", " ").replace("?", " ")
+    name = contract_names([given])[given]
+    if name.endswith(OTHER_TABLES) or len(name) > LONGEST_NAME:
+        return hashed(given, words=name[: LONGEST_NAME - HASH_LETTERS - 1])
+    return name
 
 
 def _raw_config(
