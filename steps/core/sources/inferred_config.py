@@ -23,7 +23,7 @@ from steps.core.sources.column_types import InferredType, infer_type
 from steps.core.sources.decisions_in_words import Decision
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
-from steps.core.sources.source_sample import read_sample
+from steps.core.sources.source_sample import read_sample, with_fields
 
 TEXT_FORMATS = ("csv", "json")  # whose values are texts, of which the types are inferred
 FILE_FORMATS = (*TEXT_FORMATS, "parquet")  # which files tell by their content
@@ -103,11 +103,12 @@ def _decide(
     is_text = source.settings.format in TEXT_FORMATS
     decisions: dict[str, Decision] = {}
     left_out: dict[str, str] = {"": "it has no name"} if "" in source.columns() else {}
+    read, objects = set(sample.column_names), with_fields(names)
     for column, valid in names.items():
-        inferred = infer_type(sample[valid], is_text=is_text) if valid in sample.column_names else None
+        inferred = infer_type(sample[valid], is_text=is_text) if valid in read else None
         if inferred is None and column == target:
             raise TargetUnfit(source.uri, target, f"it holds {source.columns()[column]}")
-        if inferred is None and any(other.startswith(f"{column}.") for other in names):
+        if inferred is None and column in objects:
             continue  # an object, whose fields are columns
         if inferred is None:
             kind = source.columns()[column]
