@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import random
+import re
 import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -493,6 +494,16 @@ class TestFile:
 class TestFiles:
     def of(self, path: Path, target: str) -> Config:
         return infer_config(kinds.resolve(config.Source(uri=str(path))), target=target).config
+
+    @pytest.mark.parametrize(("other", "equal"), [("Y", "equal but for upper and lower case"), ("y", "equal")])
+    def test_a_target_whose_name_another_column_has_is_refused_by_that(
+        self, tmp_path: Path, other: str, equal: str
+    ) -> None:
+        path = tmp_path / "in.csv"
+        path.write_text(f"x,y,{other}\n" + "1,a,2\n2,b,3\n" * 20)
+        columns = re.escape(f"the target 'y' cannot be read: of its columns 'y' (column 2), '{other}' (column 3)")
+        with pytest.raises(SourceUnreadable, match=rf"{columns} the names are {equal}\n.*\n.*pass another column"):
+            self.of(path, "y")
 
     def test_odd_names_stay_apart(self) -> None:
         found = self.of(CASES / "I05_odd_names.csv", "label")

@@ -255,5 +255,7 @@ def _check_names_differ(file: str, header: Header, wanted: str) -> None:
     """SourceUnreadable when another column of the file has the name of a wanted one but for case."""
     alike = [f"{name!r} (column {place})" for place, name in header.equal_but_for_case(wanted).items()]
     if len(alike) > 1:
-        reason = f"of its columns {', '.join(alike)} the names are equal but for upper and lower case"
+        differ = len(set(header.equal_but_for_case(wanted).values())) > 1
+        case = " but for upper and lower case" if differ else ""
+        reason = f"of its columns {', '.join(alike)} the names are equal{case}"
         raise SourceUnreadable(file, reason, next="rename one of them in the source")

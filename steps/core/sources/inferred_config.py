@@ -64,6 +64,11 @@ def infer_config(source: Source, *, target: str, name: str = "") -> InferredConf
         raise TargetNotFound(source.uri, target, names)
     column_count = len(names)
     first = read_sample(source, names)
+    if target in first.unreadable:
+        reason = f"the target {target!r} cannot be read: {first.unreadable[target]}"
+        raise SourceUnreadable(
+            source.uri, reason, next="correct the source, or pass another column with -P target=NAME"
+        )
     twins = _twins(first.rows, names, target=target)
     sample, names = _without(twins, first.rows, names)
     is_whole = first.is_whole
