@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import random
+import re
 import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from small import QUICK
 from benchmarks import churn_data
 from steps.core import config
 from steps.core.columns import Column
-from steps.core.config import PREDICTION_COLUMNS, Config
+from steps.core.config import LONGEST_NAME, PREDICTION_COLUMNS, Config
 from steps.core.errors import ConfigInvalid, FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
 from steps.core.sources import contract, kinds
 from steps.core.sources.column_names import VALID, contract_names
@@ -88,20 +89,56 @@ def numbers(rows: int = 40) -> list[str]:
 
 class TestNames:
     def test_a_name_keeps_its_letters_and_digits(self) -> None:
-        given_names = ["sepal length (cm)", "Größe", "prix €", "PassengerId", "2020", "…", "on"]
+        given_names = ["sepal length (cm)", "Größe", "prix €", "PassengerId", "2020", "on"]
         assert list(contract_names(given_names).values()) == [
-            *("sepal_length_cm", "Grosse", "prix", "PassengerId", "column_2020", "column", "on"),
+            *("sepal_length_cm", "Grosse", "prix", "PassengerId", "column_2020", "on"),
         ]
 
-    def test_names_that_become_the_same_get_numbers(self) -> None:
-        found = contract_names(["user.age", "user;age", "user age"])
-        assert found == {"user age": "user_age", "user.age": "user_age_2", "user;age": "user_age_3"}
+    @pytest.mark.parametrize(
+        ("given_name", "expected"),
+        [
+            ("возраст", "column_1e804df1"),
+            ("温度C", "C_8cc94d0c"),
+            ("Høyde", "Hyde_75b494ce"),
+            ("…", "column_b4935894"),
+            ("prediction", "prediction_70ad7b8f"),
+            ("Run_ID", "Run_ID_233fbe52"),
+        ],
+    )
+    def test_a_name_that_loses_letters_or_is_taken_gets_a_hash_of_its_own(self, given_name: str, expected: str) -> None:
+        assert contract_names([given_name]) == {given_name: expected}
 
-    def test_a_valid_name_is_not_taken_from_its_column(self) -> None:
-        assert contract_names(["a b", "a_b"]) == {"a b": "a_b_2", "a_b": "a_b"}
+    def test_a_name_is_one_in_whatever_form_unicode_writes_it(self) -> None:
+        assert [*contract_names(["\u0439"]).values()] == [*contract_names(["\u0438\u0306"]).values()]
 
-    def test_the_columns_of_predictions_are_not_taken(self) -> None:
-        assert contract_names(["prediction", "Run_ID"]) == {"prediction": "prediction_2", "Run_ID": "Run_ID_2"}
+    @pytest.mark.parametrize(
+        ("before", "added"),
+        [
+            (("возраст", "город"), "адрес"),
+            (("温度C", "温度"), "湿度C"),
+            (("user age",), "user.age"),
+            (("user age",), "user_age"),
+            (("age",), "Age"),
+            (("...", "%"), "#"),
+            (("user.age", "user_age_94693f18"), "user age"),
+        ],
+    )
+    def test_no_name_becomes_that_of_another_column_when_one_is_added(
+        self, before: tuple[str, ...], added: str
+    ) -> None:
+        names = contract_names(before)
+        now = contract_names([*before, added])
+        assert {valid: name for name, valid in now.items() if valid in names.values()}.items() <= {
+            (valid, name) for name, valid in names.items()
+        }
+
+    def test_names_that_become_the_same_each_get_a_hash(self) -> None:
+        assert contract_names(["user.age", "user age", "x"]) == {
+            "user.age": "user_age_94693f18",
+            "user age": "user_age_d78c9af3",
+            "x": "x",
+        }
+        assert contract_names(["a b", "a_b"]) == {"a b": "a_b_c8687a08", "a_b": "a_b_648fa9b3"}
 
     @QUICK
     @given(st.lists(st.text(max_size=8), unique=True, max_size=12), st.randoms())
@@ -372,7 +409,14 @@ class TestRoles:
 
     def test_names_that_differ_by_case_are_two_columns_where_their_values_differ(self) -> None:
         found = inferred({"Fee": [1.5, 2.5] * 20, "fee": [3.5, 1.5] * 20}, format="parquet")
-        assert [column.source for column in found.config.columns.values()] == [None, "fee", None]
+        assert {name: column.source for name, column in found.config.columns.items()} == {
+            **{"Fee_f842c3e1": "Fee", "fee_b80cdaae": "fee"},
+            "label": None,
+        }
+
+    def test_a_target_in_another_case_in_another_file_is_no_feature(self) -> None:
+        found = inferred({"Label": LABELS, "label": LABELS, "x": numbers()}, format="parquet")
+        assert list(found.config.columns) == ["label", "x"]
 
 
 class TestTarget:
@@ -457,7 +501,10 @@ class TestFile:
             ("/data/churn.csv", "churn"),
             ("/data/my table.csv.gz", "my_table"),
             ("/data/2024-*.csv", "column_2024"),
-            ("/data/a_rejects.csv", "a_rejects_data"),
+            ("/data/a_rejects.csv", "a_rejects_ddba6aac"),
+            ("/data/данные.csv", "column_9d8cf70d"),
+            ("/data/клиенты.csv", "column_c1b99440"),
+            ("/data/клиенты 2.csv", "column_2_fc773378"),
             ("s3://bucket/folder/", "folder"),
             ("sklearn:wine", "wine"),
         ],
@@ -465,6 +512,11 @@ class TestFile:
     def test_the_name_is_that_of_the_source(self, uri: str, name: str) -> None:
         found = inferred({"x": numbers()}, uri=uri)
         assert (found.config.name, found.config.model.name) == (name, f"{name}_model")
+
+    def test_long_names_that_begin_alike_stay_apart(self) -> None:
+        names = {inferred({"x": numbers()}, uri=f"/data/{'a' * 240}{end}.csv").config.name for end in "bc"}
+        assert len(names) == 2
+        assert {len(name) for name in names} == {LONGEST_NAME}
 
     def test_a_name_that_cannot_be_one_is_refused(self) -> None:
         with pytest.raises(ConfigInvalid, match="name: 'my churn' given; a name has letters"):
@@ -484,10 +536,20 @@ class TestFiles:
     def of(self, path: Path, target: str) -> Config:
         return infer_config(kinds.resolve(config.Source(uri=str(path))), target=target).config
 
+    @pytest.mark.parametrize(("other", "equal"), [("Y", "equal but for upper and lower case"), ("y", "equal")])
+    def test_a_target_whose_name_another_column_has_is_refused_by_that(
+        self, tmp_path: Path, other: str, equal: str
+    ) -> None:
+        path = tmp_path / "in.csv"
+        path.write_text(f"x,y,{other}\n" + "1,a,2\n2,b,3\n" * 20)
+        columns = re.escape(f"the target 'y' cannot be read: of its columns 'y' (column 2), '{other}' (column 3)")
+        with pytest.raises(SourceUnreadable, match=rf"{columns} the names are {equal}\n.*\n.*pass another column"):
+            self.of(path, "y")
+
     def test_odd_names_stay_apart(self) -> None:
         found = self.of(CASES / "I05_odd_names.csv", "label")
         assert {name for name, column in found.columns.items() if "age" in (column.source or "")} == {
-            *("user_age", "user_age_2", "user_age_3"),
+            *("user_age_94693f18", "user_age_d78c9af3", "user_age_fa433ab4"),
         }
 
     def test_codes_keep_their_zeros(self) -> None:

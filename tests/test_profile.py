@@ -218,6 +218,13 @@ class TestWarnings:
         )
         assert any("600 rows have only 4 different sets of features" in line for line in warned(rows, target="y"))
 
+    def test_rows_are_counted_whatever_their_columns_are_called(self) -> None:
+        features = ("count_all", "y_count_distinct", "target", "0", "row")
+        rows = pa.table({**{name: ["x", "y"] * 300 for name in features}, "y": ["p", "q", "q"] * 200})
+        lines = warned(rows, target="y")
+        assert any("600 rows have only 2 different sets of features" in line for line in lines)
+        assert "600 of 600 rows have the same features as another and another y" in lines
+
 
 @pytest.mark.parametrize("numbers", [[1.7e308], [1.7e308, -1.7e308], [1.7e308, 1.7e308, 1.0]])
 def test_numbers_whose_squares_are_no_doubles_have_a_profile_that_is_json(numbers: list[float]) -> None:

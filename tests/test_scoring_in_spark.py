@@ -19,8 +19,10 @@ NESTED = {
     **{"map": pa.map_(pa.string(), pa.int64()), "struct": pa.struct({"x": pa.string()})},
 }
 OF_NESTED = {"list": ["a", None], "bytes": b"\0\xff", "price": 1, "map": [("k", 1)], "struct": {"x": "a"}}
-KEYED = pa.schema([pa.field("id", pa.int64()), pa.field("my key", pa.string()), *TYPES])
-KEY = ["id", "my key"]
+KEYED = pa.schema(
+    {"id": pa.int64(), "my key": pa.string(), "count": pa.int64()} | dict(zip(TYPES.names, TYPES.types, strict=True))
+)
+KEY = ["id", "my key", "count"]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +66,7 @@ def comparable(stored: Sequence[Row]) -> list[str]:
 
 
 def keyed(number: int, **values: Any) -> Row:
-    return row(number, id=number, **{"my key": "é" * (number % 3)}, **values)
+    return row(number, id=number, count=number, **{"my key": "é" * (number % 3)}, **values)
 
 
 def test_rows_that_were_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +119,8 @@ def test_columns_that_came_and_went_and_values_that_no_model_reads(
 def test_keys_that_are_missing_or_repeated_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKFLOW_IN_MEMORY_MEBIBYTES", "0")
     lake = Lake(tmp_path)
-    lake.write([keyed(n % 4, petals=n) for n in range(7)] + [row(id=1)], schema=KEYED)
-    repeated = "keys of more than one row: 3, such as id 0, my key ; "
+    lake.write([keyed(n % 4, petals=n) for n in range(7)] + [row(id=1, count=1)], schema=KEYED)
+    repeated = "keys of more than one row: 3, such as id 0, my key , count 0; "
     expected = f"rows without a value for 'my key', of the key: 1\n.*{repeated}"
     with pytest.raises(TableUnfit, match=expected):
         lake.infer(key=KEY)

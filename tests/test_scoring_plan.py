@@ -351,6 +351,17 @@ class TestKeys:
             lake.infer(key=["id"])
         assert len(lake.predictions()) == 2
 
+    def test_a_key_may_have_any_names(self, lake: Lake) -> None:
+        key = ["count_all", "row", "place", "0"]
+        keyed = pa.schema([*(pa.field(name, pa.int64()) for name in key), *TYPES])
+        lake.write([row(**dict.fromkeys(key, n)) for n in range(3)], schema=keyed)
+        assert counts(lake.infer(key=key)) == (3, 3, 0, 0)
+        lake.write([row(**dict.fromkeys(key, 1), petals=7)], schema=keyed, mode="append")
+        with pytest.raises(
+            TableUnfit, match="keys of more than one row: 1, such as count_all 1, row 1, place 1, 0 1\n"
+        ):
+            lake.infer(key=key)
+
     def test_a_table_without_the_columns_of_the_key_is_known_by_its_values(self, lake: Lake) -> None:
         for stored in (rows(1, 1), rows(1)):
             lake.write(stored)

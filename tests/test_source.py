@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from deltalake import write_deltalake
 
 from steps.core import config
 from steps.core.errors import SourceUnreadable
-from steps.core.sources import contract, kinds, listing, sklearn_dataset
+from steps.core.sources import contract, ingestion, kinds, listing, sklearn_dataset
+from steps.core.sources.job import Job
 from steps.core.sources.source import Source
 
 pytestmark = pytest.mark.usefixtures("own_store")
@@ -281,3 +283,28 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are() -> None:
     assert contract.missing_columns({"id": "id", "first_name": "prénom"}, ["id", "prenom"]) == {
         "first_name": "column 'first_name': the source has no 'prénom' (did you mean 'prenom'?); it has id, prenom"
     }
+
+
+def test_rows_that_share_a_key_are_rejects_whatever_the_key_is_called(tmp_path: Path) -> None:
+    names = ("row", "place", "count_all", "0", "file", "text")
+    rows = (names, *(digit * len(names) for digit in "122"))
+    (tmp_path / "in.csv").write_text("\n".join(map(",".join, rows)))
+    job = Job(
+        columns={name: config.Column(type="long") for name in names},
+        key=names,
+        target="",
+        folder=f"{tmp_path}/rows",
+        rejects_folder=f"{tmp_path}/rejects",
+        table=f"{tmp_path}/table",
+    )
+    result = ingestion.run(find(f"{tmp_path}/in.csv"), job)
+    assert (result.rows, result.broken) == (1, {f"key {', '.join(names)}: {ingestion.REPEATED_KEY}": 2})
+
+
+def test_a_header_of_many_thousand_columns_takes_seconds(tmp_path: Path) -> None:
+    columns = dict.fromkeys((f"x{number}" for number in range(20_000)), config.Column(type="long"))
+    (tmp_path / "wide.csv").write_text(",".join(columns) + "\n" + ",".join("1" * len(columns)) + "\n")
+    source = find(f"{tmp_path}/wide.csv")
+    begin = time.process_time()
+    source.parts(columns)
+    assert time.process_time() - begin < 10  # with a look at each pair of columns it is minutes

@@ -183,6 +183,14 @@ class TestUpsert:
             put(table, rows, "b")
         assert stored(table) == before
 
+    def test_a_key_may_have_any_names(self, table: TableUri) -> None:
+        key = ("count_all", "row", "place", "0", "new")
+        put(table, pa.table({**{name: [1, 2] for name in key}, "old": [1.5, 2.5]}), "a", key=key)
+        put(table, pa.table({**{name: [2, 3] for name in key}, "old": [2.0, 3.0]}), "b", key=key)
+        assert {row["place"]: row["old"] for row in rows_of(table.path).to_pylist()} == {1: 1.5, 2: 2.0, 3: 3.0}
+        with pytest.raises(TableUnfit, match="more than one row has the key {'count_all': 4, 'row': 4, "):
+            put(table, pa.table({**{name: [4, 4] for name in key}, "old": [2.0, 3.0]}), "c", key=key)
+
     def test_a_table_without_the_key_is_refused(self, table: TableUri) -> None:
         put(table, prices({1: 1.0}), "a")
         rows = prices({1: 1.0}).append_column("day", [["monday"]])

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from steps.core.errors import TableUnfit
 from steps.core.tables import row_hash
 from steps.core.tables.data_files import DataFiles
+from steps.core.tables.repeated_rows import repeated_rows
 from steps.core.tables.snapshot import Snapshot
 
 SHOWN = 3  # keys, in a message
@@ -32,8 +32,7 @@ def check(rows: Snapshot | DataFiles, key: Sequence[str]) -> None:
         in_both = np.unique(np.concatenate([np.empty(0, np.uint64), *map(row_hash.first_hash, others)]))
         alike += [*others, *_with_hashes(rows, key, np.setdiff1d(in_both, hashes[counts > 1]))]
     none = pa.schema([rows.schema.field(name) for name in key]).empty_table()
-    counted = pa.concat_tables([none, *alike]).group_by([*key], use_threads=False).aggregate([([], "count_all")])
-    repeated = counted.filter(pc.greater(counted["count_all"], 1)).select([*key])
+    repeated = repeated_rows(pa.concat_tables([none, *alike]).select([*key]))
     refuse(str(rows), missing=missing, repeated=len(repeated), examples=repeated.slice(0, SHOWN).to_pylist())
 
 

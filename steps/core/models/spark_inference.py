@@ -167,15 +167,17 @@ def _check_keys(rows: DataFrame, work: Work) -> None:
         return
     key = [_column(name) for name in work.key]
     counts = rows.select([F.count_if(column.isNull()) for column in key]).collect()[0]
+    numbers = [str(number) for number in range(len(key))]  # as a column of the key may be called `count`
     repeated = (
         rows.where(~_is_any_missing(work.key))
-        .groupBy(*key)
+        .select([column.alias(number) for column, number in zip(key, numbers, strict=True)])
+        .groupBy(*numbers)
         .count()
         .where(F.col("count") > 1)
         .drop("count")
-        .orderBy(*key)
+        .orderBy(*numbers)
     )
-    examples = [row.asDict() for row in repeated.limit(row_keys.SHOWN).collect()]
+    examples = [dict(zip(work.key, row, strict=True)) for row in repeated.limit(row_keys.SHOWN).collect()]
     row_keys.refuse(
         str(work.table),
         missing=dict(zip(work.key, counts, strict=True)),

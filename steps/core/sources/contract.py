@@ -14,6 +14,7 @@ from steps.core.errors import did_you_mean
 from steps.core.sources import column_rules, values
 from steps.core.sources.arrow_values import arrow_type
 from steps.core.sources.rows import RawRows
+from steps.core.tables.repeated_rows import is_among
 
 REJECTS_SCHEMA = pa.schema(
     [
@@ -77,7 +78,7 @@ def check(
         if mask.any()
     }
     for rule, keys in (refused_keys or {}).items():
-        if (is_refused := _is_in(rows, keys, key)).any():
+        if (is_refused := is_among(rows.select(list(key)), keys)).any():
             broken[f"key {', '.join(key)}: {rule}"] = is_refused
     is_bad = np.logical_or.reduce([*broken.values(), np.zeros(len(rows), dtype=bool)])
     rejects = _rejects(raw, np.flatnonzero(is_bad), broken, file=file)
@@ -129,15 +130,6 @@ def _parts(rule: str) -> tuple[str | None, str | None, str]:
 
 def _refused(converted: values.Converted) -> int:
     return sum(int(mask.sum()) for mask in converted.broken.values())
-
-
-def _is_in(rows: pa.Table, keys: pa.Table, key: Sequence[str]) -> np.ndarray:
-    """Where a row has one of these keys."""
-    numbered = rows.select(list(key)).append_column("row", pa.array(np.arange(len(rows))))
-    found = numbered.join(keys, list(key), join_type="left semi")["row"].to_numpy()
-    mask = np.zeros(len(rows), dtype=bool)
-    mask[found] = True
-    return mask
 
 
 def _examples(raw: RawRows, broken: Mapping[str, np.ndarray]) -> dict[str, str]:

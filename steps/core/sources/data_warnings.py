@@ -203,15 +203,16 @@ def _repeated(sample: pa.Table, features: Sequence[str], target: str, *, has_key
     """Rows whose features are equal: few different ones, or with different targets."""
     if not features:
         return []
-    rows = sample.select([*features, target])
-    different = rows.group_by(list(features)).aggregate([(target, "count_distinct"), ([], "count_all")])
+    numbers = [str(number) for number in range(len(features))]
+    rows = sample.select([*features, target]).rename_columns([*numbers, "target"])
+    different = rows.group_by(numbers).aggregate([("target", "count_distinct"), ([], "count_all")])
     lines = []
     if len(sample) >= FEWEST_ROWS and len(different) < FEW_DIFFERENT * len(sample) and not has_key:
         lines.append(
             f"{len(sample):,} rows have only {len(different):,} different sets of features, and equal ones are in the "
             "same part: say a `key`, or `split.group`, to split by that"
         )
-    mixed = different.filter(pc.greater(different[f"{target}_count_distinct"], 1))
+    mixed = different.filter(pc.greater(different["target_count_distinct"], 1))
     if len(mixed) and pa.types.is_floating(sample.schema.field(target).type) is False:
         count = pc.sum(mixed["count_all"]).as_py()
         lines.append(f"{count:,} of {len(sample):,} rows have the same features as another and another {target}")

@@ -34,10 +34,28 @@ class Header:
 
     def find(self, source_name: str) -> str | None:
         """The column of that name, or the only one that differs from it by case or by how Unicode writes it alone."""
-        if source_name in self.names:
+        alike = self._alike.get(_folded(source_name), [])
+        if source_name in alike:
             return source_name
-        alike = [name for name in self.names if _folded(name) == _folded(source_name)]
         return alike[0] if len(alike) == 1 else None
+
+    def equal_but_for_case(self, source_name: str) -> dict[int, str]:
+        """The columns of that name in upper or lower case, by their places from 1 on."""
+        return self._places.get(source_name.lower(), {})
+
+    @functools.cached_property
+    def _alike(self) -> dict[str, list[str]]:
+        alike: dict[str, list[str]] = {}
+        for name in self.names:
+            alike.setdefault(_folded(name), []).append(name)
+        return alike
+
+    @functools.cached_property
+    def _places(self) -> dict[str, dict[int, str]]:
+        places: dict[str, dict[int, str]] = {}
+        for place, name in enumerate(self.names, 1):
+            places.setdefault(name.lower(), {})[place] = name
+        return places
 
 
 class Files(Source):
@@ -161,7 +179,8 @@ class Files(Source):
     def _parts(self, file: str, size_bytes: int, header: Header, wanted: Mapping[str, str]) -> Iterator[Part]:
         partitions = self._partitions(file)
         found = {name: header.find(source) or source for name, source in wanted.items()}
-        in_file = {name: source for name, source in found.items() if source in header.names} if header.names else found
+        named = set(header.names)
+        in_file = {name: source for name, source in found.items() if source in named} if named else found
         if not self.has_fixed_columns:
             in_file = found
         in_file = {name: source for name, source in in_file.items() if source not in partitions}
@@ -234,9 +253,9 @@ def _with_partitions(header: Header, partitions: Mapping[str, str | None]) -> He
 
 def _check_names_differ(file: str, header: Header, wanted: str) -> None:
     """SourceUnreadable when another column of the file has the name of a wanted one but for case."""
-    alike = [
-        f"{name!r} (column {place})" for place, name in enumerate(header.names, 1) if name.lower() == wanted.lower()
-    ]
+    alike = [f"{name!r} (column {place})" for place, name in header.equal_but_for_case(wanted).items()]
     if len(alike) > 1:
-        reason = f"of its columns {', '.join(alike)} the names are equal but for upper and lower case"
+        differ = len(set(header.equal_but_for_case(wanted).values())) > 1
+        case = " but for upper and lower case" if differ else ""
+        reason = f"of its columns {', '.join(alike)} the names are equal{case}"
         raise SourceUnreadable(file, reason, next="rename one of them in the source")

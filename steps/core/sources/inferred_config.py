@@ -5,7 +5,7 @@ A sample of the first rows decides. Each decision is told with its reason; value
 
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from steps.core.columns import NUMBERS, TIMES
 from steps.core.config import LONGEST_NAME, OTHER_TABLES, Config
 from steps.core.errors import FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
 from steps.core.sources import decisions_in_words
-from steps.core.sources.column_names import contract_names
+from steps.core.sources.column_names import HASH_LETTERS, contract_names, hashed
 from steps.core.sources.column_roles import (
     FEWEST_ROWS_OF_A_CLASS,
     MOST_CLASSES,
@@ -29,7 +29,7 @@ from steps.core.sources.column_types import PERHAPS_A_CLASS, InferredType, infer
 from steps.core.sources.decisions_in_words import Decision
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
-from steps.core.sources.source_sample import read_sample
+from steps.core.sources.source_sample import read_sample, with_fields
 
 TEXT_FORMATS = ("csv", "json")  # whose values are texts, of which the types are inferred
 FILE_FORMATS = (*TEXT_FORMATS, "parquet")  # which files tell by their content
@@ -68,9 +68,18 @@ def infer_config(source: Source, *, target: str, name: str = "") -> InferredConf
         target = next(alike, target)
     if target not in names:
         raise TargetNotFound(source.uri, target, names)
+    column_count = len(names)
     first = read_sample(source, names)
-    sample, is_whole = first.rows, first.is_whole
+    if target in first.unreadable:
+        reason = f"the target {target!r} cannot be read: {first.unreadable[target]}"
+        raise SourceUnreadable(
+            source.uri, reason, next="correct the source, or pass another column with -P target=NAME"
+        )
+    twins = _twins(first.rows, names, target=target)
+    sample, names = _without(twins, first.rows, names)
+    is_whole = first.is_whole
     decisions, left_out = _decide(source, sample, names, target=target, is_whole=is_whole)
+    left_out |= {column: f"it is {twin!r}, whose name differs only by case" for column, twin in twins.items()}
     left_out |= first.unreadable
     columns = [
         *decisions_in_words.column_lines(decisions, target=names[target]),
@@ -88,7 +97,7 @@ def infer_config(source: Source, *, target: str, name: str = "") -> InferredConf
     is_named_so = not isinstance(source, Files) or all(map(source.is_named_so, source.files()))
     rows = f"all {len(sample)} rows" if is_whole else f"the first {len(sample)} rows"
     lines = [
-        f"{source.uri}: no config was given; inferred from {rows} of {len(names)} columns",
+        f"{source.uri}: no config was given; inferred from {rows} of {column_count} columns",
         *([] if is_named_so else [f"  format   {source.settings.format}, by the content of its files"]),
         *decisions_in_words.form_lines(source.settings.options, sample),
         f"  task     {settings.task}: {decisions[settings.target].reasons[0]}",
@@ -105,14 +114,12 @@ def _decide(
     is_text = source.settings.format in TEXT_FORMATS
     decisions: dict[str, Decision] = {}
     left_out: dict[str, str] = {"": "it has no name"} if "" in source.columns() else {}
+    read, objects = set(sample.column_names), with_fields(names)
     for column, valid in names.items():
-        if column != target and (twin := _twin(column, names, sample, decisions)):
-            left_out[column] = f"it is {twin!r}, whose name differs only by case"
-            continue
-        inferred = infer_type(sample[valid], is_text=is_text) if valid in sample.column_names else None
+        inferred = infer_type(sample[valid], is_text=is_text) if valid in read else None
         if inferred is None and column == target:
             raise TargetUnfit(source.uri, target, f"it holds {source.columns()[column]}")
-        if inferred is None and any(other.startswith(f"{column}.") for other in names):
+        if inferred is None and column in objects:
             continue  # an object, whose fields are columns
         if inferred is None:
             kind = source.columns()[column]
@@ -124,13 +131,25 @@ def _decide(
     return decisions, left_out
 
 
-def _twin(column: str, names: Mapping[str, str], sample: pa.Table, decisions: Mapping[str, Decision]) -> str | None:
-    """A column decided on before that has the same values, and the same name in upper or lower case."""
-    for valid, decision in decisions.items():
-        other = decision.source_name
-        if other.lower() == column.lower() and names[column] in sample.column_names:
-            return other if sample[names[column]].equals(sample[valid]) else None
-    return None
+def _twins(sample: pa.Table, names: Mapping[str, str], *, target: str) -> dict[str, str]:
+    """Columns that have the values of another one, and its name in upper or lower case, with the name of that."""
+    is_read = set(sample.column_names)
+    firsts: dict[str, str] = {}
+    twins = {}
+    for column in sorted(names, key=lambda column: column != target):
+        if names[column] in is_read:
+            first = firsts.setdefault(column.lower(), column)
+            if first != column and sample[names[column]].equals(sample[names[first]]):
+                twins[column] = first
+    return twins
+
+
+def _without(twins: Collection[str], sample: pa.Table, names: Mapping[str, str]) -> tuple[pa.Table, dict[str, str]]:
+    """The sample without these columns, and the names of the others, as if these were not there."""
+    kept = contract_names(column for column in names if column not in twins)
+    renamed = {names[column]: valid for column, valid in kept.items()}
+    there = [name for name in sample.column_names if name in renamed]
+    return sample.select(there).rename_columns([renamed[name] for name in there]), kept
 
 
 def _feature(column: str, values: pa.ChunkedArray, inferred: InferredType, valid: str) -> Decision:
@@ -201,9 +220,12 @@ def _sample_of(sample: pa.Table, decision: Decision, valid: str) -> ColumnSample
 
 
 def _name_of(source: Source) -> str:
-    """A table's name from that of its file or table."""
-    name = next(iter(contract_names([source.named_after.replace("*", " ").replace("?", " ")]).values()))
-    return f"{name}_data" if name.endswith(OTHER_TABLES) else name[:LONGEST_NAME]
+    """A table's name from that of its file or table, which no other has; a hash stands for what cannot be in it."""
+    given = source.named_after.replace("*", " ").replace("?", " ")
+    name = contract_names([given])[given]
+    if name.endswith(OTHER_TABLES) or len(name) > LONGEST_NAME:
+        return hashed(given, words=name[: LONGEST_NAME - HASH_LETTERS - 1])
+    return name
 
 
 def _raw_config(

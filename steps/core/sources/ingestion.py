@@ -18,6 +18,7 @@ from steps.core.sources.rows import Part, RawRows
 from steps.core.sources.source import Source
 from steps.core.storage import filesystem
 from steps.core.tables import row_hash
+from steps.core.tables.repeated_rows import repeated_rows
 from steps.core.tables.snapshot import Snapshot
 
 REPEATED_KEY, STORED_KEY = "have the key of another row", "have a key that is in the table already"  # rules
@@ -152,6 +153,5 @@ def repeated_keys(result: Result, key: Sequence[str], files: Iterable[pa.Table])
     for rows in files:
         of_rows = row_hash.first_hash(rows)
         found.append(rows.filter(pa.array(row_hash.are_among(of_rows, suspected))))
-    counted = pa.concat_tables(found).group_by(list(key)).aggregate([([], "count_all")])
-    repeated = counted.filter(pa.array(counted["count_all"].to_numpy() > 1)).select(list(key))
+    repeated = repeated_rows(pa.concat_tables(found).select(list(key)))
     return repeated if len(repeated) else None

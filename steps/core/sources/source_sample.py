@@ -1,6 +1,6 @@
 """The first rows of a source, to look at before there is a contract."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -31,11 +31,11 @@ def read_sample(source: Source, names: Mapping[str, str]) -> SourceSample:
     Columns of a type that no contract has are left out. SourceUnreadable when none can be read.
     """
     types = source.columns()
+    objects = with_fields(names) if source.settings.format == "json" else set()
     columns = {
         valid: Column(source=column, type="string", nullable=True)
         for column, valid in names.items()
-        if infer_type(pa.array([], types[column]), is_text=False)
-        and not any(other.startswith(f"{column}.") for other in names if source.settings.format == "json")
+        if infer_type(pa.array([], types[column]), is_text=False) and column not in objects
     }
     try:
         return _first_rows(source, columns)
@@ -45,6 +45,11 @@ def read_sample(source: Source, names: Mapping[str, str]) -> SourceSample:
             raise
         readable = {name: column for name, column in columns.items() if column.source not in reasons}
         return replace(_first_rows(source, readable), unreadable=reasons)
+
+
+def with_fields(names: Iterable[str]) -> set[str]:
+    """What a dot follows in one of the names: "a" and "a.b" of "a.b.c"."""
+    return {name[:place] for name in names for place, letter in enumerate(name) if letter == "."}
 
 
 def _unreadable(source: Source, columns: Mapping[str, Column]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from steps.core.errors import TableUnfit
 from steps.core.tables import commit, conditional
 from steps.core.tables.conditional import Committed, Write
 from steps.core.tables.location import TableUri
+from steps.core.tables.repeated_rows import repeated_rows
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tables.staged import Staged
 
@@ -93,8 +94,7 @@ def _quoted(name: str) -> str:
 
 def _check_key(table: TableUri, keys: pa.Table) -> None:
     """TableUnfit for rows of which one would replace the other, or none could ever be replaced."""
-    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])
-    repeated = counted.filter(pa.compute.greater(counted["count_all"], 1)).select(keys.column_names)
+    repeated = repeated_rows(keys)
     missing = [name for name in keys.column_names if keys[name].null_count]
     mistakes = [f"rows without a value for {name!r}, of the key" for name in missing]
     mistakes += [f"more than one row has the key {row}" for row in repeated.slice(0, SHOWN_KEYS).to_pylist()]
