@@ -281,3 +281,8 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are() -> None:
     assert contract.missing_columns({"id": "id", "first_name": "prénom"}, ["id", "prenom"]) == {
         "first_name": "column 'first_name': the source has no 'prénom' (did you mean 'prenom'?); it has id, prenom"
     }
+
+
+def test_a_key_of_json_that_comes_after_the_first_thousands_of_rows_is_a_column(tmp_path: Path) -> None:
+    text = b'{"x": 1}\n' * 9_000 + b'{"x": 2, "late": 1, "nest": {"k": 2}}\n'
+    assert {"x", "late", "nest.k"} <= {*find(folder(tmp_path, "a.jsonl", text=text)).columns()}

@@ -19,7 +19,7 @@ from steps.core.sources.rows import Malformed, Part, RawRows
 from steps.core.sources.text_files import TextForm
 
 BATCH_ROWS = 10_000
-SAMPLED_ROWS = 1_000  # by which the columns of a file are known
+SAMPLED_ROWS = 10_000  # by which the columns of a file are known, as many as a config is inferred from
 TEXT_CHARACTERS = 10_000
 LINES = (".jsonl", ".ndjson")  # endings of files that have an object a line, also where there is one line
 SAMPLE_BYTES = 2**18  # of a text, which tell whether it is one document
