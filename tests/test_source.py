@@ -286,3 +286,11 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are() -> None:
 def test_a_key_of_json_that_comes_after_the_first_thousands_of_rows_is_a_column(tmp_path: Path) -> None:
     text = b'{"x": 1}\n' * 9_000 + b'{"x": 2, "late": 1, "nest": {"k": 2}}\n'
     assert {"x", "late", "nest.k"} <= {*find(folder(tmp_path, "a.jsonl", text=text)).columns()}
+
+
+@pytest.mark.parametrize(("name", "text"), [("part.csv", b"a,b\n7,8\n"), ("part.json", b'{"a": 7, "b": 8}\n')])
+def test_a_column_that_both_a_file_and_its_folder_have_is_refused(tmp_path: Path, name: str, text: bytes) -> None:
+    folder(tmp_path / "in", f"a=1/{name}", f"a=2/{name}", text=text)
+    with pytest.raises(SourceUnreadable, match=rf"a=1/{name}: it has a column 'a', and so has the name of its folder"):
+        rows_read(tmp_path / "in", "a", "b")
+    assert rows_read(tmp_path / "in", "b") == [("8",), ("8",)]
