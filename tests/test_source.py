@@ -294,3 +294,9 @@ def test_a_column_that_both_a_file_and_its_folder_have_is_refused(tmp_path: Path
     with pytest.raises(SourceUnreadable, match=rf"a=1/{name}: it has a column 'a', and so has the name of its folder"):
         rows_read(tmp_path / "in", "a", "b")
     assert rows_read(tmp_path / "in", "b") == [("8",), ("8",)]
+
+
+def test_a_key_of_json_with_a_dot_that_is_the_path_of_a_nested_one_is_refused(tmp_path: Path) -> None:
+    uri = folder(tmp_path, "a.jsonl", text=b'{"a.b": 0.1, "a": {"b": 7, "c": 1}}\n')
+    with pytest.raises(SourceUnreadable, match=r"'a\.b' is both a key with a dot and the path of a nested field"):
+        find(uri).columns()

@@ -42,7 +42,12 @@ class JsonFiles(Files):
         for row, line, written in islice(self._part(file, size_bytes, {}).objects(), self._sampled_rows):
             if isinstance(row, dict):
                 rows.append(row)
+                found: set[str] = set()
                 for path, value in json_objects.fields(row):
+                    if path in found:
+                        reason = f"{path!r} is both a key with a dot and the path of a nested field"
+                        raise SourceUnreadable(file, reason, next="rename one of them in the source")
+                    found.add(path)
                     types[path] = (
                         json_objects.type_of(value) if isinstance(value, (dict, list)) else types.get(path, pa.string())
                     )
