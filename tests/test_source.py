@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -301,10 +300,20 @@ def test_rows_that_share_a_key_are_rejects_whatever_the_key_is_called(tmp_path: 
     assert (result.rows, result.broken) == (1, {f"key {', '.join(names)}: {ingestion.REPEATED_KEY}": 2})
 
 
-def test_a_header_of_many_thousand_columns_takes_seconds(tmp_path: Path) -> None:
-    columns = dict.fromkeys((f"x{number}" for number in range(20_000)), config.Column(type="long"))
-    (tmp_path / "wide.csv").write_text(",".join(columns) + "\n" + ",".join("1" * len(columns)) + "\n")
-    source = find(f"{tmp_path}/wide.csv")
-    begin = time.process_time()
-    source.parts(columns)
-    assert time.process_time() - begin < 10  # with a look at each pair of columns it is minutes
+def test_a_key_of_json_that_comes_after_the_first_thousands_of_rows_is_a_column(tmp_path: Path) -> None:
+    text = b'{"x": 1}\n' * 9_000 + b'{"x": 2, "late": 1, "nest": {"k": 2}}\n'
+    assert {"x", "late", "nest.k"} <= {*find(folder(tmp_path, "a.jsonl", text=text)).columns()}
+
+
+@pytest.mark.parametrize(("name", "text"), [("part.csv", b"a,b\n7,8\n"), ("part.json", b'{"a": 7, "b": 8}\n')])
+def test_a_column_that_both_a_file_and_its_folder_have_is_refused(tmp_path: Path, name: str, text: bytes) -> None:
+    folder(tmp_path / "in", f"a=1/{name}", f"a=2/{name}", text=text)
+    with pytest.raises(SourceUnreadable, match=rf"a=1/{name}: it has a column 'a', and so has the name of its folder"):
+        rows_read(tmp_path / "in", "a", "b")
+    assert rows_read(tmp_path / "in", "b") == [("8",), ("8",)]
+
+
+def test_a_key_of_json_with_a_dot_that_is_the_path_of_a_nested_one_is_refused(tmp_path: Path) -> None:
+    uri = folder(tmp_path, "a.jsonl", text=b'{"a.b": 0.1, "a": {"b": 7, "c": 1}}\n')
+    with pytest.raises(SourceUnreadable, match=r"'a\.b' is both a key with a dot and the path of a nested field"):
+        find(uri).columns()

@@ -248,11 +248,11 @@ class SourceUnreadable(UserError):
 
 
 class FormUnclear(SourceUnreadable):
-    """`likely` are the source.options by which the file is most probably read right, {} when nothing tells."""
+    """`likely` are the source.options by which the file at `uri` is most probably read right, {} when nothing tells."""
 
     def __init__(self, uri: str, reason: str, *, likely: Mapping[str, str | int], next: str) -> None:
         super().__init__(uri, reason, next=next)
-        self.likely = dict(likely)
+        self.uri, self.likely = uri, dict(likely)
 
 
 class NotText(SourceUnreadable):

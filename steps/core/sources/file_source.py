@@ -31,6 +31,7 @@ class Header:
 
     names: tuple[str, ...]
     types: tuple[pa.DataType, ...]
+    in_folders_too: tuple[str, ...] = ()  # those that the name of a folder gives a value as well
 
     def find(self, source_name: str) -> str | None:
         """The column of that name, or the only one that differs from it by case or by how Unicode writes it alone."""
@@ -194,6 +195,7 @@ class Files(Source):
         for name, source in wanted.items():
             for file, header in self.headers.items():
                 _check_names_differ(file, header, source)
+                _check_one_place(file, header, source)
             lacking = [file for file, header in self.headers.items() if header.find(source) is None]
             is_nowhere = len(lacking) == len(self.headers)
             if is_nowhere or (lacking and self.has_fixed_columns and columns[name].nullable is not True):
@@ -248,7 +250,18 @@ def _digest(file: str) -> str:
 
 def _with_partitions(header: Header, partitions: Mapping[str, str | None]) -> Header:
     added = [name for name in partitions if name not in header.names]
-    return Header((*header.names, *added), (*header.types, *(pa.string() for _ in added)))
+    return Header(
+        names=(*header.names, *added),
+        types=(*header.types, *(pa.string() for _ in added)),
+        in_folders_too=tuple(name for name in partitions if name in header.names),
+    )
+
+
+def _check_one_place(file: str, header: Header, source: str) -> None:
+    """SourceUnreadable for a column that both the file and the name of its folder have: either may be meant."""
+    if header.find(source) in header.in_folders_too:
+        reason = f"it has a column {source!r}, and so has the name of its folder"
+        raise SourceUnreadable(file, reason, next="rename the column or the folder, or take the column out of the file")
 
 
 def _check_names_differ(file: str, header: Header, wanted: str) -> None:

@@ -19,7 +19,7 @@ from steps.core.sources.rows import Malformed, Part, RawRows
 from steps.core.sources.text_files import TextForm
 
 BATCH_ROWS = 10_000
-SAMPLED_ROWS = 1_000  # by which the columns of a file are known
+SAMPLED_ROWS = 10_000  # by which the columns of a file are known, as many as a config is inferred from
 TEXT_CHARACTERS = 10_000
 LINES = (".jsonl", ".ndjson")  # endings of files that have an object a line, also where there is one line
 SAMPLE_BYTES = 2**18  # of a text, which tell whether it is one document
@@ -42,7 +42,12 @@ class JsonFiles(Files):
         for row, line, written in islice(self._part(file, size_bytes, {}).objects(), self._sampled_rows):
             if isinstance(row, dict):
                 rows.append(row)
+                found: set[str] = set()
                 for path, value in json_objects.fields(row):
+                    if path in found:
+                        reason = f"{path!r} is both a key with a dot and the path of a nested field"
+                        raise SourceUnreadable(file, reason, next="rename one of them in the source")
+                    found.add(path)
                     types[path] = (
                         json_objects.type_of(value) if isinstance(value, (dict, list)) else types.get(path, pa.string())
                     )

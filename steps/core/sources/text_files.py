@@ -6,9 +6,10 @@ import contextlib
 import gzip
 import io
 import lzma
+import posixpath
 import re
 import zlib
-from collections.abc import Buffer, Iterator
+from collections.abc import Buffer, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TextIO, cast
 
@@ -85,6 +86,28 @@ def look_at(file: str, size_bytes: int, *, encoding: str = "") -> TextForm:
     mark = next((mark for mark in BYTE_ORDER_MARKS if sample.startswith(mark)), b"")
     codec = BYTE_ORDER_MARKS[mark] if mark else _encoding(file, sample, given=encoding)
     return TextForm(compression=compression, encoding=codec, mark_bytes=len(mark))
+
+
+def check_one_encoding(files: Mapping[str, int], *, guessed: str, in_file: str) -> None:
+    """SourceUnreadable when an encoding guessed for one file would turn the letters of another, in UTF-8, into others.
+
+    `files` are names with sizes in bytes. A file in ASCII fits every encoding; one with a byte-order mark has its own.
+    """
+    for file, size_bytes in files.items():
+        if size_bytes and _is_utf8_beyond_ascii(file, size_bytes):
+            reason = f"its files have two encodings: {file} is UTF-8, and {in_file} is not (most likely {guessed})"
+            raise SourceUnreadable(posixpath.dirname(file), reason, next="save all files in UTF-8")
+
+
+def _is_utf8_beyond_ascii(file: str, size_bytes: int) -> bool:
+    try:
+        form = look_at(file, size_bytes)
+    except FormUnclear:
+        return False
+    if form.encoding != "utf-8" or form.mark_bytes:
+        return False
+    with open_utf8(file, size_bytes, form, read_ahead_bytes=SAMPLE_BYTES) as stream:
+        return not stream.read(SAMPLE_BYTES).isascii()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ import mlflow
 from steps.core import config
 from steps.core.config import Config
 from steps.core.errors import FormUnclear, NotText, ParametersInvalid, SourceUnreadable
-from steps.core.sources import kinds
+from steps.core.sources import kinds, text_files
+from steps.core.sources.file_source import Files
 from steps.core.sources.inferred_config import FILE_FORMATS, infer_config
 from steps.core.sources.source import Source
 from steps.core.tables import location
@@ -92,6 +93,9 @@ def _in_its_form(settings: config.Source) -> Source:
     except FormUnclear as err:
         if not err.likely.keys() - settings.options.keys():
             raise
+        if isinstance(source, Files) and "encoding" in err.likely:
+            sizes = {name: file.size_bytes for name, file in source.data_files().items()}
+            text_files.check_one_encoding(sizes, guessed=str(err.likely["encoding"]), in_file=err.uri)
         return _in_its_form(settings.model_copy(update={"options": {**settings.options, **err.likely}}))
 
 
