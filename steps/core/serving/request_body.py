@@ -165,7 +165,7 @@ def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
     """CSV with a header. Its cells have no types: those of the features decide, and an empty cell is missing."""
     text = body.decode("utf-8-sig")
     names = next(csv.reader(io.StringIO(text)), [])
-    if repeated := sorted({name for name in names if names.count(name) > 1}):  # which pandas would give other names
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise invalid(f"the columns {', '.join(repeated)} are there more than once")
     rows = _cells(text.encode(), names).to_pandas()
     for feature in features:

@@ -28,8 +28,9 @@ MARKED_NUMBER = re.compile(  # $1,234.50, 5 %, (12), 1'000
     r"[-+(]?[$€£¥]? ?[-+]?(\d+|\d{1,3}([,.'\s]\d{3})+)([.,]\d+)?\)?-? ?[%$€£¥]?", re.ASCII
 )
 AMBIGUOUS_COMMA = re.compile(r"[+-]?(0|[1-9]\d{0,2}(,\d{3})?)", re.ASCII)  # 1,234: a thousand, or a little over one
-YEAR_MONTH = re.compile(r"\d{4}([./])\d{1,2}\1\d{1,2}( \d{1,2}:\d\d(:\d\d)?)?", re.ASCII)
-DAY_MONTH = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})( \d{1,2}:\d\d(:\d\d)?)?", re.ASCII)
+TIME = r"(?P<time> \d{1,2}:\d\d(:\d\d)?)?"
+YEAR_MONTH = re.compile(r"\d{4}(?P<mark>[./])\d{1,2}(?P=mark)\d{1,2}" + TIME, re.ASCII)
+DAY_MONTH = re.compile(r"(\d{1,2})(?P<mark>[./-])(\d{1,2})(?P=mark)\d{4}" + TIME, re.ASCII)
 WRITTEN_DATE = re.compile(  # in any form: 2024/01/05, 5.1.2024, 05-Jan-2024, 1/5/24, each with a time or none
     r"(\d{4}([-./])\d{1,2}\2\d{1,2}|\d{1,2}([-./ ])(\d{1,2}|[A-Za-z]{3,9})\3\d{4}|\d{1,2}/\d{1,2}/\d\d)(?!\d).*",
     re.ASCII,
@@ -63,6 +64,16 @@ def infer_type(sample: pa.Array | pa.ChunkedArray, *, is_text: bool) -> Inferred
         return _of_texts(texts)
     declared = _of_arrow_type(kind)
     return InferredType({"type": declared}) if declared else None
+
+
+def missing_notes(words: Sequence[str]) -> list[str]:
+    """A note on words that stand for a missing value, where there are any."""
+    return [f"missing where it says {_shown(words)}"] if words else []
+
+
+def kept_notes(words: Sequence[str]) -> list[str]:
+    """A note on words that might stand for a missing value and do not, where there are any."""
+    return [f"{_shown(words)} are kept as values (`missing` would change that)"] if words else []
 
 
 def are_mostly_dates(texts: Sequence[str]) -> bool:
@@ -101,13 +112,10 @@ def _of_texts(texts: Sequence[str]) -> InferredType:
     for candidate in _candidates(rest):
         if _fits(rest, candidate):
             keys = {**candidate, **({"missing": words} if words else {})}
-            notes = [f"missing where it says {_shown(words)}"] if words else []
-            return InferredType(keys, [*notes, *_sentinel_notes(rest, candidate), *_point_notes(rest, candidate)])
-    notes = [
-        *_text_notes(rest),
-        *([f"{_shown(words)} are kept as values (`missing` would change that)"] if words else []),
-    ]
-    return InferredType({"type": "string"}, notes)
+            return InferredType(
+                keys, [*missing_notes(words), *_sentinel_notes(rest, candidate), *_point_notes(rest, candidate)]
+            )
+    return InferredType({"type": "string"}, [*_text_notes(rest), *kept_notes(words)])
 
 
 def _candidates(texts: Sequence[str]) -> Iterator[dict[str, object]]:
@@ -151,26 +159,27 @@ def _has_decimal_comma(texts: Sequence[str]) -> bool:
 
 def _year_month_format(texts: Sequence[str]) -> str:
     """The format of dates such as 2024/02/29, "" where not all have one."""
-    matches = [YEAR_MONTH.fullmatch(text) for text in texts]
-    shapes = {(match[1], (match[2] or "").count(":")) for match in matches if match}
-    if None in matches or len(shapes) != 1:
-        return ""
-    mark, colons = shapes.pop()
-    return mark.join(["%Y", "%m", "%d"]) + TIMES_OF_DAY[colons]
+    return _in_one_form([YEAR_MONTH.fullmatch(text) for text in texts], ("%Y", "%m", "%d"))
 
 
 def _day_month_format(texts: Sequence[str]) -> str:
     """The format of dates such as 29.02.2024, "" where nothing shows which number is the day."""
     matches = [DAY_MONTH.fullmatch(text) for text in texts]
-    shapes = {(match[2], (match[5] or "").count(":")) for match in matches if match}
-    if None in matches or len(shapes) != 1:
-        return ""
-    (mark, colons), numbers = shapes.pop(), [(int(match[1]), int(match[3])) for match in matches if match]
+    numbers = [(int(match[1]), int(match[3])) for match in matches if match]
     is_first, is_second = any(first > 12 for first, _ in numbers), any(second > 12 for _, second in numbers)
     if is_first == is_second:
         return ""
     order = ("%d", "%m") if is_first else ("%m", "%d")
-    return mark.join([*order, "%Y"]) + TIMES_OF_DAY[colons]
+    return _in_one_form(matches, (*order, "%Y"))
+
+
+def _in_one_form(matches: Sequence[re.Match[str] | None], parts: Sequence[str]) -> str:
+    """The format of dates with these parts, and of their times; "" where they have not all the same marks and times."""
+    forms = {(match["mark"], (match["time"] or "").count(":")) for match in matches if match}
+    if None in matches or len(forms) != 1:
+        return ""
+    mark, colons = forms.pop()
+    return mark.join(parts) + TIMES_OF_DAY[colons]
 
 
 def _fits(texts: Sequence[str], keys: dict[str, object]) -> bool:

@@ -25,7 +25,7 @@ from steps.core.sources.column_roles import (
     key_candidates,
     unseen_reason,
 )
-from steps.core.sources.column_types import PERHAPS_A_CLASS, InferredType, infer_type
+from steps.core.sources.column_types import PERHAPS_A_CLASS, InferredType, infer_type, kept_notes, missing_notes
 from steps.core.sources.decisions_in_words import Decision
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
@@ -195,9 +195,7 @@ def _missing_beside_classes(words: Sequence[str]) -> tuple[list[str], list[str]]
     """Of words for a missing value, those that no class is called by; and notes on all of them."""
     missing = [word for word in words if word.lower() not in PERHAPS_A_CLASS]
     classes = [word for word in words if word not in missing]
-    notes = [f"missing where it says {', '.join(map(repr, missing))}"] if missing else []
-    kept = f"{', '.join(map(repr, classes))} are kept as values (`missing` would change that)"
-    return missing, [*notes, *([kept] if classes else [])]
+    return missing, [*missing_notes(missing), *kept_notes(classes)]
 
 
 def _has_many_values(sample: ColumnSample) -> bool:

@@ -148,7 +148,7 @@ class Snapshot:
     def check_files(self) -> None:
         """TableVersionGone when files of this version were vacuumed, TableUnreadable for the newest version."""
         if filesystem.missing(self.path, self.data_files):
-            raise self._vacuumed()
+            raise self._files_gone()
 
     def read(self, columns: list[str]) -> pa.Table:
         """`columns` of all rows, in memory. Raises what batches() raises."""
@@ -193,14 +193,14 @@ class Snapshot:
         text = reason_of(error)
         if "not found" not in text and "Parquet" not in text:
             return None
-        if filesystem.is_remote(self.path) and (reason := s3.unavailability(self.path)):
-            return ObjectStoreUnavailable(self.path, s3.endpoint(), reason)
+        if unavailable := _unavailability(self.path):
+            return unavailable
         if "not found" in text:
-            return self._vacuumed()
+            return self._files_gone()
         damaged = next((f"its file {name} {fate}" for name, fate in self.lost_files().items()), "")
         return TableUnreadable(str(self), damaged, next=RESTORE) if damaged else TableUnreadable(str(self), text)
 
-    def _vacuumed(self) -> UserError:
+    def _files_gone(self) -> UserError:
         """What to say of a version whose files are gone. The newest one's no vacuum removes."""
         newest = _load(TableUri(self.path)).version()
         if newest == self.version:
@@ -269,9 +269,8 @@ def _load(table: TableUri) -> DeltaTable:
 
 def _open_error(table: TableUri, error: Exception) -> Exception:
     """What `error` says of a table; for a version of a table that is there, of the version."""
-    is_remote = filesystem.is_remote(table.path)
-    if is_remote and (reason := s3.unavailability(table.path)):
-        return ObjectStoreUnavailable(table.path, s3.endpoint(), reason)
+    if unavailable := _unavailability(table.path):
+        return unavailable
     if table.version is not None:
         try:
             return _version_gone(table, newest=open(TableUri(table.path)))
@@ -279,13 +278,20 @@ def _open_error(table: TableUri, error: Exception) -> Exception:
             return TableNotFound(str(table))
         except TableUnreadable as err:
             return err
-    if isinstance(error, TableNotFoundError) or not (is_remote or os.path.isdir(table.path)):
+    if isinstance(error, TableNotFoundError) or not (filesystem.is_remote(table.path) or os.path.isdir(table.path)):
         return TableNotFound(str(table))
     reason = reason_of(error)
     if " collate " in reason:  # what an earlier infer wrote by Spark's workers
         next = "run `mlflow run . -e infer`, which writes plain types into its log; all rows are kept"
         return TableUnreadable(str(table), reason, next=next)
     return TableUnreadable(str(table), reason)
+
+
+def _unavailability(path: str) -> ObjectStoreUnavailable | None:
+    """Why the object store of a path cannot be asked now; None where it can, or where there is none."""
+    if filesystem.is_remote(path) and (reason := s3.unavailability(path)):
+        return ObjectStoreUnavailable(path, s3.endpoint(), reason)
+    return None
 
 
 def _version_gone(table: TableUri, *, newest: Snapshot) -> TableVersionGone:
