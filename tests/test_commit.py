@@ -95,7 +95,7 @@ class TestATableInAFolder:
         local = pa.table({"number": [1], "at": pa.array([[0]], pa.list_(pa.timestamp("us")))})
         with pytest.raises(TableUnfit, match="column 'at' would be of type timestamp_ntz"):
             once(table, local, run_id="a")
-        assert not snapshot.exists(table)
+        assert snapshot.find(table) is None
         assert parquet_files(table) == []
 
     def test_files_are_as_private_as_their_writers_others(self, table: location.TableUri) -> None:

@@ -140,7 +140,7 @@ class TestRows:
     ) -> None:
         rows = requests("a", "b")
         open_log().add(rows)
-        assert until(lambda: snapshot.exists(table))
+        assert until(lambda: snapshot.find(table))
         assert rows_by_id(table.path) == rows.to_pylist()
         assert snapshot.open(table).schema == SCHEMA
 
@@ -375,7 +375,7 @@ class TestAnObjectStoreThatIsAway:
         is_paused: bool,
     ) -> None:
         monkeypatch.setattr(request_log, "SYNC_SECONDS", 0.01)
-        monkeypatch.setenv("WORKFLOW_ANSWER_SECONDS", "4")
+        monkeypatch.setenv("WORKFLOW_ANSWER_SECONDS", "8")
         for name, value in own_object_store.settings.items():
             monkeypatch.setenv(name, value)
         path = f"s3://delta/away_{is_paused}/flowers_requests"
@@ -390,9 +390,9 @@ class TestAnObjectStoreThatIsAway:
         for number in range(50):
             began = time.perf_counter()
             log.add(requests(str(number)))
+            time.sleep(0.005)  # the answers of other threads, which the one that writes must not hold up
             slowest = max(slowest, time.perf_counter() - began)
-            time.sleep(0.005)
-        assert slowest < 0.5
+        assert slowest < 2  # one that waited for the store would take half of WORKFLOW_ANSWER_SECONDS
         assert until(lambda: log.state()["status"] == "away", seconds=60)
         if is_paused:
             own_object_store.resume()

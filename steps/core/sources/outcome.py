@@ -10,7 +10,7 @@ from steps.core.errors import ContractBroken, SourceUnlabelled, SourceUnreadable
 from steps.core.sources import contract, data_warnings, profile_page
 from steps.core.sources.job import Result
 from steps.core.sources.source import Source
-from steps.core.tables import commit, snapshot
+from steps.core.tables import collation, commit
 from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
 
@@ -26,7 +26,7 @@ def check_labels(result: Result, *, source: Source, target: str, table: TableUri
 
 def commit_rejects(result: Result, table: TableUri, folder: str, *, made_by: Mapping[str, str]) -> Snapshot | None:
     """The rejects as the newest version of their table; None when there are none, and never were."""
-    if not result.rejected and not snapshot.exists(table):
+    if not result.rejected and not collation.open_newest(table):
         return None
 
     def write(folder: str) -> list[str] | None:
@@ -48,9 +48,10 @@ def new_files(source: Source, table: TableUri, *, mode: str) -> dict[str, str]:
         reason = "`mode: append` reads new files only, and it has none"
         raise SourceUnreadable(source.uri, reason, next="set mode to upsert, with a key, or to replace in the config")
     digests = source.digests()
-    if mode != "append" or not snapshot.exists(table):
+    newest = collation.open_newest(table) if mode == "append" else None
+    if not newest:
         return digests
-    known = commit.ingested_files(snapshot.open(table))
+    known = commit.ingested_files(newest)
     return {file: digest for file, digest in digests.items() if digest not in known}
 
 

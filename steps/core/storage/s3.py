@@ -97,7 +97,8 @@ def _error_now(uri: str, *, attempts: int) -> Exception | None:
     error: Exception | None = None
     try:
         bucket, key = locate(uri)
-        _client(seconds=waiting.PROBE_SECONDS, attempts=attempts).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        probe = _client(endpoint(), seconds=waiting.PROBE_SECONDS, attempts=attempts)
+        probe.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
     except (ClientError, BotoCoreError) as err:
         error = err
     return error
@@ -119,29 +120,29 @@ def code(error: Exception) -> str:
 def client() -> Any:
     """boto3's client of the store. ObjectStoreUnavailable for an endpoint that is no URL."""
     # All attempts, and then the questions of _error_now(), end within the limit.
-    return _client(seconds=waiting.limit_seconds() / (ATTEMPTS + 1), attempts=ATTEMPTS)
+    return _client(endpoint(), seconds=waiting.limit_seconds() / (ATTEMPTS + 1), attempts=ATTEMPTS)
 
 
 @cache
-def _client(*, seconds: float, attempts: int) -> Any:
-    """`seconds` are for one answer, in each attempt."""
+def _client(endpoint: str, *, seconds: float, attempts: int) -> Any:
+    """`endpoint` is "" for AWS's own; `seconds` are for one answer, in each attempt."""
     import boto3  # half a second that only a lake at s3:// pays
     from botocore.config import Config
 
-    if endpoint() and not endpoint().startswith(("http://", "https://")):
-        raise ObjectStoreUnavailable(SCHEME, endpoint(), "an endpoint is a URL, http://<host>:<port> or https://<host>")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise ObjectStoreUnavailable(SCHEME, endpoint, "an endpoint is a URL, http://<host>:<port> or https://<host>")
 
     settings = Config(
         connect_timeout=min(CONNECT_SECONDS, seconds),
         read_timeout=seconds,
         retries={"total_max_attempts": attempts, "mode": "standard"},
         # Stores other than AWS's own know neither names of hosts by bucket nor the newest checksums.
-        s3={"addressing_style": "path" if endpoint() else "auto"},
+        s3={"addressing_style": "path" if endpoint else "auto"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
     session = boto3.Session()  # boto3's default one keeps the keys that it found first
-    return session.client("s3", endpoint_url=endpoint() or None, region_name=_region() or None, config=settings)
+    return session.client("s3", endpoint_url=endpoint or None, region_name=_region() or None, config=settings)
 
 
 def endpoint() -> str:

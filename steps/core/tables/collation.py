@@ -1,10 +1,11 @@
 """Open a table's newest version, also one that delta-rs cannot: Spark may have written a collation into its log."""
 
 import json
+import os
 import re
 from typing import Any
 
-from steps.core.errors import TableUnreadable
+from steps.core.errors import TableNotFound, TableUnreadable
 from steps.core.storage import filesystem
 from steps.core.tables import log, snapshot
 from steps.core.tables.location import TableUri
@@ -12,11 +13,15 @@ from steps.core.tables.snapshot import Snapshot
 
 
 def open_newest(table: TableUri) -> Snapshot | None:
-    """The newest version, None where there is no table yet. A table with collations has plain types afterwards."""
-    if not snapshot.exists(table):
-        return None
+    """The newest version, None where there is no table yet. A table with collations has plain types afterwards.
+
+    TableNotFound when something else than a folder is in its place. It is opened without a look whether it is there:
+    DeltaTable.is_deltatable() holds the interpreter's lock until a store answers, and all threads with it.
+    """
+    if os.path.exists(table.path) and not os.path.isdir(table.path):
+        raise TableNotFound(table.path, next="move that file away, or choose another lake")
     try:
-        return snapshot.open(TableUri(table.path))
+        return snapshot.find(TableUri(table.path))
     except TableUnreadable:
         if not _remove_collations(table):
             raise

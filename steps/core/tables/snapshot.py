@@ -230,13 +230,6 @@ def find(table: TableUri) -> Snapshot | None:
         return None
 
 
-def exists(table: TableUri) -> bool:
-    """Whether there is a table; TableNotFound when something else than a folder is in its place."""
-    if os.path.exists(table.path) and not os.path.isdir(table.path):
-        raise TableNotFound(table.path, next="move that file away, or choose another lake")
-    return DeltaTable.is_deltatable(table.path, filesystem.options(table.path))
-
-
 def staleness_reason(table: TableUri, *, identity: str) -> str:
     """Why a pinned table is no longer the newest version, with all of its files; "" when it is."""
     try:
