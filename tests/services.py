@@ -103,7 +103,7 @@ class Service:
 
 
 class ObjectStore(Service):
-    health = "/minio/health/live"
+    health = "/minio/health/cluster"  # "live" says 200 while it still prepares its disks
 
     def __init__(self, folder: Path, *, data: Path | None = None) -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tabular-workflow" / "bin"

@@ -348,10 +348,13 @@ class TestWhileAJvmStarts:
         assert until(starting.is_gone, seconds=5), starting.place.processes()
         assert "ingest failed\nit ended without a message" in starting.text
 
-    def test_a_driver_that_is_told_to_end_does_so_at_once(self, starting: Started) -> None:
+    def test_a_driver_that_is_told_to_end_does_so_and_marks_its_runs(self, starting: Started) -> None:
         time.sleep(4)  # the step's imports are done
         starting.driver.send_signal(signal.SIGTERM)
-        assert until(starting.is_gone, seconds=6), starting.place.processes()  # a JVM that starts takes longer
+        assert until(starting.is_gone, seconds=20), starting.place.processes()
+        assert starting.driver.returncode == 128 + signal.SIGTERM
+        # Marked last of all, so nothing of it had to wait for the JVM: the time for it is limited.
+        assert {run.info.status for run in starting.place.runs()} == {"KILLED"}
 
 
 @pytest.fixture
