@@ -23,7 +23,7 @@ from steps.core import config
 from steps.core.columns import Column
 from steps.core.config import LONGEST_NAME, PREDICTION_COLUMNS, Config
 from steps.core.errors import ConfigInvalid, FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
-from steps.core.sources import contract, kinds
+from steps.core.sources import column_types, contract, kinds, source_sample
 from steps.core.sources.column_names import VALID, contract_names
 from steps.core.sources.column_types import InferredType, infer_type
 from steps.core.sources.decisions_in_words import LISTED_COLUMNS
@@ -46,9 +46,11 @@ class Held(Part):
 
 
 class HeldSource(Source):
-    def __init__(self, table: pa.Table, *, uri: str = "/data/customers.csv", format: str = "csv") -> None:
+    def __init__(
+        self, table: pa.Table, *, uri: str = "/data/customers.csv", format: str = "csv", parts: int = 1
+    ) -> None:
         super().__init__(config.Source(uri=uri, format=format))
-        self.table = table
+        self.table, self.part_rows = table, -(-len(table) // parts) or 1
 
     def check(self) -> None:
         pass
@@ -60,7 +62,9 @@ class HeldSource(Source):
         return dict(zip(self.table.column_names, self.table.schema.types, strict=True))
 
     def parts(self, columns: Mapping[str, Column]) -> list[Part]:
-        return [Held(self.table, {name: column.source or name for name, column in columns.items()})]
+        names = {name: column.source or name for name, column in columns.items()}
+        starts = range(0, max(len(self.table), 1), self.part_rows)
+        return [Held(self.table.slice(start, self.part_rows), names) for start in starts]
 
 
 LABELS = [f"class {number % 2}" for number in range(40)]
@@ -76,7 +80,7 @@ def keys_of(*values: str | None) -> dict[str, object]:
     return inferred.keys
 
 
-def inferred(columns: Mapping[str, Any], *, target: str = "label", **source: str) -> InferredConfig:
+def inferred(columns: Mapping[str, Any], *, target: str = "label", **source: Any) -> InferredConfig:
     """Of a source with these columns, and a label where they have none."""
     rows = len(next(iter(columns.values()))) if columns else len(LABELS)
     table = pa.table({**columns, **({} if target in columns else {"label": [f"class {n % 2}" for n in range(rows)]})})
@@ -85,6 +89,125 @@ def inferred(columns: Mapping[str, Any], *, target: str = "label", **source: str
 
 def numbers(rows: int = 40) -> list[str]:
     return [f"{number % 7}.5" for number in range(rows)]
+
+
+class TestSample:
+    def test_a_source_of_ordinary_size_is_looked_at_whole(self) -> None:
+        """Sorted as it is, its first rows have one class, no fraction and no word for a missing value."""
+        rows = 30_000
+        amounts = [*map(str, range(rows - 2)), "0.5", "n/a"]
+        found = inferred({"amount": amounts, "label": sorted(f"class {number % 3}" for number in range(rows))})
+        columns = yaml.safe_load(found.text)["columns"]
+        assert columns["amount"] == {"type": "double", "missing": ["n/a"]}
+        assert columns["label"]["allowed"] == ["class 0", "class 1", "class 2"]
+        assert "inferred from all 30000 rows of 2 columns" in found.lines[0]
+
+    @pytest.mark.parametrize("parts", [1, 3, 1_000])
+    def test_a_larger_one_is_looked_at_all_over(self, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+        monkeypatch.setattr(source_sample, "MOST_SAMPLE_ROWS", 4_000)
+        rows = 30_000
+        columns = {
+            "number": list(map(str, range(rows))),
+            "place": [str(number * 3 % rows) for number in range(rows)],
+            "late": [None] * (rows // 2) + ["1.5", "2.5"] * (rows // 4),
+            "label": sorted(f"class {number % 3}" for number in range(rows)),
+        }
+        table = pa.table(columns)
+        found = infer_config(HeldSource(table, parts=parts), target="label")
+        keys = yaml.safe_load(found.text)["columns"]
+        assert keys["label"] == {"type": "string"}  # without `allowed`, as not all rows were seen
+        assert "'label' has 3 different values" in found.lines[1]
+        assert keys["late"] == {"type": "double"}
+        assert keys["number"] == {"type": "long", "feature": False}  # it counts the rows, with gaps in the sample
+        assert keys["place"] == {"type": "long"}
+        assert re.search(r"inferred from [1-9]\d{3} rows from all over it of 4 columns", found.lines[0])
+
+    @given(
+        sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12),
+        wanted=st.integers(1, 20),
+        head=st.integers(0, 15),
+        read_rows=st.integers(1, 300),
+    )
+    @QUICK
+    def test_rows_of_a_part_are_evenly_apart_behind_the_first(
+        self, sizes: list[int], wanted: int, head: int, read_rows: int
+    ) -> None:
+        class InPieces(Part):
+            file, size_bytes = "held", 0
+
+            def read(self) -> Iterator[RawRows]:
+                start = 0
+                for size in sizes:
+                    yield RawRows(columns=pa.table({"number": pa.array(range(start, start + size), pa.int64())}))
+                    start += size
+
+        tables = source_sample.thinned(InPieces(), wanted, head=head, read_rows=read_rows)
+        numbers = pa.concat_tables(tables)["number"].to_pylist()
+        first, others = numbers[:head], numbers[head:]
+        assert first == list(range(min(head, len(first))))
+        assert len(others) <= 2 * wanted
+        assert len({after - before for before, after in zip(others, others[1:], strict=False)}) <= 1
+        read = min(sum(sizes), read_rows)
+        assert len(others) >= min(wanted, max(0, read - head))
+
+    def test_what_a_part_far_behind_refuses_is_left_to_ingest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(source_sample, "MOST_SAMPLE_ROWS", 1_000)
+
+        class Refusing(HeldSource):
+            def parts(self, columns: Mapping[str, Column]) -> list[Part]:
+                class Broken(Part):
+                    file, size_bytes = "broken", 0
+
+                    def read(self) -> Iterator[RawRows]:
+                        raise SourceUnreadable("broken", "it is cut off")
+
+                return [*super().parts(columns), Broken()]
+
+        found = infer_config(Refusing(pa.table({"x": numbers(3_000), "label": [*LABELS] * 75})), target="label")
+        assert "inferred from the first 1000 rows of 2 columns" in found.lines[0]
+
+    def test_a_folder_in_which_a_file_lacks_a_column_is_one_that_ingest_takes(self, tmp_path: Path) -> None:
+        rows = [f"{number},{number % 7}.5,{number % 2}\n" for number in range(40)]
+        (tmp_path / "2023.csv").write_text("".join(["id,x,label\n", *rows]))
+        (tmp_path / "2024.csv").write_text("".join(["id,label\n", *(f"{number},1\n" for number in range(40, 80))]))
+        source = kinds.resolve(config.Source(uri=str(tmp_path)))
+        found = infer_config(source, target="label")
+        assert found.config.columns["x"].nullable is True
+        assert "feature, missing in 1 of 2 files, which have none" in "\n".join(found.lines)
+        read = [raw.columns for part in source.parts(found.config.columns) for raw in part.read()]
+        assert pa.concat_tables(read)["x"].null_count == 40
+
+
+class TestJson:
+    def infer(self, path: Path, rows: list[dict[str, Any]]) -> InferredConfig:
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return infer_config(kinds.resolve(config.Source(uri=str(path))), target="label")
+
+    def test_a_key_that_comes_late_is_a_column(self, tmp_path: Path) -> None:
+        rows = [{"x": number % 7 * 1.5, "label": number % 2} for number in range(15_000)]
+        found = self.infer(tmp_path / "rows.jsonl", [*rows, {"x": 1, "label": 1, "late": 2.5}, {"late": 3, "label": 0}])
+        assert found.config.features == ["x", "late"]
+
+    @pytest.mark.parametrize(
+        ("other", "reason"),
+        [({"tier": 1}, "customer is an object with customer.tier"), ([1], "customer is a list, which is no value")],
+    )
+    def test_a_value_where_other_rows_have_more_than_one_is_told(
+        self, tmp_path: Path, other: object, reason: str
+    ) -> None:
+        rows = [{"x": n % 7, "customer": other if n % 3 else "none", "label": n % 2} for n in range(40)]
+        found = self.infer(tmp_path / "rows.jsonl", rows)
+        assert f"left out 'customer': {reason}" in "\n".join(found.lines)
+
+    def test_an_object_that_is_null_in_other_rows_is_known_by_its_fields(self, tmp_path: Path) -> None:
+        rows = [{"x": n % 7, "customer": {"tier": n % 3} if n % 4 else None, "label": n % 2} for n in range(40)]
+        found = self.infer(tmp_path / "rows.jsonl", rows)
+        assert found.config.features == ["x", "customer_tier"]
+        assert "left out" not in "\n".join(found.lines)
+
+    def test_a_key_is_a_column_also_where_another_one_goes_on_behind_a_dot(self, tmp_path: Path) -> None:
+        found = self.infer(tmp_path / "rows.jsonl", [{"a": n % 7, "a.b": n % 5, "label": n % 2} for n in range(40)])
+        assert found.config.features == ["a", "a_b"]
 
 
 class TestNames:
@@ -155,7 +278,25 @@ class TestNames:
         assert contract_names(shuffled) == found
 
 
+NUMBERS = st.one_of(
+    st.integers(-(10**20), 10**20).map(str),
+    st.floats(allow_infinity=False).map(str),
+    st.sampled_from(
+        [*map(str, column_types.SENTINELS), "NA", "?", "-", "inf", "1.234", "0", "-0", "1e400", "007", " 5 "]
+    ),
+    st.from_regex(column_types.WHOLE, fullmatch=True),
+)
+
+
 class TestTypes:
+    @given(st.lists(NUMBERS, min_size=1, max_size=8))
+    @QUICK
+    def test_numbers_are_told_by_arrow_as_by_the_rules_for_all_texts(self, given_texts: list[str]) -> None:
+        quick = infer_type(texts(*given_texts), is_text=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(column_types, "_of_plain_numbers", lambda texts: None)
+            assert quick == infer_type(texts(*given_texts), is_text=True)
+
     @pytest.mark.parametrize(
         ("values", "keys"),
         [
@@ -326,7 +467,8 @@ class TestRoles:
     def test_an_id_that_is_there_twice_is_no_key(self) -> None:
         assert inferred({"x": numbers(), "id": ["1", *map(str, range(39))]}).config.key == ()
 
-    def test_a_key_is_only_a_candidate_where_not_all_rows_were_looked_at(self) -> None:
+    def test_a_key_is_only_a_candidate_where_not_all_rows_were_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(source_sample, "MOST_SAMPLE_ROWS", 1_000)
         found = inferred({"id": list(map(str, range(10_001))), "x": numbers(10_001)})
         assert found.config.key == ()
         assert "not all rows were looked at" in "\n".join(found.lines)

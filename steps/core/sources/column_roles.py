@@ -16,7 +16,9 @@ MOST_CLASSES = 20  # different whole numbers of a target; more are numbers to pr
 FEWEST_ROWS_OF_A_CLASS = 5  # on average, where a target has more different texts than that; fewer are names
 MOST_LEVELS = 100  # of a text that is a feature
 FEW_LEVELS = 20  # that a text may have even where most rows have one of their own
+FIRST_ROWS = 1_000  # of a sample, which follow each other
 FEWEST_ROWS = 10  # of which one can say that a column is different in each
+KEY_TYPES = ("int", "long", "string")  # of columns that may tell rows apart
 FREE_TEXT_WORDS = 4  # on average, of texts that are sentences
 ID_NAME = re.compile(r"(.*_)?(id|uuid|guid)|.*[a-z](Id|ID)", re.ASCII)  # of a column that tells rows apart
 ID_NAME_IN_CAPITALS = re.compile(r"(.*_)?(ID|UUID|GUID|Id)", re.ASCII)
@@ -67,11 +69,13 @@ class ColumnSample:
 
     @property
     def counts_rows(self) -> bool:
-        """Whether it is a row's number: 0, 1, 2, ... or from another number on."""
+        """Whether it is a row's number: 0, 1, 2, ... or from another number on; behind the first rows, which follow
+        each other, there may be gaps in a sample."""
         if not self.is_unique or self.kind not in ("int", "long"):
             return False
-        steps = {after - before for before, after in zip(self.values, self.values[1:], strict=False)}
-        return steps == {1}
+        first = self.values[:FIRST_ROWS]
+        steps = {after - before for before, after in zip(first, first[1:], strict=False)}
+        return steps == {1} and self.values == sorted(self.values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +86,12 @@ class KeyCandidates:
     all: list[str]
 
 
-def key_candidates(columns: Mapping[str, ColumnSample]) -> KeyCandidates:
-    """Of columns in the source's order: those named as an id, or the first, where each row has a value of its own."""
+def key_candidates(columns: Mapping[str, ColumnSample], *, first: str) -> KeyCandidates:
+    """Of columns of KEY_TYPES: those named as an id, or the `first` of the source, where each row has its own value."""
     possible = {
         name: sample
-        for index, (name, sample) in enumerate(columns.items())
-        if sample.is_unique and sample.kind in ("int", "long", "string") and (index == 0 or sample.is_named_as_id)
+        for name, sample in columns.items()
+        if sample.is_unique and (name == first or sample.is_named_as_id)
     }
     clear = [name for name, sample in possible.items() if sample.is_named_as_id]
     clear.sort(key=lambda name: name.lower() not in ("id", "uuid", "guid"))
@@ -102,7 +106,7 @@ def unseen_reason(sample: ColumnSample) -> str:
         return f"as it has one value, {sample.values[0]!r}"
     if sample.kind in TIMES:
         return f"as rows to come have a later {sample.kind} than any that training sees"
-    if sample.is_unique and sample.is_named_as_id and sample.kind in ("int", "long", "string"):
+    if sample.is_unique and sample.is_named_as_id and sample.kind in KEY_TYPES:
         return "as it is an id: each row has its own"
     if sample.counts_rows:
         return "as it counts the rows"

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from steps.core.columns import Column
 from steps.core.sources import exact_number, exact_time, values
+from steps.core.sources.arrow_values import stripped_texts
 
 MISSING_WORDS = frozenset(  # in lower case; missing where all other values are numbers, times or booleans
     {"na", "n/a", "#n/a", "<na>", "null", "none", "nil", "nan", "missing", "unknown", r"\n", "?", "-", "--", "."}
@@ -19,6 +20,8 @@ INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "-infinity"})  # which 
 SENTINELS = (-9, -99, -999, -9999, -99999, 999, 9999, 99999)  # numbers that often stand for a missing value
 BOOLEANS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("wahr", "falsch"), ("ja", "nein"))
 KNOWN_BOOLEANS = 4  # of BOOLEANS, those that the contract knows without true_texts
+PLAIN_NUMBER = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?$"  # of Arrow's syntax
+PLAIN_WHOLE = r"^-?\d+$"
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 CODE = re.compile(r"[+-]?0\d.*|\+\d{7,}", re.ASCII)  # a number would lose the zero, or the plus of a telephone's
 COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?", re.ASCII)
@@ -60,8 +63,8 @@ def infer_type(sample: pa.Array | pa.ChunkedArray, *, is_text: bool) -> Inferred
     if pa.types.is_null(kind):
         return InferredType({"type": "string"})
     if _is_string(kind) and is_text:
-        texts = sorted({text.strip() for text in pc.unique(sample).to_pylist() if text is not None} - {""})
-        return _of_texts(texts)
+        texts = pc.unique(stripped_texts(pc.unique(sample))).drop_null()
+        return _of_plain_numbers(texts) or _of_texts(sorted(texts.to_pylist()))
     declared = _of_arrow_type(kind)
     return InferredType({"type": declared}) if declared else None
 
@@ -101,6 +104,25 @@ def _of_arrow_type(kind: pa.DataType) -> str | None:
     return next((name for name, check in checks.items() if check(kind)), None)
 
 
+def _of_plain_numbers(texts: pa.Array) -> InferredType | None:
+    """What _of_texts() says of numbers that are written in the usual way, found by Arrow: most columns of a large
+    sample are such. None for others."""
+    is_number = pc.match_substring_regex(texts, PLAIN_NUMBER)
+    numbers = texts.filter(is_number)
+    words = sorted(texts.filter(pc.invert(is_number)).to_pylist())
+    if not len(numbers) or not all(text.lower() in MISSING_WORDS | INFINITE for text in words):
+        return None
+    is_whole = pc.all(pc.match_substring_regex(numbers, PLAIN_WHOLE)).as_py()
+    kind = "long" if is_whole else "double"
+    read = values.convert(numbers, Column(type=kind))
+    if read.broken:
+        return None
+    keys: dict[str, object] = {"type": kind, **({"missing": words} if words else {})}
+    with_points = [] if is_whole else numbers.filter(pc.match_substring(numbers, ".")).to_pylist()
+    notes = [*missing_notes(words), *_sentinel_notes(read.values), *_point_notes(sorted(with_points))]
+    return InferredType(keys, notes)
+
+
 def _of_texts(texts: Sequence[str]) -> InferredType:
     """`texts` are the different ones, without blanks around them."""
     if not texts:
@@ -110,10 +132,12 @@ def _of_texts(texts: Sequence[str]) -> InferredType:
     if not rest:
         return InferredType({"type": "string", "missing": words}, [f"has nothing but {_shown(words)}"])
     for candidate in _candidates(rest):
-        if _fits(rest, candidate):
+        read = values.convert(pa.array(rest, pa.string()), Column.model_validate(candidate))
+        if not read.broken:
             keys = {**candidate, **({"missing": words} if words else {})}
+            with_points = [text for text in rest if "." in text] if candidate == {"type": "double"} else []
             return InferredType(
-                keys, [*missing_notes(words), *_sentinel_notes(rest, candidate), *_point_notes(rest, candidate)]
+                keys, [*missing_notes(words), *_sentinel_notes(read.values), *_point_notes(with_points)]
             )
     return InferredType({"type": "string"}, [*_text_notes(rest), *kept_notes(words)])
 
@@ -182,28 +206,23 @@ def _in_one_form(matches: Sequence[re.Match[str] | None], parts: Sequence[str]) 
     return mark.join(parts) + TIMES_OF_DAY[colons]
 
 
-def _fits(texts: Sequence[str], keys: dict[str, object]) -> bool:
-    return not values.convert(pa.array(texts, pa.string()), Column.model_validate(keys)).broken
-
-
-def _sentinel_notes(texts: Sequence[str], keys: dict[str, object]) -> list[str]:
-    """Numbers that are missing only when the user says so, as they may be values."""
-    if keys["type"] not in ("long", "double"):
+def _sentinel_notes(numbers: pa.Array) -> list[str]:
+    """Numbers that are missing only when the user says so, as they may be values; of other types there are none."""
+    if not (pa.types.is_integer(numbers.type) or pa.types.is_floating(numbers.type)):
         return []
-    numbers = values.convert(pa.array(texts, pa.string()), Column.model_validate(keys)).values.to_pylist()
-    found = [number for number in numbers if number in SENTINELS]
-    others = [number for number in numbers if number is not None and number not in SENTINELS]
+    is_sentinel = pc.is_in(numbers, value_set=pa.array(SENTINELS, numbers.type))
+    others = numbers.filter(pc.invert(is_sentinel)).drop_null()
     if len(others) < 2:
         return []
-    low, high = min(others), max(others)
+    low, high = pc.min(others).as_py(), pc.max(others).as_py()
+    found = sorted(pc.unique(numbers.filter(is_sentinel)).to_pylist())
     far = [number for number in found if not low - (high - low) <= number <= high + (high - low)]
     return [f"{number:g} lies far from all others; if it means missing, say `missing: [{number:g}]`" for number in far]
 
 
-def _point_notes(texts: Sequence[str], keys: dict[str, object]) -> list[str]:
+def _point_notes(with_points: Sequence[str]) -> list[str]:
     """Numbers a thousand times as large where a point would be of thousands, which none of them rules out."""
-    with_points = [text for text in texts if "." in text]
-    if keys != {"type": "double"} or not with_points or not all(map(AMBIGUOUS_POINT.fullmatch, with_points)):
+    if not with_points or not all(map(AMBIGUOUS_POINT.fullmatch, with_points)):
         return []
     return [f'{with_points[0]!r} is read with a decimal point; if it is one of thousands, say `decimal_mark: ","`']
 

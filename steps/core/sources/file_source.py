@@ -203,6 +203,12 @@ class Files(Source):
         if mistakes:
             raise ContractBroken(self.uri, mistakes.values(), missing={name: wanted[name] for name in mistakes})
 
+    def files_without(self, source_name: str) -> list[str]:
+        """The files whose header has no such column."""
+        if not self.has_fixed_columns:
+            return []
+        return [file for file, header in self.headers.items() if header.find(source_name) is None]
+
     def _missing_column(self, name: str, source: str, lacking: Sequence[str]) -> str:
         present = self.headers[lacking[0]].names
         shown = ", ".join(present[:SHOWN_COLUMNS]) + (", ..." if len(present) > SHOWN_COLUMNS else "")

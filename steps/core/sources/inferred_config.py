@@ -1,12 +1,12 @@
 """A config for a source that has none: what its columns are, what the model may see, and when a model is good enough.
 
-A sample of the first rows decides. Each decision is told with its reason; values that may be lost are left as they are.
+A sample of its rows decides. Each decision is told with its reason; values that may be lost are left as they are.
 """
 
 import json
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from steps.core.sources import decisions_in_words
 from steps.core.sources.column_names import HASH_LETTERS, contract_names, hashed
 from steps.core.sources.column_roles import (
     FEWEST_ROWS_OF_A_CLASS,
+    KEY_TYPES,
     MOST_CLASSES,
     ColumnSample,
     key_candidates,
@@ -29,7 +30,7 @@ from steps.core.sources.column_types import PERHAPS_A_CLASS, InferredType, infer
 from steps.core.sources.decisions_in_words import Decision
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
-from steps.core.sources.source_sample import read_sample, with_fields
+from steps.core.sources.source_sample import SourceSample, read_sample, with_fields
 
 TEXT_FORMATS = ("csv", "json")  # whose values are texts, of which the types are inferred
 FILE_FORMATS = (*TEXT_FORMATS, "parquet")  # which files tell by their content
@@ -69,65 +70,74 @@ def infer_config(source: Source, *, target: str, name: str = "") -> InferredConf
     if target not in names:
         raise TargetNotFound(source.uri, target, names)
     column_count = len(names)
-    first = read_sample(source, names)
-    if target in first.unreadable:
-        reason = f"the target {target!r} cannot be read: {first.unreadable[target]}"
+    found = read_sample(source, names)
+    if target in found.unreadable:
+        reason = f"the target {target!r} cannot be read: {found.unreadable[target]}"
         raise SourceUnreadable(
             source.uri, reason, next="correct the source, or pass another column with -P target=NAME"
         )
-    twins = _twins(first.rows, names, target=target)
-    sample, names = _without(twins, first.rows, names)
-    is_whole = first.is_whole
-    decisions, left_out = _decide(source, sample, names, target=target, is_whole=is_whole)
+    twins = _twins(found.rows, names, target=target)
+    found, names = _without(twins, found, names)
+    decisions, left_out = _decide(source, found, names, target=target)
     left_out |= {column: f"it is {twin!r}, whose name differs only by case" for column, twin in twins.items()}
-    left_out |= first.unreadable
     columns = [
         *decisions_in_words.column_lines(decisions, target=names[target]),
         *[f"  left out {column!r}: {reason}" for column, reason in left_out.items()],
     ]
-    if all(decision.keys.get("feature") is False for valid, decision in decisions.items() if valid != names[target]):
+    others = {valid: decision.keys for valid, decision in decisions.items() if valid != names[target]}
+    if all(keys.get("feature") is False for keys in others.values()):
         raise FeaturesMissing(source.uri, [line.strip() for line in columns])
-    candidates = key_candidates(
-        {valid: _sample_of(sample, decision, valid) for valid, decision in decisions.items() if valid != names[target]}
-    )
-    key = candidates.clear[:1] if is_whole else []
+    samples = {
+        valid: ColumnSample.of(found.rows[valid], keys, name=valid)
+        for valid, keys in others.items()
+        if keys["type"] in KEY_TYPES
+    }
+    candidates = key_candidates(samples, first=next(iter(others)))
+    key = candidates.clear[:1] if found.is_whole else []
     raw = _raw_config(source, decisions, target=names[target], key=key, name=name or _name_of(source))
     text = _yaml(raw, source)
     settings = config.parse(text, path=f"{raw['name']}.yaml")
     is_named_so = not isinstance(source, Files) or all(map(source.is_named_so, source.files()))
-    rows = f"all {len(sample)} rows" if is_whole else f"the first {len(sample)} rows"
     lines = [
-        f"{source.uri}: no config was given; inferred from {rows} of {column_count} columns",
+        f"{source.uri}: no config was given; inferred from {found.described} of {column_count} columns",
         *([] if is_named_so else [f"  format   {source.settings.format}, by the content of its files"]),
-        *decisions_in_words.form_lines(source.settings.options, sample),
+        *decisions_in_words.form_lines(source.settings.options, found.rows),
         f"  task     {settings.task}: {decisions[settings.target].reasons[0]}",
-        f"  key      {decisions_in_words.key_line(key, candidates.all, is_whole=is_whole)}",
+        f"  key      {decisions_in_words.key_line(key, candidates.all, is_whole=found.is_whole)}",
         *columns,
     ]
     return InferredConfig(config=settings, text=text, lines=lines)
 
 
 def _decide(
-    source: Source, sample: pa.Table, names: Mapping[str, str], *, target: str, is_whole: bool
+    source: Source, found: SourceSample, names: Mapping[str, str], *, target: str
 ) -> tuple[dict[str, Decision], dict[str, str]]:
     """The decision on each column, by its contract name, and why others are left out, by their name in the source."""
     is_text = source.settings.format in TEXT_FORMATS
     decisions: dict[str, Decision] = {}
     left_out: dict[str, str] = {"": "it has no name"} if "" in source.columns() else {}
-    read, objects = set(sample.column_names), with_fields(names)
+    objects = with_fields(names)
     for column, valid in names.items():
-        inferred = infer_type(sample[valid], is_text=is_text) if valid in read else None
-        if inferred is None and column == target:
-            raise TargetUnfit(source.uri, target, f"it holds {source.columns()[column]}")
-        if inferred is None and column in objects:
-            continue  # an object, whose fields are columns
-        if inferred is None:
-            kind = source.columns()[column]
-            left_out[column] = "it is an object" if kind == pa.string() else f"the contract has no type for {kind}"
+        inferred = infer_type(found.rows[valid], is_text=is_text) if valid in found.rows.column_names else None
+        kind = source.columns()[column]
+        if column in found.unreadable:
+            left_out[column] = found.unreadable[column]
+        elif inferred is None and column == target:
+            raise TargetUnfit(source.uri, target, f"it holds {kind}")
+        elif inferred is None:
+            if column not in objects:  # else one whose fields are columns
+                left_out[column] = (
+                    "it is an object" if pa.types.is_struct(kind) else f"the contract has no type for {kind}"
+                )
         elif column == target:
-            decisions[valid] = _target(source, column, sample[valid], inferred, is_whole=is_whole)
+            decisions[valid] = _target(source, column, found.rows[valid], inferred, found)
         else:
-            decisions[valid] = _feature(column, sample[valid], inferred, valid)
+            decisions[valid] = _feature(column, found.rows[valid], inferred, valid)
+    if isinstance(source, Files):
+        for decision in decisions.values():
+            if lacking := source.files_without(decision.source_name):
+                decision.keys["nullable"] = True
+                decision.reasons.append(f"missing in {len(lacking)} of {len(source.headers)} files, which have none")
     return decisions, left_out
 
 
@@ -144,12 +154,15 @@ def _twins(sample: pa.Table, names: Mapping[str, str], *, target: str) -> dict[s
     return twins
 
 
-def _without(twins: Collection[str], sample: pa.Table, names: Mapping[str, str]) -> tuple[pa.Table, dict[str, str]]:
+def _without(
+    twins: Collection[str], found: SourceSample, names: Mapping[str, str]
+) -> tuple[SourceSample, dict[str, str]]:
     """The sample without these columns, and the names of the others, as if these were not there."""
     kept = contract_names(column for column in names if column not in twins)
     renamed = {names[column]: valid for column, valid in kept.items()}
-    there = [name for name in sample.column_names if name in renamed]
-    return sample.select(there).rename_columns([renamed[name] for name in there]), kept
+    there = [name for name in found.rows.column_names if name in renamed]
+    rows = found.rows.select(there).rename_columns([renamed[name] for name in there])
+    return replace(found, rows=rows), kept
 
 
 def _feature(column: str, values: pa.ChunkedArray, inferred: InferredType, valid: str) -> Decision:
@@ -160,7 +173,7 @@ def _feature(column: str, values: pa.ChunkedArray, inferred: InferredType, valid
 
 
 def _target(
-    source: Source, column: str, values: pa.ChunkedArray, inferred: InferredType, *, is_whole: bool
+    source: Source, column: str, values: pa.ChunkedArray, inferred: InferredType, found: SourceSample
 ) -> Decision:
     """Classes keep the words that the source has: yes and no stay texts, only true and false are booleans."""
     keys, notes = dict(inferred.keys), inferred.notes
@@ -173,7 +186,7 @@ def _target(
         raise TargetUnfit(source.uri, column, f"it holds values of type {kind}")
     if of_sample.distinct_count < 2:
         only = f"one value, {of_sample.values[0]!r}" if of_sample.distinct_count else "no value at all"
-        where = "" if is_whole else f", in the first {len(values)} rows, by which a config is inferred"
+        where = "" if found.is_whole else f", in {found.described}, by which a config is inferred"
         raise TargetUnfit(source.uri, column, f"it has {only}{where}")
     has_many_values = _has_many_values(of_sample)
     if kind in NUMBERS and (has_many_values or not of_sample.is_whole_numbers):
@@ -184,7 +197,7 @@ def _target(
         raise TargetUnfit(source.uri, column, f"it has {of_sample.distinct_count} different values")
     if kind in NUMBERS:
         keys, kind = {**keys, "type": "long"}, "long"
-    if kind == "string" and is_whole:
+    if kind == "string" and found.is_whole:
         keys["allowed"] = sorted(of_sample.values)
     words = {"string": "texts", "boolean": "true and false"}.get(kind, "whole numbers")
     reason = f"{column!r} has {of_sample.distinct_count} different values, {words}"
@@ -211,10 +224,6 @@ def _is_true_false(values: pa.ChunkedArray) -> bool:
         return True
     words = {str(value).strip().lower() for value in values.unique().to_pylist() if value is not None}
     return {"true", "false"} <= words
-
-
-def _sample_of(sample: pa.Table, decision: Decision, valid: str) -> ColumnSample:
-    return ColumnSample.of(sample[valid], decision.keys, name=valid)
 
 
 def _name_of(source: Source) -> str:

@@ -19,7 +19,8 @@ from steps.core.sources.rows import Malformed, Part, RawRows
 from steps.core.sources.text_files import TextForm
 
 BATCH_ROWS = 10_000
-SAMPLED_ROWS = 10_000  # by which the columns of a file are known, as many as a config is inferred from
+SAMPLED_ROWS = 10_000  # by which the columns of a file are known
+MOST_SAMPLED_ROWS = 200_000  # where columns() is to tell all of them
 TEXT_CHARACTERS = 10_000
 LINES = (".jsonl", ".ndjson")  # endings of files that have an object a line, also where there is one line
 SAMPLE_BYTES = 2**18  # of a text, which tell whether it is one document
@@ -37,6 +38,7 @@ class JsonFiles(Files):
 
     def header_of(self, file: str, size_bytes: int) -> Header | None:
         types: dict[str, pa.DataType] = {}
+        with_values: set[str] = set()
         first_refused = ""
         rows: list[dict[str, Any]] = []
         for row, line, written in islice(self._part(file, size_bytes, {}).objects(), self._sampled_rows):
@@ -48,9 +50,11 @@ class JsonFiles(Files):
                         reason = f"{path!r} is both a key with a dot and the path of a nested field"
                         raise SourceUnreadable(file, reason, next="rename one of them in the source")
                     found.add(path)
-                    types[path] = (
-                        json_objects.type_of(value) if isinstance(value, (dict, list)) else types.get(path, pa.string())
-                    )
+                    if isinstance(value, (dict, list)):
+                        types[path] = json_objects.type_of(value)
+                    else:
+                        types.setdefault(path, pa.string())
+                        with_values |= {path} if value is not None else set()
             else:
                 first_refused = first_refused or f"its lines {row}; line {line} is {written[:80]!r}"
         if first_refused and not rows:
@@ -58,16 +62,26 @@ class JsonFiles(Files):
         if len(rows) == 1 and json_objects.is_by_columns(rows[0]):
             next_step = "write an object for each row; pandas does by to_json(..., orient='records')"
             raise SourceUnreadable(file, "it holds the values of each column together, not rows", next=next_step)
+        types |= dict.fromkeys(with_values, pa.string())  # an object in other rows is refused when it is read
         return Header(names=tuple(types), types=tuple(types.values())) if rows else None
+
+    def columns(self) -> dict[str, pa.DataType]:
+        if self._sampled_rows == SAMPLED_ROWS:
+            self._look_at(MOST_SAMPLED_ROWS)
+        return super().columns()
 
     def parts(self, columns: Mapping[str, Column]) -> list[Part]:
         """As for all files; a column that the first rows do not have is looked for in all rows."""
         wanted = {column.source or name for name, column in columns.items()}
         known = {source: any(header.find(source) for header in self.headers.values()) for source in wanted}
         if self.headers and not all(known.values()):
-            self._sampled_rows = None
-            del self.headers
+            self._look_at(None)
         return super().parts(columns)
+
+    def _look_at(self, rows: int | None) -> None:
+        """Take the columns from so many rows of each file, None for all."""
+        self._sampled_rows = rows
+        self.__dict__.pop("headers", None)
 
     def parts_of(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> list[Part]:
         return [self._part(file, size_bytes, columns)]
