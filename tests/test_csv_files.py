@@ -44,6 +44,7 @@ class Rows:
         self.values: list[tuple[str | None, ...]] = []
         self.lines: list[int] = []
         self.malformed: list[Malformed] = []
+        self.blank_count = 0
         for part in parts:
             for rows in pickle.loads(pickle.dumps(part)).read():
                 assert rows.lines is not None
@@ -51,6 +52,7 @@ class Rows:
                 self.values += zip(*rows.columns.to_pydict().values(), strict=True)
                 self.lines += rows.lines.tolist()
                 self.malformed += rows.malformed
+                self.blank_count += rows.blank_count
 
 
 def read(path: Path, columns: list[str] | None = None, **options: Option) -> Rows:
@@ -100,8 +102,12 @@ def test_what_pythons_csv_writes_is_read_back_with_its_lines(
     rows = read(path, sep=separator, header=True, quote=quote, encoding=given_encoding)
 
     expected = list(walk(target.getvalue(), delimiter=separator, quotechar=quote))[1:]
-    assert [tuple(value or "" for value in row) for row in rows.values] == [tuple(row) for _, row in expected] == table
+    assert [tuple(row) for _, row in expected] == table
+    if quoting == csv.QUOTE_MINIMAL:
+        expected = [(line, row) for line, row in expected if any(row)]  # the others are separators alone
+    assert [tuple(value or "" for value in row) for row in rows.values] == [tuple(row) for _, row in expected]
     assert rows.lines == [line for line, _ in expected]
+    assert len(rows.values) + rows.blank_count == len(table)
     assert not rows.malformed
 
 
@@ -204,6 +210,19 @@ def test_a_header_that_comes_again_is_malformed(tmp_path: Path) -> None:
 def test_blank_lines_and_lines_of_blanks_are_passed_over(tmp_path: Path) -> None:
     rows = read_text(tmp_path, "a,b\n\n1,2\n   \n\r\n3,4\n\n")
     assert (rows.values, rows.lines, rows.malformed) == ([("1", "2"), ("3", "4")], [3, 6], [])
+
+
+def test_rows_of_separators_alone_are_passed_over_and_counted(tmp_path: Path) -> None:
+    rows = read_text(tmp_path, 'a,b,c\n1,2,3\n,,\n,,4\n,"",\n5,6\n, ,\n,,\n,,', ["a", "b"])
+    assert rows.values == [("1", "2"), (None, None), (None, ""), (None, " ")]
+    assert rows.lines == [2, 4, 5, 7]
+    assert [(row.line, row.text) for row in rows.malformed] == [(6, "5,6")]
+    assert rows.blank_count == 3
+
+
+def test_a_missing_value_of_the_only_column_is_one(tmp_path: Path) -> None:
+    rows = read_text(tmp_path, 'a\n1\n""\n2\n')
+    assert (rows.values, rows.blank_count) == ([("1",), ("",), ("2",)], 0)
 
 
 def test_comments_are_passed_over_anywhere_when_it_is_said(tmp_path: Path) -> None:

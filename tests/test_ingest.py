@@ -399,6 +399,16 @@ def test_some_labels_are_enough_and_it_is_told_how_many_are_missing(place: Place
     assert table(place, "some")["species"].null_count == 149
 
 
+def test_rows_of_separators_alone_are_passed_over_and_told(place: Place) -> None:
+    """As a spreadsheet writes them below its table, a hundred for three."""
+    source = place.folder / "sheet.csv"
+    source.write_text("id,x,label\n1,0.5,a\n2,,b\n3,1.5,a\n" + ",,\n" * 100)
+    ended = ingest(place, "sheet", source, {"id": "long", "x": "double", "label": "string"})
+    assert ended.exit_code == 0, ended.text
+    assert f"{source}: 100 rows are blank but for separators, and passed over" in ended.err
+    assert table(place, "sheet").num_rows == 3
+
+
 def of_days(place: Place, name: str, mode: str, *days: int, **changes: Any) -> Ended:
     """Ingest a folder with a file for each of these days, in which id 0 has the day as its value."""
     folder = place.folder / name

@@ -104,6 +104,19 @@ def test_what_does_not_go_together_is_one_message(own: Place, parameters: dict[s
     assert "Traceback" not in ended.text
 
 
+def test_lines_above_one_table_of_a_folder_are_not_skipped_in_the_others(own: Place) -> None:
+    (own.folder / "months").mkdir()
+    (own.folder / "months" / "1.csv").write_text(f"# made by a tool\n# on Monday\nx,t\n{rows_of_csv()}")
+    (own.folder / "months" / "2.csv").write_text(f"x,t\n{rows_of_csv()}")
+    ended = own.step("ingest", source="months", target="t")
+    assert ended.exit_code == 1
+    assert re.match(r"FormUnclear: source .*1\.csv: (.|\n)*skip_lines: 2", ended.err)
+    (own.folder / "months" / "2.csv").write_text(f"# made by a tool\n# on Friday\nx,t\n{rows_of_csv()}")
+    ended = own.step("ingest", source="months", target="t")
+    assert ended.exit_code == 0, ended.text
+    assert len(rows_of(own.lake("months"))) == 120
+
+
 def test_a_file_whose_name_does_not_say_its_format_is_looked_at(own: Place) -> None:
     shutil.copy(CUSTOMERS, own.folder / "customers.data")
     ended = own.step("main", source="customers.data", target="left", dry_run="true")
@@ -170,6 +183,18 @@ def test_a_file_in_an_unusual_form_is_read_in_the_one_that_it_most_likely_has(
         ("header.csv", b"x,t\n", "SourceUnreadable: source .*header.csv: it has no rows"),
         ("picture.csv", bytes(range(256)) * 8, "NotText: source .*: it is not a text, it is binary data"),
         ("sheet.xlsx", b"PK\x03\x04" + bytes(range(256)), r"NotText: .*a zip archive, as \.xlsx files of Excel are"),
+        ("cut.bin", b"PAR1" + bytes(20), "SourceUnreadable: .*cut.bin: it is not a Parquet file, or not whole"),
+        (
+            "page.txt",
+            b"<html><body>404</body></html>",
+            r"SourceUnreadable: .*page.txt: its format does not follow from the names of its files \(\.txt\)\n"
+            r"    - as csv: .* it is HTML, such as a server's error\n    - as json: its lines are no JSON objects",
+        ),
+        (
+            "quote.txt",
+            b'x,t\n1,"no\n' + b"2,yes\n" * 9,
+            r".*\n    - as csv: line 2 opens a quote that is not closed\n    - as json: .*\n.*\n  next      correct it, or",
+        ),
         ("twice.csv", b"x,x,t\n" + b"1,2,no\n3,4,yes\n" * 20, r"FeaturesMissing: (.|\n)*left out 'x': .*\(column 2\)"),
     ],
 )

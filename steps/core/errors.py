@@ -245,6 +245,7 @@ class SourceUnreadable(UserError):
             expected="a source that is there and can be read: files or a table by path, sklearn:<name>, jdbc:postgresql://",
             next=next,
         )
+        self.reason = reason
 
 
 class FormUnclear(SourceUnreadable):
@@ -260,6 +261,7 @@ class NotText(SourceUnreadable):
 
     def __init__(self, uri: str, what: str) -> None:
         super().__init__(uri, f"it is not a text, it is {what}", next="pass the data as text or Parquet")
+        self.is_parquet = what.startswith("Parquet")
 
 
 class SourceChanged(UserError):

@@ -66,6 +66,8 @@ def infer_type(sample: pa.Array | pa.ChunkedArray, *, is_text: bool) -> Inferred
         texts = pc.unique(stripped_texts(pc.unique(sample))).drop_null()
         return _of_plain_numbers(texts) or _of_texts(sorted(texts.to_pylist()))
     declared = _of_arrow_type(kind)
+    if declared == "double":
+        return _of_doubles(sample)
     return InferredType({"type": declared}) if declared else None
 
 
@@ -102,6 +104,13 @@ def _of_arrow_type(kind: pa.DataType) -> str | None:
         fits = 1 <= kind.precision <= 38 and 0 <= kind.scale <= kind.precision
         return f"decimal({kind.precision},{kind.scale})" if fits else None
     return next((name for name, check in checks.items() if check(kind)), None)
+
+
+def _of_doubles(sample: pa.Array | pa.ChunkedArray) -> InferredType:
+    """Infinite ones are missing, as no column may hold them."""
+    numbers = pc.unique(sample.cast(pa.float64()))
+    infinite = sorted(map(str, numbers.filter(pc.is_inf(numbers)).to_pylist()))
+    return InferredType({"type": "double", **({"missing": infinite} if infinite else {})}, missing_notes(infinite))
 
 
 def _of_plain_numbers(texts: pa.Array) -> InferredType | None:

@@ -63,10 +63,12 @@ class CsvPart(Part):
             if not self.form.dialect.is_blank(row.text.encode())
         ]
         lines = lines[is_valid]
-        if self.form.width > len(self.form.names):
-            table, lines, more = self._without_unnamed_values(block.text, table, lines)
-            malformed += more
-        return RawRows(columns=self._named(table), lines=lines, malformed=malformed)
+        has_more, is_blank = self._has_unnamed_value(table), self._is_blank(block.text, table)
+        malformed += self._with_unnamed_values(block.text, lines, has_more)
+        if (is_left_out := has_more | is_blank).any():
+            table, lines = table.filter(pa.array(~is_left_out)), lines[~is_left_out]
+        blank_count = int(is_blank.sum())
+        return RawRows(columns=self._named(table), lines=lines, malformed=malformed, blank_count=blank_count)
 
     @property
     def _places_to_read(self) -> list[int]:
@@ -115,21 +117,29 @@ class CsvPart(Part):
             text = text.replace(dialect.separator_for_arrow, shown)
         return Malformed(reason=OTHER_WIDTH, line=line, text=text[:SHOWN_CHARACTERS])
 
-    def _without_unnamed_values(
-        self, text: bytes, table: pa.Table, lines: np.ndarray
-    ) -> tuple[pa.Table, np.ndarray, list[Malformed]]:
-        """Without the rows that have a value behind the last separator, where others have nothing."""
-        unnamed = table[str(self.form.width - 1)]
-        has_more = np.asarray(pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(unnamed)), 0), False))
+    def _is_blank(self, text: bytes, table: pa.Table) -> np.ndarray:
+        """(n,) whether a row is separators and nothing else, as spreadsheets write them below a table."""
+        if self.form.width < 2 or not _is_empty(table).any():
+            return np.zeros(len(table), bool)
+        return _is_empty(self._table(text, list(range(self.form.width)), []))
+
+    def _has_unnamed_value(self, table: pa.Table) -> np.ndarray:
+        """(n,) whether a row has a value behind the last separator, where others have nothing."""
+        if self.form.width == len(self.form.names):
+            return np.zeros(len(table), bool)
+        unnamed = pc.utf8_trim_whitespace(table[str(self.form.width - 1)])
+        return np.asarray(pc.fill_null(pc.not_equal(unnamed, ""), False))
+
+    def _with_unnamed_values(self, text: bytes, lines: np.ndarray, has_more: np.ndarray) -> list[Malformed]:
+        """The rows that have more values than the header."""
         if not has_more.any():
-            return table, lines, []
+            return []
         rows = self._table(text, list(range(self.form.width)), []).filter(pa.array(has_more)).to_pylist()
         separator = self.form.dialect.separator
-        malformed = [
+        return [
             self._malformed(separator.join(value or "" for value in row.values()), line)
             for row, line in zip(rows, lines[has_more].tolist(), strict=True)
         ]
-        return table.filter(pa.array(~has_more)), lines[~has_more], malformed
 
     def _named(self, table: pa.Table) -> pa.Table:
         nothing = pa.nulls(table.num_rows, pa.string())
@@ -155,6 +165,7 @@ class CsvPart(Part):
                 columns=rows.columns.slice(start, ROWS_AT_ONCE),
                 lines=rows.lines[start:end] if rows.lines is not None else None,
                 malformed=[] if start else rows.malformed,
+                blank_count=0 if start else rows.blank_count,
             )
 
 
@@ -204,6 +215,16 @@ def _whole(file: str, size_bytes: int, form: CsvForm, options: CsvOptions, place
         start=form.data_offset,
         line=form.data_line,
     )
+
+
+def _is_empty(table: pa.Table) -> np.ndarray:
+    """(n,) whether all values of a row are null."""
+    is_empty = np.ones(len(table), bool)
+    for texts in table.columns:
+        is_empty &= np.asarray(texts.is_null())
+        if not is_empty.any():
+            break
+    return is_empty
 
 
 def _but_for_case(names: set[str]) -> str:

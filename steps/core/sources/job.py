@@ -39,6 +39,7 @@ class Result:
     files: list[str] = field(default_factory=list)  # of good rows, by their names
     reject_files: list[str] = field(default_factory=list)
     rejects_fingerprint: int = 0  # order-free, as `fingerprint`
+    blank: int = 0  # rows that are separators and nothing else, which count as none
 
     def fingerprint_of(self, columns: Mapping[str, Column]) -> str:
         """Equal for two results whose rows and columns are the same, in whatever order."""
@@ -57,6 +58,7 @@ class Result:
         self.rejected += other.rejected
         self.fingerprint += other.fingerprint
         self.unlabelled += other.unlabelled
+        self.blank += other.blank
         for counts, added in (
             (self.broken, other.broken),
             (self.rounded, other.rounded),
@@ -111,6 +113,7 @@ class Job:
                 )
                 result.add(checked, file=part.file, features=features, key=self.key)
                 result.unlabelled += checked.missing(self.target)
+                result.blank += raw.blank_count
                 rows.write(checked.rows)
                 rejects.write(checked.rejects)
         result.files, result.reject_files = rows.close(), rejects.close()

@@ -99,6 +99,8 @@ def lines(result: Result, *, source: Source, target: str, rejects: Snapshot | No
             f"{result.rejected:,} ({share:.2%}) do not and are in {rejects}:"
         )
         shown += [f"  {line}" for line in violations(result)]
+    if result.blank:
+        shown.append(f"{source.uri}: {result.blank:,} rows are blank but for separators, and passed over")
     if target and result.unlabelled:
         shown.append(
             f"{source.uri}: {result.unlabelled:,} of {result.source_rows:,} rows have no {target}: train and evaluate "

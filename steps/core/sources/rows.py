@@ -34,6 +34,7 @@ class RawRows:
     columns: pa.Table
     lines: np.ndarray | None = None
     malformed: list[Malformed] = field(default_factory=list)  # beside the n rows
+    blank_count: int = 0  # of rows beside them that are separators and nothing else
 
 
 class Part(ABC):

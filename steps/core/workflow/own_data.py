@@ -1,5 +1,6 @@
 """The config of an entry point that may be given a source and a target in place of one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from steps.core.config import Config
 from steps.core.errors import FormUnclear, NotText, ParametersInvalid, SourceUnreadable
 from steps.core.sources import kinds, text_files
 from steps.core.sources.file_source import Files
-from steps.core.sources.inferred_config import FILE_FORMATS, infer_config
+from steps.core.sources.inferred_config import FILE_FORMATS, TEXT_FORMATS, infer_config
 from steps.core.sources.source import Source
 from steps.core.tables import location
 from steps.core.tracking import config_files
@@ -70,15 +71,25 @@ def _find_source(uri: str) -> Source:
     except FormUnclear:
         raise
     except SourceUnreadable as err:
-        refusal = err
+        by_name = err
+    refusals: dict[str, SourceUnreadable] = {}
     for file_format in FILE_FORMATS:
         try:
             return _in_its_form(config.Source(uri=uri, format=file_format))
-        except NotText as err:  # it says what it is
-            refusal = err
-        except SourceUnreadable:
-            continue
-    raise refusal
+        except SourceUnreadable as err:
+            refusals[file_format] = err
+    raise _refusal(uri, by_name, refusals)
+
+
+def _refusal(uri: str, by_name: SourceUnreadable, refusals: Mapping[str, SourceUnreadable]) -> SourceUnreadable:
+    """What to say of files that no format can read, of which `by_name` is what their names led to."""
+    if by_name.reason in [refusal.reason for refusal in refusals.values()]:
+        return by_name
+    if not_text := next((refusal for refusal in refusals.values() if isinstance(refusal, NotText)), None):
+        return refusals["parquet"] if not_text.is_parquet else not_text  # it says what it is
+    reasons = [f"as {name}: {refusals[name].reason}" for name in TEXT_FORMATS]
+    next_step = "correct it, or say source.format and source.options in a config"
+    return SourceUnreadable(uri, "\n    - ".join([by_name.reason, *reasons]), next=next_step)
 
 
 def _in_its_form(settings: config.Source) -> Source:
@@ -96,7 +107,20 @@ def _in_its_form(settings: config.Source) -> Source:
         if isinstance(source, Files) and "encoding" in err.likely:
             sizes = {name: file.size_bytes for name, file in source.data_files().items()}
             text_files.check_one_encoding(sizes, guessed=str(err.likely["encoding"]), in_file=err.uri)
-        return _in_its_form(settings.model_copy(update={"options": {**settings.options, **err.likely}}))
+        likely = settings.model_copy(update={"options": {**settings.options, **err.likely}})
+        if "skip_lines" in err.likely and not _has_one_header(kinds.resolve(likely)):
+            raise  # other files have no lines above their table
+        return _in_its_form(likely)
+
+
+def _has_one_header(source: Source) -> bool:
+    """Whether it is one file, or several that have the same columns."""
+    if not isinstance(source, Files) or len(source.data_files()) < 2:
+        return True
+    try:
+        return len({header.names for header in source.headers.values()}) == 1
+    except SourceUnreadable:
+        return False
 
 
 def _mistakes(parameters: ConfigParameters) -> list[str]:
