@@ -352,10 +352,9 @@ class TestTypes:
     @pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64(), pa.dictionary(pa.int8(), pa.float64())])
     def test_infinite_numbers_are_missing_as_they_are_among_texts(self, kind: pa.DataType) -> None:
         values = pa.array([0.5, float("inf"), None, float("-inf"), float("nan")], pa.float64())
-        found = infer_type(
-            values.dictionary_encode() if pa.types.is_dictionary(kind) else values.cast(kind), is_text=False
-        )
-        keys = {"type": "double", "missing": ["-inf", "inf"]}
+        sample = values.dictionary_encode() if pa.types.is_dictionary(kind) else values.cast(kind)
+        found = infer_type(sample, is_text=False)
+        keys: dict[str, object] = {"type": "double", "missing": ["-inf", "inf"]}
         assert found == InferredType(keys, ["missing where it says '-inf', 'inf'"])
 
     def test_a_sentinel_is_told_and_stays_a_number(self) -> None:

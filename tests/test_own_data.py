@@ -193,7 +193,7 @@ def test_a_file_in_an_unusual_form_is_read_in_the_one_that_it_most_likely_has(
         (
             "quote.txt",
             b'x,t\n1,"no\n' + b"2,yes\n" * 9,
-            r".*\n    - as csv: line 2 opens a quote that is not closed\n    - as json: .*\n.*\n  next      correct it, or",
+            r".*\n    - as csv: line 2 opens a quote that is not closed\n    - as json: .*\n.*\n.*correct it, or",
         ),
         ("twice.csv", b"x,x,t\n" + b"1,2,no\n3,4,yes\n" * 20, r"FeaturesMissing: (.|\n)*left out 'x': .*\(column 2\)"),
     ],
