@@ -24,10 +24,12 @@ from hypothesis import strategies as st
 from mlflow.types import ColSpec, Schema
 from place import until
 from served import CSV, FEATURES, FOLLOWED, JSON, NAME, PARQUET, ROW, Running, point, register, registry_in, running
-from small import FLOWERS, QUICK, fit, flower_parts, flowers_config, flowers_model
+from small import FLOWERS, QUICK, fit, flower_parts, flowers, flowers_config, flowers_model
 
-from steps.core.errors import AddressUnusable, ModelNotFound
+from steps.core.errors import AddressUnusable, ModelNotFound, TableUnfit
 from steps.core.models.scorer import Feature, Scorer
+from steps.core.models.split import settings_of as split_settings
+from steps.core.models.split import split as split_rows
 from steps.core.serving import http_server, invocations, request_body
 
 PINNED = f"models:/{NAME}/1"
@@ -541,7 +543,7 @@ class Log:
         self.is_closed = True
 
     def state(self) -> dict[str, Any]:
-        return {"status": "ok", "tables": len(self.tables)}
+        return {"status": "ok", "table": "/lake/flowers_requests", "tables": len(self.tables)}
 
 
 class TestTheRequestLog:
@@ -552,7 +554,7 @@ class TestTheRequestLog:
             answered = server.post(records(ROW, {**bare}), **{"X-Request-Id": "order-17"}).json()["predictions"]
             csv = server.post(pd.DataFrame([ROW]).to_csv(index=False), CSV).json()["predictions"]
             server.post(b"x")
-            assert server.get("/health").json()["log"] == {"status": "ok", "tables": 2}
+            assert server.get("/health").json()["log"] == log.state() == {**log.state(), "tables": 2}
         assert log.is_closed
         first, second = log.tables
         assert first.schema == pa.schema(
@@ -572,6 +574,18 @@ class TestTheRequestLog:
             logged = table.select(["prediction", "probability", "probabilities"]).to_pylist()
             assert [{**row, "probabilities": dict(row["probabilities"])} for row in logged] == answers
         assert second.select(FEATURES).to_pylist() == [ROW]
+
+    def test_a_model_whose_feature_has_the_name_of_its_column_is_refused(self, registry: Path) -> None:
+        renamed = {"petals": "row"}
+        columns = {renamed.get(name, name): keys for name, keys in FLOWERS["columns"].items()}
+        settings = flowers_config(columns=columns)
+        model = fit(settings, split_rows(flowers().rename(columns=renamed), split_settings(settings)))
+        version = register(model, example=flowers(3).rename(columns=renamed)[["petal_length", "row", "wild", "color"]])
+        with (
+            pytest.raises(TableUnfit, match=rf"has a column 'row' of its own, and models:/{NAME}/{version} a feature"),
+            running(f"models:/{NAME}/{version}", open_log=Log),
+        ):
+            pass
 
     def test_a_text_that_no_file_can_hold_loses_no_row(self, registry: Path) -> None:
         log = Log()

@@ -10,18 +10,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from steps.core.errors import TableUnfit
 from steps.core.models import predictions
 from steps.core.models.scorer import NO_MOMENT, Feature, moment
 from steps.core.process import console
 from steps.core.serving.request_body import Rows
 from steps.core.serving.request_log import RequestLog
-from steps.core.serving.served_model import Scored
+from steps.core.serving.served_model import Scored, ServedModel
 from steps.core.sources import json_objects
 
 TYPES = {
     **{"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()},
     **{"date": pa.date32(), "timestamp": predictions.UTC_MICROSECONDS},
 }
+OF_THE_REQUEST = ("model_uri", "request_id", "scored_at", "row")  # columns of the log beside the model's own
 LARGEST = 2**63 - 1  # the scorer takes 2**63, which as a double is the same
 INLINE_ROWS = 16  # of a request that is handed on in the event loop: a tenth of a millisecond and more
 
@@ -29,7 +31,16 @@ INLINE_ROWS = 16  # of a request that is handed on in the event loop: a tenth of
 class Recorder:
     """Hands what was scored on to a request log, before it is answered."""
 
-    def __init__(self, log: RequestLog) -> None:
+    def __init__(self, log: RequestLog, model: ServedModel) -> None:
+        """TableUnfit for a model whose features have names of columns that the log needs itself."""
+        if taken := sorted(model.feature_names.intersection(OF_THE_REQUEST)):
+            log.close()
+            raise TableUnfit(
+                str(log.state()["table"]),
+                [f"has a column {name!r} of its own, and {model.uri} a feature of that name" for name in taken],
+                expected="features with other names, for a server that logs its requests",
+                next="rename them in the config and train again, or serve without `log`",
+            )
         self._log = log
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scored rows")
 
@@ -65,13 +76,13 @@ def table_of(scored: Scored, *, request_id: str, scored_at: datetime.datetime) -
     output = predictions.output_schema(pa.schema([]), scored.model.scorer)
     for field in output:
         rows = rows.append_column(field, pa.array(scored.answers[field.name], field.type))
-    origin = {
-        "model_uri": pa.array([scored.model.uri] * count, pa.string()),
-        "request_id": pa.array([request_id] * count, pa.string()),
-        "scored_at": pa.array([scored_at] * count, predictions.UTC_MICROSECONDS),
-        "row": pa.array(range(count), pa.int64()),
-    }
-    for name, values in origin.items():
+    origin = [
+        pa.array([scored.model.uri] * count, pa.string()),
+        pa.array([request_id] * count, pa.string()),
+        pa.array([scored_at] * count, predictions.UTC_MICROSECONDS),
+        pa.array(range(count), pa.int64()),
+    ]
+    for name, values in zip(OF_THE_REQUEST, origin, strict=True):
         rows = rows.append_column(name, values)
     return rows
 

@@ -36,7 +36,7 @@ class Service:
             poll_seconds=settings.poll_seconds,
             on_load=lambda model: metrics.loaded(model.name, model.version),
         )
-        self._recorder = Recorder(settings.open_log()) if settings.open_log else None
+        self._recorder = Recorder(settings.open_log(), self.followed.now) if settings.open_log else None
         self._invocations = Invocations(self.followed, limits=settings.limits, metrics=metrics, recorder=self._recorder)
         self.app: FastAPI = app.create(
             self.followed,
