@@ -161,6 +161,15 @@ def test_a_candidate_that_fails_beside_a_lost_champion_leaves_no_champion_to_inf
     assert registry.aliases_of(NAME) == {"staging": CHAMPION}
 
 
+def test_a_model_is_read_without_the_right_to_write_beside_it(home: Path, champion: Path) -> None:
+    """It may be another user's; root may write anywhere, so one looks at what was written."""
+    folders = [champion, champion.parent, folder_of(home, CANDIDATE)]
+    before = [sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) for folder in folders]
+    judge()
+    loading.load(registry.resolve(f"models:/{NAME}/{CHAMPION}"))
+    assert before == [sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) for folder in folders]
+
+
 def test_a_champion_with_all_its_files_is_compared_with(champion: Path) -> None:
     tags = judge()
     assert f"of models:/{NAME}/{CHAMPION}: " in tags["reasons"]

@@ -12,6 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from steps.core.errors import ModelDamaged, ModelUnreadable
 from steps.core.models import registry
+from steps.core.storage import disk
 from steps.core.tracking import server
 
 DESCRIPTION, CODE, BOOSTER, SCHEMA = registry.ARTIFACT_FILES
@@ -23,12 +24,16 @@ def fetch(version: ModelVersion, *, into: Path | None = None) -> Path:
     """The folder on this machine that holds the version's files, a copy where it is to be one `into` a folder.
     ModelDamaged when some are gone or not as logged.
 
-    A store that does not answer is no damage: it raises ModelUnreadable, or an error of its own.
+    A store that does not answer is no damage: it raises ModelUnreadable, DiskUnusable, or an error of its own.
     """
     uri = registry.uri_of(version)
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(into) if into else None))
+        # By its own address: for models:/ MLflow writes a note into the store's folder, which a reader may not.
+        address = mlflow.MlflowClient().get_model_version_download_uri(version.name, version.version)
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(into) if into else None))
     except Exception as err:  # each kind of store has its own
+        if failure := disk.failure(err):
+            raise failure from err
         if lost := _lost_in_store(uri):
             raise ModelDamaged(uri, f"{', '.join(lost)} is gone") from err
         raise ModelUnreadable(uri, err) from err
