@@ -61,6 +61,38 @@ def test_a_signal_ends_a_process_without_a_word_and_with_a_shells_exit_code(name
     assert (process.returncode, out, err) == (128 + signal.Signals[name], "", "")
 
 
+@pytest.mark.parametrize("what", ["a signal", "a failure"])
+def test_what_is_raised_where_python_drops_it_is_raised_again(what: str) -> None:
+    """As in __del__, which XGBoost's boosters have; here of one object after the other."""
+    before = """
+class Slow:
+    def __init__(self, more): self.more = more
+    def __del__(self):
+        if not self.more: print("inside", flush=True)
+        time.sleep(0.5)
+"""
+    raise_failure = 'threading.Timer(0.2, interruption.fail_main_thread, [TimeoutError("silent")]).start()'
+    body = f"""
+    {raise_failure if what == "a failure" else ""}
+    try:
+        for more in range(3):
+            Slow(more)
+        {WAIT}
+    except TimeoutError as err:
+        print(err, flush=True)
+    finally:
+        print("cleaning up", flush=True)
+"""
+    with started(*handling(body, before=before)) as process:
+        line_of(process)
+        assert line_of(process) == "inside"
+        if what == "a signal":
+            process.terminate()
+        out, err = process.communicate(timeout=5)
+    expected = (143, "cleaning up\n") if what == "a signal" else (0, "silent\ncleaning up\nwent on\n")
+    assert (process.returncode, out, err) == (*expected, "")
+
+
 def test_later_signals_do_not_disturb_the_clean_up() -> None:
     body = f"""
     try:

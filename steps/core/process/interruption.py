@@ -8,6 +8,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -24,6 +25,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FAILURE = signal.SIGUSR1  # from this process to itself, by fail_main_thread()
 
 POLL_SECONDS = 0.5  # how often a process checks that the processes that launched it are alive
+AGAIN_SECONDS = 0.02  # until what Python has dropped is raised again
 GRACE_SECONDS = 8  # for the clean-up: end the step, end the JVM, mark the runs
 SHELLS = ("bash", "sh", "dash", "zsh")  # MLflow starts a command by one, which may replace itself by the command
 
@@ -33,6 +35,7 @@ class Interrupted(SystemExit):
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
+        self.signum = signum
 
 
 @contextlib.contextmanager
@@ -46,6 +49,7 @@ def handling_signals() -> Iterator[None]:
     handled = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
     previous_handlers = {signum: signal.signal(signum, _interrupt) for signum in handled}
     previous_handlers[FAILURE] = signal.signal(FAILURE, _raise_failure)
+    previous_hook, sys.unraisablehook = sys.unraisablehook, _raise_again
     threading.Thread(target=_watch_or_end, args=(reader, _launchers()), name="interruption", daemon=True).start()
     if _is_orphan():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -55,9 +59,11 @@ def handling_signals() -> Iterator[None]:
         raise  # the process is about to end: signals stay ignored, and the thread limits the clean-up
     except BaseException:
         _stop_handling(previous_handlers, previous_wakeup_fd, writer)
+        sys.unraisablehook = previous_hook
         raise
     else:
         _stop_handling(previous_handlers, previous_wakeup_fd, writer)
+        sys.unraisablehook = previous_hook
 
 
 def fail_main_thread(error: Exception) -> None:
@@ -77,13 +83,35 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 _failures: list[Exception] = []
 
 
+_raised_failure: Exception | None = None  # the newest
+
+
 def _raise_failure(signum: int, frame: FrameType | None) -> None:
+    global _raised_failure
     if _failures:
-        raise _failures.pop()
+        _raised_failure = _failures.pop()
+        raise _raised_failure
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
     """Handle a later signal."""
+
+
+def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Python drops an exception where it cannot go on, as in the __del__ of an object: raise it a moment later."""
+    error = lost.exc_value
+    if isinstance(error, Interrupted):
+        signum = error.signum
+        signal.signal(signum, _interrupt)
+    elif isinstance(error, Exception) and error is _raised_failure:
+        signum = FAILURE
+        _failures.append(error)
+    else:
+        sys.__unraisablehook__(lost)
+        return
+    again = threading.Timer(AGAIN_SECONDS, os.kill, [os.getpid(), signum])
+    again.daemon = True
+    again.start()
 
 
 def _stop_handling(previous_handlers: Mapping[signal.Signals, object], previous_wakeup_fd: int, writer: int) -> None:
