@@ -29,7 +29,6 @@ from steps.core.workflow import entry_point
 from steps.core.workflow.step_spec import StepSpec
 
 MEBIBYTE = 2**20
-PROMOTE = "let the alias name a version (`mlflow run . -e promote`, docs/how-to/promote.md), or pass another model"
 REGISTRY_SECONDS = "20"  # without a byte from the registry; MLflow's default is two minutes, five times
 
 
@@ -100,7 +99,7 @@ def open_log(parameters: ServeParameters, version: ModelVersion) -> Callable[[],
 def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REGISTRY_SECONDS)
     with entry_point.start(SPEC, argv) as (parameters, run):
-        version = registry.resolve(model_uri(parameters), if_unset=PROMOTE)
+        version = registry.resolve(model_uri(parameters))
         settings = settings_of(parameters, version)
         run.reads(model=registry.uri_of(version))
         with http_server.bound(parameters.host, parameters.port) as bound_socket:

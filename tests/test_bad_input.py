@@ -169,7 +169,7 @@ def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(tmp_path
     new_database(tmp_path)
     place = Place(tmp_path)
     place.client.delete_experiment("0")
-    one_message(place.step("train"), "RunUnusable", "was deleted", "mlflow experiments restore -x 0")
+    one_message(place.step("train"), "RunUnusable: no variable says which experiment, so 0: ", "restore -x 0")
     restored = place.run(Path("mlflow"), "experiments", "restore", "-x", "0")
     assert restored.exit_code == 0, restored.text
     assert place.client.get_experiment("0").lifecycle_stage == "active"

@@ -1,12 +1,12 @@
 """One interface for files in a folder and in an object store: the same questions have the same answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from services import ObjectStore, object_store
 
-from steps.core.storage import filesystem, s3
+from steps.core.storage import disk, filesystem, s3
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,16 @@ def test_files_are_listed_with_their_sizes_at_any_depth(root: str) -> None:
 )
 def test_a_path_a_folder_or_a_glob_means_files(root: str, pattern: str, names: list[str]) -> None:
     assert sorted(filesystem.matching_files(f"{root}/{pattern}")) == [f"{root}/{name}" for name in names]
+
+
+@pytest.mark.parametrize("write", [filesystem.write, lambda path, content: Path(path).write_bytes(content)])
+def test_a_disk_that_is_full_is_told_with_the_file(tmp_path: Path, write: Callable[[str, bytes], object]) -> None:
+    """/dev/full takes no byte. Python's own error has no name, of which the second one is the proof."""
+    (tmp_path / "part.parquet").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        write(f"{tmp_path}/part.parquet", b"rows")
+    expected = f"{tmp_path}/part.parquet" if write is filesystem.write else "a file"
+    assert str(disk.failure(raised.value)).startswith(f"DiskUnusable: {expected}: No space left on device")
 
 
 def test_a_file_is_read_whole_or_from_anywhere(root: str) -> None:

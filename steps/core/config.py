@@ -295,6 +295,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         keys = [self.construct_object(key, deep=True) for key in own]
-        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
-            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
+        if twice := [key for place, key in enumerate(keys) if key in keys[:place]]:
+            again = own[keys.index(twice[0], keys.index(twice[0]) + 1)]
+            names = ", ".join(sorted(map(str, twice)))
+            raise yaml.constructor.ConstructorError(None, None, f"{names} given twice", again.start_mark)
         return super().construct_mapping(node, deep)

@@ -191,14 +191,10 @@ class TrackingUnavailable(UserError):
 
 
 class RunUnusable(UserError):
-    """What an environment variable of MLflow's names cannot take a run."""
+    """The run or the experiment of MLflow's that a run is to be in cannot take one; `given` says what names it."""
 
-    def __init__(self, variable: str, value: str, reason: str, *, next: str) -> None:
-        super().__init__(
-            f"{variable}={value}: {reason}",
-            expected="the id of what is there and was not deleted, or no such variable",
-            next=next,
-        )
+    def __init__(self, given: str, reason: str, *, next: str) -> None:
+        super().__init__(f"{given}: {reason}", expected="one that is there and was not deleted", next=next)
 
 
 class LockNotReleased(UserError):

@@ -23,6 +23,10 @@ BOOSTER_SHA256 = "booster_sha256"  # tag on a version
 DESCRIPTION_LINE = (
     "\n\n<!-- Above: written by train, evaluate and promote. Your own text is kept below this line. -->\n\n"
 )
+UNSET = (
+    "let the alias name a version (`mlflow run . -e promote`, docs/how-to/promote.md; `-e evaluate` lets staging name "
+    "one that passes), or pass another model"
+)
 DESCRIPTION_CHARACTERS = 5000  # MLflow's databases hold no more
 USERS_CHARACTERS = 2000  # of these, for a user's own text
 # The files of each version of this project's.
@@ -34,11 +38,8 @@ def uri_of(version: ModelVersion) -> str:
     return f"models:/{version.name}/{version.version}"
 
 
-def resolve(uri: str, *, if_unset: str = "") -> ModelVersion:
-    """The version that `models:/<name>/<version>` or `models:/<name>@<alias>` names now.
-
-    ModelNotFound else; `if_unset` is what to do next where the model has versions and the alias names none.
-    """
+def resolve(uri: str) -> ModelVersion:
+    """The version that `models:/<name>/<version>` or `models:/<name>@<alias>` names now. ModelNotFound else."""
     parsed = re.fullmatch(r"models:/([^/:@\x22]+)(?:/(\d+)|@([^/@]+))", uri)
     if parsed is None:
         raise ModelNotFound(f"{uri!r} does not name a version of a model", known=_model_names())
@@ -47,7 +48,7 @@ def resolve(uri: str, *, if_unset: str = "") -> ModelVersion:
     if version is None:
         versions = [uri_of(other) for other in newest(name)]
         known = [*versions, *(f"models:/{name}@{other}" for other in aliases_of(name))]
-        next = if_unset if alias and versions else ""
+        next = UNSET if alias and versions else ""
         raise ModelNotFound(f"{uri} does not exist", known=known or _model_names(), next=next)
     return version
 

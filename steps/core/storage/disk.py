@@ -1,8 +1,10 @@
 """What an error says of a disk: that it is full, read-only, or not ours to use."""
 
+import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterator
 
 from steps.core.errors import DiskUnusable, causes
 
@@ -20,6 +22,16 @@ REASONS = re.compile(
     )
 )
 TEXT_CHARACTERS = 300  # of another program's message
+
+
+@contextlib.contextmanager
+def named_in_errors(path: str) -> Iterator[None]:
+    """Python tells a file's name where it cannot be opened, and not where the disk is full: in this block it is."""
+    try:
+        yield
+    except OSError as err:
+        err.filename = err.filename or path
+        raise
 
 
 def failure(error: BaseException | None) -> DiskUnusable | None:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
+from steps.core.storage import disk
 from steps.core.storage.interface import Stored
 
 
@@ -47,13 +48,15 @@ def open(path: str, size_bytes: int) -> IO[bytes]:
 
 
 def write(path: str, content: bytes) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_bytes(content)
+    with disk.named_in_errors(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(content)
 
 
 def create(path: str, content: bytes) -> bool:
     draft = Path(f"{path}.{uuid.uuid4().hex}")
-    draft.write_bytes(content)
+    with disk.named_in_errors(path):
+        draft.write_bytes(content)
     try:
         os.link(draft, path)
     except FileExistsError:

@@ -34,7 +34,7 @@ def check_run(uri: str) -> None:
         run = _get("MLFLOW_RUN_ID", run_id, client.get_run)
         if run.info.lifecycle_stage != ACTIVE:
             restore = f"unset it, or restore the run: `mlflow runs restore --run-id {run_id}`"
-            raise RunUnusable("MLFLOW_RUN_ID", run_id, "this run was deleted", next=restore)
+            raise RunUnusable(f"MLFLOW_RUN_ID={run_id}", "this run was deleted", next=restore)
         experiment_id = run.info.experiment_id
     elif name := os.environ.get("MLFLOW_EXPERIMENT_NAME", ""):
         experiment = _get("MLFLOW_EXPERIMENT_NAME", name, client.get_experiment_by_name)
@@ -45,7 +45,9 @@ def check_run(uri: str) -> None:
     if experiment.lifecycle_stage != ACTIVE:
         restore = f"run `mlflow experiments restore -x {experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another one"
         reason = f"the experiment {experiment.name!r} was deleted"
-        raise RunUnusable("MLFLOW_EXPERIMENT_ID", experiment_id, reason, next=restore)
+        is_said = any(map(os.environ.get, ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")))
+        given = f"MLFLOW_EXPERIMENT_ID={experiment_id}"
+        raise RunUnusable(given if is_said else "no variable says which experiment, so 0", reason, next=restore)
 
 
 def _is_experiment_active(uri: str) -> bool:
@@ -68,7 +70,7 @@ def _get[T](variable: str, value: str, get: Callable[[str], T]) -> T:
         if err.error_code not in (mlflow_constants.RESOURCE_DOES_NOT_EXIST, mlflow_constants.INVALID_PARAMETER_VALUE):
             # such as a user whom the server does not know
             raise TrackingUnavailable(server.without_password(mlflow.get_tracking_uri()), err.message) from err
-        raise RunUnusable(variable, value, err.message, next=f"unset {variable}, or correct it") from err
+        raise RunUnusable(f"{variable}={value}", err.message, next=f"unset {variable}, or correct it") from err
 
 
 def main() -> None:

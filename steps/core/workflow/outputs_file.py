@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from steps.core.errors import SettingInvalid
+from steps.core.storage import disk
 from steps.core.tables import location
 
 VARIABLE = "WORKFLOW_OUTPUTS"
@@ -22,7 +23,8 @@ def check() -> None:
 def write(outputs: Mapping[str, str]) -> None:
     """Write them in place of what was there; nothing where no file is asked for."""
     if path := _path():
-        path.write_text("".join(f"{name}={uri}\n" for name, uri in outputs.items()), encoding="utf-8")
+        with disk.named_in_errors(str(path)):
+            path.write_text("".join(f"{name}={uri}\n" for name, uri in outputs.items()), encoding="utf-8")
 
 
 def _path() -> Path | None:

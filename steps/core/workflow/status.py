@@ -68,11 +68,12 @@ def _model(name: str) -> Iterator[str]:
 
 
 def _source(uri: str, identity: str) -> str:
-    """The table that was read at `uri`, with a remark when another version has that URI now."""
+    """The table that was read at `uri`, with a remark when nothing or another version has that URI now."""
     if not identity:
         return uri
-    now = snapshot.find(location.parse_table(uri))
-    return uri if now and now.identity == identity else f"{uri}, which is another one now"
+    if not (now := snapshot.find(location.parse_table(uri))):
+        return f"{uri}, which is gone"
+    return uri if now.identity == identity else f"{uri}, which is another one now"
 
 
 def _aliases(name: str) -> Iterator[str]:
