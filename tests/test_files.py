@@ -223,11 +223,10 @@ class TestColumnsByName:
         else:
             pq.write_table(pa.table({"x": [1] * 50, "y": [2] * 50, "list": [[1]] * 50}), path)
         monkeypatch.setattr(source_sample, "MOST_SAMPLE_ROWS", 20)
-        monkeypatch.setattr(source_sample, "FIRST_ROWS", 5)
         source = find(path)
         sample = source_sample.read_sample(source, {name: name for name in source.columns()})
         assert (sample.rows.column_names, sample.is_whole) == (["x", "y"], False)
-        assert 5 + 10 <= sample.rows.num_rows <= 5 + 20
+        assert 20 + 10 <= sample.rows.num_rows <= 20 + 20
 
 
 class TestJson:

@@ -120,35 +120,34 @@ class TestSample:
         assert keys["late"] == {"type": "double"}
         assert keys["number"] == {"type": "long", "feature": False}  # it counts the rows, with gaps in the sample
         assert keys["place"] == {"type": "long"}
-        assert re.search(r"inferred from [1-9]\d{3} rows from all over it of 4 columns", found.lines[0])
+        assert re.search(r"inferred from [4-8]\d{3} rows from all over it of 4 columns", found.lines[0])
 
-    @given(
-        sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12),
-        wanted=st.integers(1, 20),
-        head=st.integers(0, 15),
-        read_rows=st.integers(1, 300),
-    )
+    def test_a_large_file_beside_small_ones_is_looked_at_all_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(source_sample, "MOST_SAMPLE_ROWS", 4_000)
+        small = [pa.table({"v": ["1"] * 2, "label": ["a", "b"]})] * 30
+        values = [*map(str, range(5_000)), *(f"{number}.5" for number in range(25_000))]
+        large = pa.table({"v": values, "label": ["a", "b"] * 14_900 + ["c"] * 200})
+        tables = [*small[:15], large, *small[15:]]
+
+        class Uneven(HeldSource):
+            def parts(self, columns: Mapping[str, Column]) -> list[Part]:
+                return [
+                    Held(table, {name: column.source or name for name, column in columns.items()}) for table in tables
+                ]
+
+        keys = yaml.safe_load(infer_config(Uneven(pa.concat_tables(tables)), target="label").text)["columns"]
+        assert keys == {"v": {"type": "double"}, "label": {"type": "string"}}
+
+    @given(sizes=st.lists(st.integers(0, 40), max_size=20), wanted=st.integers(1, 20))
     @QUICK
-    def test_rows_of_a_part_are_evenly_apart_behind_the_first(
-        self, sizes: list[int], wanted: int, head: int, read_rows: int
-    ) -> None:
-        class InPieces(Part):
-            file, size_bytes = "held", 0
-
-            def read(self) -> Iterator[RawRows]:
-                start = 0
-                for size in sizes:
-                    yield RawRows(columns=pa.table({"number": pa.array(range(start, start + size), pa.int64())}))
-                    start += size
-
-        tables = source_sample.thinned(InPieces(), wanted, head=head, read_rows=read_rows)
-        numbers = pa.concat_tables(tables)["number"].to_pylist()
-        first, others = numbers[:head], numbers[head:]
-        assert first == list(range(min(head, len(first))))
-        assert len(others) <= 2 * wanted
-        assert len({after - before for before, after in zip(others, others[1:], strict=False)}) <= 1
-        read = min(sum(sizes), read_rows)
-        assert len(others) >= min(wanted, max(0, read - head))
+    def test_thinned_rows_are_evenly_apart(self, sizes: list[int], wanted: int) -> None:
+        thinned, start = source_sample.Thinned(wanted), 0
+        for size in sizes:
+            thinned.add(pa.table({"number": pa.array(range(start, start + size), pa.int64())}))
+            start += size
+        kept = [number for table in thinned.tables for number in table["number"].to_pylist()]
+        assert kept == list(range(0, start, kept[1] if len(kept) > 1 else start + 1))
+        assert min(start, wanted) <= len(kept) <= 2 * wanted
 
     def test_what_a_part_far_behind_refuses_is_left_to_ingest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(source_sample, "MOST_SAMPLE_ROWS", 1_000)

@@ -91,6 +91,12 @@ class TestProfiles:
         assert dict(found["columns"]["color"]["top"]) == Counter(frame["color"].dropna())
         json.dumps(found, allow_nan=False)
 
+    def test_numbers_that_the_sample_has_none_of_are_counted_all_the_same(self) -> None:
+        """A column that is empty until the last of many rows."""
+        column = pa.array([None] * 100_000 + [1.5], pa.float64())
+        found = profile_of(pa.table({"x": column}), batch=7_000).as_dict()["columns"]["x"]
+        assert (found["missing"], found["distinct"], found["min"], found["mean"]) == (100_000, 1, 1.5, 1.5)
+
     def test_different_values_are_estimated_within_a_tenth(self) -> None:
         rows = pa.table({"x": np.random.default_rng(1).integers(0, 50_000, 200_000).astype(float)})
         assert profile_of(rows).as_dict()["columns"]["x"]["distinct"] == pytest.approx(49_000, rel=0.1)

@@ -159,6 +159,14 @@ def test_values_that_were_not_seen_in_training_are_counted_without_the_missing_o
     assert unseen(frame.assign(color="red"), features) == {}
 
 
+def test_blanks_around_a_text_count_for_nothing_as_in_a_source() -> None:
+    features = [Feature(name="color", type="string", levels=("blue", "red", " odd "))]
+    given = pd.DataFrame({"color": [" red ", "red", "\u2003blue", "  ", "", None, " odd ", "odd"]})
+    codes = design_matrix(given, features)[:, 0]
+    np.testing.assert_array_equal(codes, [1, 1, 0, np.nan, np.nan, np.nan, 2, np.nan])
+    assert unseen(given, features) == {"color": 1}
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
 def test_a_double_beyond_the_range_of_float32_is_scored() -> None:
     """The contract takes any finite double; XGBoost refuses infinity with a trace of its own."""

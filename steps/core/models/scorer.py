@@ -9,15 +9,16 @@ the same answers. A value is taken as what it is and never converted to fit:
 double     a finite number: int, float, Decimal, and NumPy's, pandas' and Arrow's numbers
 long       such a number without a fraction, of at most 64 bits
 boolean    true or false, or a number that is 1 or 0, as databases and CSV files have them
-string     text; a number is not one, since 7, 7.0 and "007" would be three texts
+string     text, without the blanks around it; a number is not one, since 7, 7.0 and "007" would be three texts
 date       a date, a moment at midnight, or either as text in ISO 8601 (2024-05-28), as JSON has it; a zone counts for
            nothing, as a day is what the calendar says there
 timestamp  a moment, a date (its midnight), or either as text in ISO 8601; in UTC, where it does not say its zone
 
-Missing is None, NaN, NA or NaT, which of a date may be text, as MLflow writes it in JSON. A text or a code (a long with
-levels) that training did not have counts as missing, and is counted and logged. Any other value is refused with its row
-and column; so text is no number and no boolean ("1.5", "false"). A column that is absent as a whole is refused, as its
-name is more often misspelt than left out on purpose, unless it is optional: then all its values are missing.
+Missing is None, NaN, NA or NaT, which of a date may be text, as MLflow writes it in JSON, and a text of blanks. A text
+or a code (a long with levels) that training did not have counts as missing, and is counted and logged. Any other value
+is refused with its row and column; so text is no number and no boolean ("1.5", "false"). A column that is absent as a
+whole is refused, as its name is more often misspelt than left out on purpose, unless it is optional: then all its
+values are missing.
 
 A date is learnt from by its parts, each a column of its own in the matrix: year, month, day of the month, weekday (1 is
 Monday), day of the year, and days since 1 January 1970; a timestamp, in UTC, by its hour as well, and its days have a
@@ -256,6 +257,9 @@ def _codes(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray
     found = objects[known] if is_text else [int(value) for value in objects[known]]  # 7.0 is the code 7
     codes = np.full(len(objects), float(MISSING))
     codes[known] = [feature.positions.get(value, UNSEEN) for value in found]
+    if is_text and (is_unseen := codes == UNSEEN).any():
+        stripped = [text.strip() for text in objects[is_unseen]]  # as a source's are
+        codes[is_unseen] = [feature.positions.get(text, UNSEEN) if text else MISSING for text in stripped]
     return codes, refused
 
 

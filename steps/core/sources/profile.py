@@ -180,7 +180,8 @@ class _Column:
         if self._is_number and self._present:
             deviation = math.sqrt(self._squares / self._present)
             numbers = present.cast(pa.float64(), safe=False).to_numpy()
-            known |= {"mean": _finite(self._mean), "standard_deviation": _finite(deviation), **_distribution(numbers)}
+            known |= {"mean": _finite(self._mean), "standard_deviation": _finite(deviation)}
+            known |= _distribution(numbers) if len(numbers) else {}  # few values, of which the sample has none
         return known
 
 

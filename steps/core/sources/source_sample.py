@@ -10,13 +10,14 @@ from steps.core.columns import Column
 from steps.core.errors import SourceUnreadable
 from steps.core.sources.column_roles import FIRST_ROWS
 from steps.core.sources.column_types import infer_type
-from steps.core.sources.rows import Malformed, Part
+from steps.core.sources.rows import Malformed
 from steps.core.sources.source import Source
 
 SAMPLE_VALUES = 2_000_000  # rows times columns, looked at in two seconds
 FEWEST_SAMPLE_ROWS, MOST_SAMPLE_ROWS = FIRST_ROWS, 200_000
-SPREAD_PARTS = 16  # of a source that is larger, into which one looks
-SPREAD_ROWS = 2_000_000  # that are read for it, at most
+SPREAD_BYTES = 2**29  # in memory, of the rows of a larger source that are read for it: some seconds
+PART_BYTES = 2**20  # of these, the least of each file or range
+MOST_PARTS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,42 +105,43 @@ def _first_rows(source: Source, columns: Mapping[str, Column]) -> SourceSample:
 
 
 def _with_others(source: Source, columns: Mapping[str, Column], first: SourceSample) -> SourceSample:
-    """As many rows from all over a source that has more, as a sorted one has other values further on."""
+    """With as many rows from all over a source that has more, as a sorted one has other values further on."""
     if first.is_whole or source.needs_spark:  # a database would pass through all of its rows for it
         return first
     parts = source.parts(columns)
-    chosen = {round(place) for place in np.linspace(0, len(parts) - 1, SPREAD_PARTS)}
-    wanted, read_rows = (-(-rows // len(chosen)) for rows in (_wanted_rows(columns) // 2, SPREAD_ROWS))
-    tables: list[pa.Table] = []
-    head = FIRST_ROWS
+    parts = parts[:: -(-len(parts) // MOST_PARTS)]
+    source_bytes = sum(part.size_bytes for part in parts) or 1
+    others, to_skip = Thinned(len(first.rows) // 2), len(first.rows)
     try:
-        for place, part in enumerate(parts):
-            if head or place in chosen:
-                rows = thinned(part, wanted, head=head, read_rows=read_rows)
-                head = max(0, head - sum(map(len, rows)))
-                tables += rows
+        for part in parts:
+            bytes_left = max(PART_BYTES, SPREAD_BYTES * part.size_bytes // source_bytes)
+            for raw in part.read():
+                others.add(raw.columns.slice(to_skip))
+                to_skip = max(0, to_skip - len(raw.columns))
+                bytes_left -= raw.columns.nbytes
+                if bytes_left <= 0 and not to_skip:
+                    break
     except SourceUnreadable:  # as `ingest` will tell; the first rows can be read
         return first
-    return SourceSample(rows=_together(source, tables), is_whole=False, is_spread=True)
+    return SourceSample(rows=_together(source, [first.rows, *others.tables]), is_whole=False, is_spread=True)
 
 
-def thinned(part: Part, wanted: int, *, head: int, read_rows: int) -> list[pa.Table]:
-    """The first `head` rows of a part and, of its first `read_rows`, from `wanted` to twice as many, evenly apart."""
-    first: list[pa.Table] = []
-    kept: list[pa.Table] = []
-    step, seen = 1, 0
-    for raw in part.read():
-        rows = raw.columns.slice(max(0, head - seen))
-        first.append(raw.columns.slice(0, len(raw.columns) - len(rows)))
-        behind = max(0, seen - head)  # of the rows behind the first ones, how many came before these
-        kept.append(rows.take(np.arange(-behind % step, len(rows), step)))
-        while sum(map(len, kept)) > 2 * wanted:
-            together = pa.concat_tables(kept)
-            kept, step = [together.take(np.arange(0, len(together), 2))], 2 * step
-        seen += len(raw.columns)
-        if seen >= read_rows:
-            break
-    return [*first, *kept]
+class Thinned:
+    """Of rows that come one table after the other, from `wanted` to twice as many, each as far from the next one; all
+    where there are no more."""
+
+    def __init__(self, wanted: int) -> None:
+        self.tables: list[pa.Table] = []
+        self._wanted = wanted
+        self._step, self._seen = 1, 0
+
+    def add(self, rows: pa.Table) -> None:
+        """Take the rows that follow those before."""
+        self.tables.append(rows.take(np.arange(-self._seen % self._step, len(rows), self._step)))
+        self._seen += len(rows)
+        while sum(map(len, self.tables)) > 2 * self._wanted:
+            together = pa.concat_tables(self.tables, promote_options="permissive")
+            self.tables, self._step = [together.take(np.arange(0, len(together), 2))], 2 * self._step
 
 
 def _together(source: Source, tables: Sequence[pa.Table]) -> pa.Table:
