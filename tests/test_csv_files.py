@@ -103,8 +103,8 @@ def test_what_pythons_csv_writes_is_read_back_with_its_lines(
 
     expected = list(walk(target.getvalue(), delimiter=separator, quotechar=quote))[1:]
     assert [tuple(row) for _, row in expected] == table
-    if quoting == csv.QUOTE_MINIMAL:
-        expected = [(line, row) for line, row in expected if any(row)]  # the others are separators alone
+    is_text = quoting == csv.QUOTE_ALL  # of "" between quotes; other rows without a letter are blank
+    expected = [(line, row) for line, row in expected if any(map(str.strip, row)) or (is_text and "" in row)]
     assert [tuple(value or "" for value in row) for row in rows.values] == [tuple(row) for _, row in expected]
     assert rows.lines == [line for line, _ in expected]
     assert len(rows.values) + rows.blank_count == len(table)
@@ -214,10 +214,22 @@ def test_blank_lines_and_lines_of_blanks_are_passed_over(tmp_path: Path) -> None
 
 def test_rows_of_separators_alone_are_passed_over_and_counted(tmp_path: Path) -> None:
     rows = read_text(tmp_path, 'a,b,c\n1,2,3\n,,\n,,4\n,"",\n5,6\n, ,\n,,\n,,', ["a", "b"])
-    assert rows.values == [("1", "2"), (None, None), (None, ""), (None, " ")]
-    assert rows.lines == [2, 4, 5, 7]
+    assert rows.values == [("1", "2"), (None, None), (None, "")]
+    assert rows.lines == [2, 4, 5]
     assert [(row.line, row.text) for row in rows.malformed] == [(6, "5,6")]
+    assert rows.blank_count == 4
+
+
+def test_so_are_those_of_another_width_and_those_above_the_header(tmp_path: Path) -> None:
+    rows = read_text(tmp_path, ";;\n ; ;\na;b;c\n1;2;3\n;\n;;;;\n4;5\n;;\n")
+    assert (rows.values, rows.lines) == ([("1", "2", "3")], [4])
+    assert [(row.line, row.text) for row in rows.malformed] == [(7, "4;5")]
     assert rows.blank_count == 3
+
+
+def test_so_are_those_of_a_file_whose_rows_all_end_with_a_separator(tmp_path: Path) -> None:
+    rows = read_text(tmp_path, "a,b,\n1,2,\n,,\n,\n3,4,\n")
+    assert (rows.values, rows.blank_count, rows.malformed) == ([("1", "2"), ("3", "4")], 2, [])
 
 
 def test_a_missing_value_of_the_only_column_is_one(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ EXAMPLES: list[UserError] = [
     errors.TableNotWritten("s3://delta/iris", "No space left on device (os error 28)"),
     errors.SourceUnreadable("a.csv", "there is no such file or folder"),
     errors.FormUnclear("a.csv", "byte 12 is no UTF-8", likely={"encoding": "cp1252"}, next="say its encoding"),
+    errors.FormatsMixed("data", "its format does not follow from the names of its files (.csv, .md)"),
     errors.NotText("a.csv", "a PDF document"),
     errors.FeaturesMissing("a.csv", ["id  long: no feature, as it counts the rows"]),
     errors.ContractBroken("a.csv", ["it has no rows"]),

@@ -198,6 +198,12 @@ class TestJson:
         found = self.infer(tmp_path / "rows.jsonl", rows)
         assert f"left out 'customer': {reason}" in "\n".join(found.lines)
 
+    def test_a_list_where_other_rows_have_an_object_is_told(self, tmp_path: Path) -> None:
+        rows = [{"x": n % 7, "u": {"n": n % 4} if n % 5 else [1, 2], "label": n % 2} for n in range(40)]
+        found = self.infer(tmp_path / "rows.jsonl", rows)
+        assert "left out 'u': the contract has no type for list<" in "\n".join(found.lines)
+        assert found.config.features == ["x", "u_n"]
+
     def test_an_object_that_is_null_in_other_rows_is_known_by_its_fields(self, tmp_path: Path) -> None:
         rows = [{"x": n % 7, "customer": {"tier": n % 3} if n % 4 else None, "label": n % 2} for n in range(40)]
         found = self.infer(tmp_path / "rows.jsonl", rows)

@@ -117,6 +117,20 @@ def test_lines_above_one_table_of_a_folder_are_not_skipped_in_the_others(own: Pl
     assert len(rows_of(own.lake("months"))) == 120
 
 
+def test_what_lies_beside_the_data_is_no_data(own: Place) -> None:
+    (own.folder / "told").mkdir()
+    (own.folder / "told" / "1.csv").write_text(f"x,t\n{rows_of_csv()}")
+    (own.folder / "told" / "README.md").write_text("# Data\n\nThis is the data.\n")
+    ended = own.step("ingest", source="told", target="t")
+    assert ended.exit_code == 1
+    assert re.match(
+        r"FormatsMixed: .*\(\.csv, \.md\)\n.*\n.*name the data by a glob, such as .*told/\*\.csv; or", ended.err
+    )
+    ended = own.step("ingest", source="told/*.csv", target="t", name="told")
+    assert ended.exit_code == 0, ended.text
+    assert len(rows_of(own.lake("told"))) == 60
+
+
 def test_a_file_whose_name_does_not_say_its_format_is_looked_at(own: Place) -> None:
     shutil.copy(CUSTOMERS, own.folder / "customers.data")
     ended = own.step("main", source="customers.data", target="left", dry_run="true")

@@ -12,7 +12,7 @@
     |-- SourceUnreadable, ContractBroken, SourceUnlabelled,   the source
     |   SourceChanged, SourceIngestedMeanwhile,
     |   TargetNotFound, TargetUnfit, FeaturesMissing,
-    |   FormUnclear, NotText
+    |   FormUnclear, FormatsMixed, NotText
     |-- TableNotFound, TableUnreadable, TableVersionGone,     tables
     |   TableUnfit, TableNotWritten, TableBusy, TableChanged
     |-- ModelNotFound, ModelDamaged, ModelUnreadable,         models
@@ -250,6 +250,10 @@ class FormUnclear(SourceUnreadable):
     def __init__(self, uri: str, reason: str, *, likely: Mapping[str, str | int], next: str) -> None:
         super().__init__(uri, reason, next=next)
         self.uri, self.likely = uri, dict(likely)
+
+
+class FormatsMixed(SourceUnreadable):
+    """A folder has files of a format, by their names, and others beside them."""
 
 
 class NotText(SourceUnreadable):

@@ -31,6 +31,10 @@ class Dialect:
         return self.separator if len(self.separator.encode()) == 1 else STAND_IN
 
     def is_blank(self, row: bytes) -> bool:
+        """Whether a row has no value: nothing, blanks, or separators alone."""
+        return not row.strip(b" \t" + self.separator.encode() + self.separator_for_arrow.encode())
+
+    def is_empty(self, row: bytes) -> bool:
         """Whether a row has neither values nor separators."""
         return not row.strip(b" \t".replace(self.separator.encode(), b""))
 

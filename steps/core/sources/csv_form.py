@@ -60,6 +60,8 @@ def look_at(file: str, size_bytes: int, options: CsvOptions | None = None) -> Cs
         line = csv_dialect.line_count(sample.text[:endless]) + 1
         raise csv_rows.UnclosedQuote(line, sample.text[endless:], dialect).explained(file)
     rows = sample.rows(dialect)
+    while len(rows) > 1 and dialect.is_blank(rows[0].text):  # as spreadsheets write them above a table
+        rows = rows[1:]
     if not rows:
         return CsvForm(text=text_form, dialect=dialect)
     values = [csv_dialect.fields_of(row.text, dialect) for row in rows]

@@ -57,17 +57,15 @@ class CsvPart(Part):
         lines = block.lines_of(table.num_rows + len(invalid), self.form.dialect)
         is_valid = np.ones(len(lines), bool)
         is_valid[[row.number - 1 for row in invalid]] = False
-        malformed = block.malformed + [
-            self._malformed(row.text, int(lines[row.number - 1]))
-            for row in invalid
-            if not self.form.dialect.is_blank(row.text.encode())
-        ]
+        with_values = [row for row in invalid if not self.form.dialect.is_blank(row.text.encode())]
+        malformed = block.malformed + [self._malformed(row.text, int(lines[row.number - 1])) for row in with_values]
         lines = lines[is_valid]
         has_more, is_blank = self._has_unnamed_value(table), self._is_blank(block.text, table)
         malformed += self._with_unnamed_values(block.text, lines, has_more)
         if (is_left_out := has_more | is_blank).any():
             table, lines = table.filter(pa.array(~is_left_out)), lines[~is_left_out]
-        blank_count = int(is_blank.sum())
+        of_separators = sum(not self.form.dialect.is_empty(row.text.encode()) for row in invalid) - len(with_values)
+        blank_count = int(is_blank.sum()) + of_separators
         return RawRows(columns=self._named(table), lines=lines, malformed=malformed, blank_count=blank_count)
 
     @property
@@ -218,10 +216,11 @@ def _whole(file: str, size_bytes: int, form: CsvForm, options: CsvOptions, place
 
 
 def _is_empty(table: pa.Table) -> np.ndarray:
-    """(n,) whether all values of a row are null."""
+    """(n,) whether all values of a row are null or blanks; a text of no letter, in quotes, is one."""
     is_empty = np.ones(len(table), bool)
     for texts in table.columns:
-        is_empty &= np.asarray(texts.is_null())
+        is_blank = pc.and_(pc.equal(pc.utf8_trim_whitespace(texts), ""), pc.not_equal(texts, ""))
+        is_empty &= np.asarray(pc.fill_null(is_blank, True))
         if not is_empty.any():
             break
     return is_empty

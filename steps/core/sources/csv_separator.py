@@ -30,7 +30,7 @@ class Sample:
         """The first rows that are neither blank nor comments."""
         rows: list[Row] = []
         for row in csv_dialect.rows_of(self.text, dialect, is_at_end=self.is_whole, start=self.start):
-            if not dialect.is_blank(row.text) and not row.is_comment:
+            if not dialect.is_empty(row.text) and not row.is_comment:
                 rows.append(row)
             if len(rows) == SAMPLE_ROWS:
                 break

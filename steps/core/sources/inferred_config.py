@@ -125,7 +125,7 @@ def _decide(
         elif inferred is None and column == target:
             raise TargetUnfit(source.uri, target, f"it holds {kind}")
         elif inferred is None:
-            if column not in objects:  # else one whose fields are columns
+            if column not in objects or not pa.types.is_struct(kind):  # else one whose fields are columns
                 left_out[column] = (
                     "it is an object" if pa.types.is_struct(kind) else f"the contract has no type for {kind}"
                 )

@@ -50,8 +50,11 @@ class JsonFiles(Files):
                         reason = f"{path!r} is both a key with a dot and the path of a nested field"
                         raise SourceUnreadable(file, reason, next="rename one of them in the source")
                     found.add(path)
-                    if isinstance(value, (dict, list)):
+                    if isinstance(value, list):
                         types[path] = json_objects.type_of(value)
+                    elif isinstance(value, dict):
+                        is_list = path in types and pa.types.is_list(types[path])
+                        types[path] = types[path] if is_list else json_objects.type_of(value)
                     else:
                         types.setdefault(path, pa.string())
                         with_values |= {path} if value is not None else set()

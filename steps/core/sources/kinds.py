@@ -2,14 +2,16 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import PurePath
 
 from steps.core import config
-from steps.core.errors import SourceUnreadable, did_you_mean
+from steps.core.errors import FormatsMixed, SourceUnreadable, did_you_mean
 from steps.core.sources import jdbc_address, listing
 from steps.core.sources.csv_files import CsvFiles
 from steps.core.sources.delta_table import PINNED, DeltaTable
+from steps.core.sources.file_source import Files
 from steps.core.sources.http_files import HttpFile, HttpsFile
 from steps.core.sources.jdbc import JdbcTable
 from steps.core.sources.json_files import JsonFiles
@@ -33,6 +35,7 @@ KINDS: tuple[type[Source], ...] = (
 )
 BY_SCHEME = {kind.scheme: kind for kind in KINDS if kind.scheme}
 BY_FORMAT = {kind.format: kind for kind in KINDS if kind.format}
+FILE_KINDS: tuple[type[Files], ...] = (CsvFiles, JsonFiles, ParquetFiles)
 TAB_SEPARATED = "tsv"  # as source.format: CSV whose separator is a tab
 
 
@@ -124,11 +127,20 @@ def _kind_at(path: str) -> type[Source]:
             return kind
     if not files:
         raise listing.nothing_to_read(path)
-    raise SourceUnreadable(
-        path,
-        f"its format does not follow from the names of its files ({_endings(files)})",
-        next=f"say source.format in the config, one of {', '.join(BY_FORMAT)}",
-    )
+    reason = f"its format does not follow from the names of its files ({_endings(files)})"
+    say = f"say source.format in the config, one of {', '.join(BY_FORMAT)}"
+    if named := Counter(
+        ending for kind in FILE_KINDS for ending in kind.endings for name in files if _has(name, ending)
+    ):
+        ending = named.most_common(1)[0][0]
+        raise FormatsMixed(
+            path, reason, next=f"name the data by a glob, such as {path.rstrip('/')}/*{ending}; or {say}"
+        )
+    raise SourceUnreadable(path, reason, next=say)
+
+
+def _has(name: str, ending: str) -> bool:
+    return PurePath(listing.uncompressed(name)).suffix.lower() == ending
 
 
 def _endings(names: Collection[str]) -> str:

@@ -8,7 +8,7 @@ import mlflow
 
 from steps.core import config
 from steps.core.config import Config
-from steps.core.errors import FormUnclear, NotText, ParametersInvalid, SourceUnreadable
+from steps.core.errors import FormatsMixed, FormUnclear, NotText, ParametersInvalid, SourceUnreadable
 from steps.core.sources import kinds, text_files
 from steps.core.sources.file_source import Files
 from steps.core.sources.inferred_config import FILE_FORMATS, TEXT_FORMATS, infer_config
@@ -68,7 +68,7 @@ def _find_source(uri: str) -> Source:
     """The source at `uri`; of files whose names do not say their format, in the first that can read them."""
     try:
         return _in_its_form(config.Source(uri=uri))
-    except FormUnclear:
+    except (FormUnclear, FormatsMixed):
         raise
     except SourceUnreadable as err:
         by_name = err
