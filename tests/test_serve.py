@@ -171,6 +171,8 @@ class TestWhatIsRefused:
                 "the columns petals are there more than once",
             ),
             (CSV, b"petal_length,petals\n1,2\n", "the columns wild, color are missing"),
+            (CSV, b"petal_length;petals;wild;color\n1;2;1;red\n", "are separated by ';'; commas are expected"),
+            (CSV, b"petal_length,petals,wild,color,,\n1,2,1,red,,\n", "the columns '' are there more than once"),
             (CSV, b'a,b\n"1', "no table as text/csv has it|are missing"),
             (CSV, b"petal_length,petals,wild,color\n1,x,1,red\n", "row 0, column 'petals': 'x' is not a whole number"),
             (PARQUET, b"", "no table as application/vnd.apache.parquet"),

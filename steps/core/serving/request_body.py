@@ -165,7 +165,11 @@ def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
     """CSV with a header. Its cells have no types: those of the features decide, and an empty cell is missing."""
     text = body.decode("utf-8-sig")
     names = next(csv.reader(io.StringIO(text)), [])
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    asked = {feature.name for feature in features}
+    for separator in ";\t|" if not asked.intersection(names) else "":
+        if asked.intersection(next(csv.reader(io.StringIO(text), delimiter=separator), [])):
+            raise invalid(f"the columns are separated by {separator!r}; commas are expected")
+    if repeated := sorted({name or "''" for name in names if names.count(name) > 1}):
         raise invalid(f"the columns {', '.join(repeated)} are there more than once")
     rows = _cells(text.encode(), names).to_pandas()
     for feature in features:
