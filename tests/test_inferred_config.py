@@ -397,6 +397,13 @@ class TestTypes:
         ("values", "note"),
         [
             ([*(f"2024-01-{day}" for day in range(10, 30)), "0000-00-00"], "'0000-00-00' is no date; if it means"),
+            (["2024-01-05 10:00:00.123456789"], "'2024-01-05 10:00:00.123456789' has more than the six"),
+            (
+                ["01/05/2024", "1/13/2024 10:00"],
+                "dates are not all written in one way: '01/05/2024', '1/13/2024 10:00'",
+            ),
+            (["01/13/2024", "13/01/2024"], "the day comes first in '13/01/2024' and second in '01/13/2024'"),
+            (["01/05/2024", "02/03/2024"], "no date shows which number is the day"),
             ([*(f"2024-01-{day} 10:00" for day in range(10, 30)), "2024-01-09 24:00"], "'2024-01-09 24:00' is no date"),
             (["05-Jan-2024", "06-Feb-2024"], "'05-Jan-2024' is a date in a form that is not inferred"),
             (["1/5/24", "2/6/24"], "'1/5/24' is a date in a form that is not inferred"),

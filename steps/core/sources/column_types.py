@@ -198,12 +198,17 @@ def _year_month_format(texts: Sequence[str]) -> str:
 def _day_month_format(texts: Sequence[str]) -> str:
     """The format of dates such as 29.02.2024, "" where nothing shows which number is the day."""
     matches = [DAY_MONTH.fullmatch(text) for text in texts]
-    numbers = [(int(match[1]), int(match[3])) for match in matches if match]
-    is_first, is_second = any(first > 12 for first, _ in numbers), any(second > 12 for _, second in numbers)
-    if is_first == is_second:
+    days_first, days_second = _beyond_months([match for match in matches if match])
+    if bool(days_first) == bool(days_second):
         return ""
-    order = ("%d", "%m") if is_first else ("%m", "%d")
+    order = ("%d", "%m") if days_first else ("%m", "%d")
     return _in_one_form(matches, (*order, "%Y"))
+
+
+def _beyond_months(matches: Sequence[re.Match[str]]) -> tuple[list[str], list[str]]:
+    """The dates whose first number is no month, and those whose second one is none."""
+    first, second = ([match[0] for match in matches if int(match[group]) > 12] for group in (1, 3))
+    return first, second
 
 
 def _in_one_form(matches: Sequence[re.Match[str] | None], parts: Sequence[str]) -> str:
@@ -246,7 +251,7 @@ def _text_notes(texts: Sequence[str]) -> list[str]:
     if any("," in text for text in texts) and all(AMBIGUOUS_COMMA.fullmatch(text) for text in texts):
         return ['text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which']
     if all(DAY_MONTH.fullmatch(text) for text in texts):
-        return ["text, as no date shows which number is the day; `type: date, format: ...` says which"]
+        return [f"text, as {_reason_of_day_months(texts)}"]
     if are_mostly_dates(texts):
         return [f"text, as {_reason_of_no_date(texts)}"]
     if all(map(MARKED_NUMBER.fullmatch, texts)):
@@ -264,12 +269,25 @@ def _reason_of_no_number(numbers: Sequence[str]) -> str:
     return f"a double does not hold {_first_broken(numbers, {'type': 'double'})!r} as it stands"
 
 
+def _reason_of_day_months(texts: Sequence[str]) -> str:
+    """Why these texts, all of which are dates with the year at the end, are not to be dates."""
+    days_first, days_second = _beyond_months([match for text in texts if (match := DAY_MONTH.fullmatch(text))])
+    if days_first and days_second:
+        return f"the day comes first in {days_first[0]!r} and second in {days_second[0]!r}"
+    if days_first or days_second:
+        shortest, longest = min(texts, key=len), max(texts, key=len)
+        return f"dates are not all written in one way: {shortest!r}, {longest!r}"
+    return "no date shows which number is the day; `type: date, format: ...` says which"
+
+
 def _reason_of_no_date(texts: Sequence[str]) -> str:
     """Why these texts, nearly all of which are written as dates, are not to be dates."""
     others = [text for text in texts if not exact_time.MOMENT.fullmatch(text)]
     if len(others) > (1 - MOSTLY) * len(texts):
         return f"{others[0]!r} is a date in a form that is not inferred; `type: date, format: ...` says which"
     broken = _first_broken(texts, {"type": "timestamp"})
+    if re.search(r"[.,]\d{7}", broken):
+        return f"{broken!r} has more than the six digits of a second that a timestamp holds"
     return f"{broken!r} is no date; if it means missing, say `missing: [{broken!r}]`"
 
 

@@ -109,7 +109,8 @@ def _in_its_form(settings: config.Source) -> Source:
             text_files.check_one_encoding(sizes, guessed=str(err.likely["encoding"]), in_file=err.uri)
         likely = settings.model_copy(update={"options": {**settings.options, **err.likely}})
         if "skip_lines" in err.likely and not _has_one_header(kinds.resolve(likely)):
-            raise  # other files have no lines above their table
+            reason = f"{err.reason}; other files have no such lines above their table"
+            raise SourceUnreadable(err.uri, reason, next="make the files alike, or name some by a glob") from err
         return _in_its_form(likely)
 
 
