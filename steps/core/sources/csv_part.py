@@ -117,9 +117,9 @@ class CsvPart(Part):
 
     def _is_blank(self, text: bytes, table: pa.Table) -> np.ndarray:
         """(n,) whether a row is separators and nothing else, as spreadsheets write them below a table."""
-        if self.form.width < 2 or not _is_empty(table).any():
+        if self.form.width < 2 or not _has_no_value(table).any():
             return np.zeros(len(table), bool)
-        return _is_empty(self._table(text, list(range(self.form.width)), []))
+        return _has_no_value(self._table(text, list(range(self.form.width)), []))
 
     def _has_unnamed_value(self, table: pa.Table) -> np.ndarray:
         """(n,) whether a row has a value behind the last separator, where others have nothing."""
@@ -215,7 +215,7 @@ def _whole(file: str, size_bytes: int, form: CsvForm, options: CsvOptions, place
     )
 
 
-def _is_empty(table: pa.Table) -> np.ndarray:
+def _has_no_value(table: pa.Table) -> np.ndarray:
     """(n,) whether all values of a row are null or blanks; a text of no letter, in quotes, is one."""
     is_empty = np.ones(len(table), bool)
     for texts in table.columns:

@@ -21,6 +21,9 @@ from steps.core.sources.text_files import TextForm
 BATCH_ROWS = 10_000
 SAMPLED_ROWS = 10_000  # by which the columns of a file are known
 MOST_SAMPLED_ROWS = 200_000  # where columns() is to tell all of them
+# Types of a path whose values are missing, objects, lists or of one value, of which the last that any row has counts:
+# where others are wanted as a column, those that are none are refused when they are read.
+KINDS = (pa.string(), pa.struct([]), pa.list_(pa.string()), pa.string())
 TEXT_CHARACTERS = 10_000
 LINES = (".jsonl", ".ndjson")  # endings of files that have an object a line, also where there is one line
 SAMPLE_BYTES = 2**18  # of a text, which tell whether it is one document
@@ -37,36 +40,24 @@ class JsonFiles(Files):
     _sampled_rows: int | None = SAMPLED_ROWS  # None for all
 
     def header_of(self, file: str, size_bytes: int) -> Header | None:
-        types: dict[str, pa.DataType] = {}
-        with_values: set[str] = set()
-        first_refused = ""
-        rows: list[dict[str, Any]] = []
+        kinds: dict[str, int] = {}  # by path, a place in KINDS
+        first: dict[str, Any] = {}
+        row_count, first_refused = 0, ""
         for row, line, written in islice(self._part(file, size_bytes, {}).objects(), self._sampled_rows):
-            if isinstance(row, dict):
-                rows.append(row)
-                found: set[str] = set()
-                for path, value in json_objects.fields(row):
-                    if path in found:
-                        reason = f"{path!r} is both a key with a dot and the path of a nested field"
-                        raise SourceUnreadable(file, reason, next="rename one of them in the source")
-                    found.add(path)
-                    if isinstance(value, list):
-                        types[path] = json_objects.type_of(value)
-                    elif isinstance(value, dict):
-                        is_list = path in types and pa.types.is_list(types[path])
-                        types[path] = types[path] if is_list else json_objects.type_of(value)
-                    else:
-                        types.setdefault(path, pa.string())
-                        with_values |= {path} if value is not None else set()
-            else:
+            if isinstance(row, str):
                 first_refused = first_refused or f"its lines {row}; line {line} is {written[:80]!r}"
-        if first_refused and not rows:
+                continue
+            first, row_count = first or row, row_count + 1
+            _check_paths(row, file)
+            for path, value in json_objects.fields(row):
+                kinds[path] = max(kinds.get(path, 0), _kind(value))
+        if first_refused and not row_count:
             raise SourceUnreadable(file, first_refused, next="write an object a line, or an array of objects")
-        if len(rows) == 1 and json_objects.is_by_columns(rows[0]):
+        if row_count == 1 and json_objects.is_by_columns(first):
             next_step = "write an object for each row; pandas does by to_json(..., orient='records')"
             raise SourceUnreadable(file, "it holds the values of each column together, not rows", next=next_step)
-        types |= dict.fromkeys(with_values, pa.string())  # an object in other rows is refused when it is read
-        return Header(names=tuple(types), types=tuple(types.values())) if rows else None
+        types = tuple(KINDS[kind] for kind in kinds.values())
+        return Header(names=tuple(kinds), types=types) if row_count else None
 
     def columns(self) -> dict[str, pa.DataType]:
         if self._sampled_rows == SAMPLED_ROWS:
@@ -111,6 +102,23 @@ class JsonFiles(Files):
         if not start.startswith("{") or listing.uncompressed(file).lower().endswith(LINES):
             return False
         return not objects or (len(first_lines) == 1 and bool(json_objects.paths_of_rows(objects[0])))
+
+
+def _kind(value: Any) -> int:
+    """A value's place in KINDS."""
+    if value is None:
+        return 0
+    return 1 if isinstance(value, dict) else 2 if isinstance(value, list) else 3
+
+
+def _check_paths(row: Mapping[str, Any], file: str) -> None:
+    """SourceUnreadable for a row with a key that is the path of a nested field as well."""
+    found: set[str] = set()
+    for path, _ in json_objects.fields(row):
+        if path in found:
+            reason = f"{path!r} is both a key with a dot and the path of a nested field"
+            raise SourceUnreadable(file, reason, next="rename one of them in the source")
+        found.add(path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
-
 NOT_AN_OBJECT = "are no JSON objects"
 HAS_A_KEY_TWICE = "have a key twice"
 
@@ -115,11 +113,6 @@ def fields(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]
         if isinstance(value, dict):
             yield from fields(value, f"{path}.")
         yield path, value
-
-
-def type_of(value: dict[str, Any] | list[Any]) -> pa.DataType:
-    """Of what is no value of a column."""
-    return pa.struct([]) if isinstance(value, dict) else pa.list_(pa.string())
 
 
 def at(row: Mapping[str, Any], path: str) -> Any:
