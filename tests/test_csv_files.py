@@ -227,6 +227,15 @@ def test_so_are_those_of_another_width_and_those_above_the_header(tmp_path: Path
     assert rows.blank_count == 3
 
 
+@pytest.mark.parametrize(("separator", "row"), [("whitespace", "whitespace"), ("::", "a"), ("ab", "b ab")])
+def test_a_row_of_the_letters_of_a_separator_is_none_of_them(tmp_path: Path, separator: str, row: str) -> None:
+    mark = "  " if separator == "whitespace" else separator
+    text = f"x{mark}y{mark}z\n" + f"1{mark}2{mark}3\n" * 9 + f"{row}\n" + ("" if separator == "whitespace" else mark)
+    rows = read_text(tmp_path, text, sep=separator)
+    assert [malformed.text for malformed in rows.malformed] == [row]
+    assert rows.blank_count == (separator != "whitespace")
+
+
 def test_so_are_those_of_a_file_whose_rows_all_end_with_a_separator(tmp_path: Path) -> None:
     rows = read_text(tmp_path, "a,b,\n1,2,\n,,\n,\n3,4,\n")
     assert (rows.values, rows.blank_count, rows.malformed) == ([("1", "2"), ("3", "4")], 2, [])

@@ -32,7 +32,9 @@ class Dialect:
 
     def is_blank(self, row: bytes) -> bool:
         """Whether a row has no value: nothing, blanks, or separators alone."""
-        return not row.strip(b" \t" + self.separator.encode() + self.separator_for_arrow.encode())
+        for separator in {self.separator, self.separator_for_arrow} - {WHITESPACE}:
+            row = row.replace(separator.encode(), b"")
+        return not row.strip(b" \t")
 
     def is_empty(self, row: bytes) -> bool:
         """Whether a row has neither values nor separators."""

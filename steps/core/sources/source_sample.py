@@ -139,9 +139,12 @@ class Thinned:
         """Take the rows that follow those before."""
         self.tables.append(rows.take(np.arange(-self._seen % self._step, len(rows), self._step)))
         self._seen += len(rows)
-        while sum(map(len, self.tables)) > 2 * self._wanted:
-            together = pa.concat_tables(self.tables, promote_options="permissive")
-            self.tables, self._step = [together.take(np.arange(0, len(together), 2))], 2 * self._step
+        while sum(lengths := [len(table) for table in self.tables]) > 2 * self._wanted:
+            starts = np.cumsum([0, *lengths[:-1]]) % 2  # of every second row of all, in each table
+            self.tables = [
+                table.take(np.arange(start, len(table), 2)) for table, start in zip(self.tables, starts, strict=True)
+            ]
+            self._step *= 2
 
 
 def _together(source: Source, tables: Sequence[pa.Table]) -> pa.Table:
