@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -58,12 +58,10 @@ def handling_signals() -> Iterator[None]:
     except Interrupted:
         raise  # the process is about to end: signals stay ignored, and the thread limits the clean-up
     except BaseException:
-        _stop_handling(previous_handlers, previous_wakeup_fd, writer)
-        sys.unraisablehook = previous_hook
+        _stop_handling(previous_handlers, previous_wakeup_fd, previous_hook, writer)
         raise
     else:
-        _stop_handling(previous_handlers, previous_wakeup_fd, writer)
-        sys.unraisablehook = previous_hook
+        _stop_handling(previous_handlers, previous_wakeup_fd, previous_hook, writer)
 
 
 def fail_main_thread(error: Exception) -> None:
@@ -114,10 +112,16 @@ def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
     again.start()
 
 
-def _stop_handling(previous_handlers: Mapping[signal.Signals, object], previous_wakeup_fd: int, writer: int) -> None:
+def _stop_handling(
+    previous_handlers: Mapping[signal.Signals, object],
+    previous_wakeup_fd: int,
+    previous_hook: Callable[["sys.UnraisableHookArgs"], object],
+    writer: int,
+) -> None:
     for signum, handler in previous_handlers.items():
         signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal.signal() returned
     signal.set_wakeup_fd(previous_wakeup_fd)
+    sys.unraisablehook = previous_hook
     os.close(writer)  # the thread ends
 
 

@@ -196,7 +196,7 @@ class Files(Source):
             for file, header in self.headers.items():
                 _check_names_differ(file, header, source)
                 _check_one_place(file, header, source)
-            lacking = [file for file, header in self.headers.items() if header.find(source) is None]
+            lacking = self.files_without(source)
             is_nowhere = len(lacking) == len(self.headers)
             if is_nowhere or (lacking and self.has_fixed_columns and columns[name].nullable is not True):
                 mistakes[name] = self._missing_column(name, source, lacking)
@@ -205,8 +205,6 @@ class Files(Source):
 
     def files_without(self, source_name: str) -> list[str]:
         """The files whose header has no such column."""
-        if not self.has_fixed_columns:
-            return []
         return [file for file, header in self.headers.items() if header.find(source_name) is None]
 
     def _missing_column(self, name: str, source: str, lacking: Sequence[str]) -> str:

@@ -115,11 +115,12 @@ def _decide(
     """The decision on each column, by its contract name, and why others are left out, by their name in the source."""
     is_text = source.settings.format in TEXT_FORMATS
     decisions: dict[str, Decision] = {}
-    left_out: dict[str, str] = {"": "it has no name"} if "" in source.columns() else {}
-    objects = with_fields(names)
+    kinds = source.columns()
+    left_out: dict[str, str] = {"": "it has no name"} if "" in kinds else {}
+    is_read, objects = set(found.rows.column_names), with_fields(names)
     for column, valid in names.items():
-        inferred = infer_type(found.rows[valid], is_text=is_text) if valid in found.rows.column_names else None
-        kind = source.columns()[column]
+        inferred = infer_type(found.rows[valid], is_text=is_text) if valid in is_read else None
+        kind = kinds[column]
         if column in found.unreadable:
             left_out[column] = found.unreadable[column]
         elif inferred is None and column == target:
@@ -133,7 +134,7 @@ def _decide(
             decisions[valid] = _target(source, column, found.rows[valid], inferred, found)
         else:
             decisions[valid] = _feature(column, found.rows[valid], inferred, valid)
-    if isinstance(source, Files):
+    if isinstance(source, Files) and source.has_fixed_columns:
         for decision in decisions.values():
             if lacking := source.files_without(decision.source_name):
                 decision.keys["nullable"] = True

@@ -3,7 +3,7 @@
 Numbers keep the digits that they are written with. Nested fields are columns by their path: customer.tier.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -48,8 +48,9 @@ class JsonFiles(Files):
                 first_refused = first_refused or f"its lines {row}; line {line} is {written[:80]!r}"
                 continue
             first, row_count = first or row, row_count + 1
-            _check_paths(row, file)
-            for path, value in json_objects.fields(row):
+            fields = list(json_objects.fields(row))
+            _check_paths([path for path, _ in fields], file)
+            for path, value in fields:
                 kinds[path] = max(kinds.get(path, 0), _kind(value))
         if first_refused and not row_count:
             raise SourceUnreadable(file, first_refused, next="write an object a line, or an array of objects")
@@ -111,14 +112,12 @@ def _kind(value: Any) -> int:
     return 1 if isinstance(value, dict) else 2 if isinstance(value, list) else 3
 
 
-def _check_paths(row: Mapping[str, Any], file: str) -> None:
+def _check_paths(paths: Sequence[str], file: str) -> None:
     """SourceUnreadable for a row with a key that is the path of a nested field as well."""
-    found: set[str] = set()
-    for path, _ in json_objects.fields(row):
-        if path in found:
-            reason = f"{path!r} is both a key with a dot and the path of a nested field"
-            raise SourceUnreadable(file, reason, next="rename one of them in the source")
-        found.add(path)
+    if len(set(paths)) < len(paths):
+        twice = next(path for place, path in enumerate(paths) if path in paths[:place])
+        reason = f"{twice!r} is both a key with a dot and the path of a nested field"
+        raise SourceUnreadable(file, reason, next="rename one of them in the source")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,7 @@ from steps.core.errors import FormatsMixed, SourceUnreadable, did_you_mean
 from steps.core.sources import jdbc_address, listing
 from steps.core.sources.csv_files import CsvFiles
 from steps.core.sources.delta_table import PINNED, DeltaTable
-from steps.core.sources.file_source import Files
-from steps.core.sources.http_files import HttpFile, HttpsFile
+from steps.core.sources.http_files import FORMATS, HttpFile, HttpsFile
 from steps.core.sources.jdbc import JdbcTable
 from steps.core.sources.json_files import JsonFiles
 from steps.core.sources.parquet_files import ParquetFiles
@@ -35,7 +34,6 @@ KINDS: tuple[type[Source], ...] = (
 )
 BY_SCHEME = {kind.scheme: kind for kind in KINDS if kind.scheme}
 BY_FORMAT = {kind.format: kind for kind in KINDS if kind.format}
-FILE_KINDS: tuple[type[Files], ...] = (CsvFiles, JsonFiles, ParquetFiles)
 TAB_SEPARATED = "tsv"  # as source.format: CSV whose separator is a tab
 
 
@@ -129,19 +127,15 @@ def _kind_at(path: str) -> type[Source]:
         raise listing.nothing_to_read(path)
     reason = f"its format does not follow from the names of its files ({_endings(files)})"
     say = f"say source.format in the config, one of {', '.join(BY_FORMAT)}"
-    if named := Counter(
-        ending for kind in FILE_KINDS for ending in kind.endings for name in files if _has(name, ending)
-    ):
-        ending = named.most_common(1)[0][0]
-        raise FormatsMixed(
-            path, reason, next=f"name the data by a glob, such as {path.rstrip('/')}/*{ending}; or {say}"
-        )
+    if named := Counter(_ending(name) for name in files if any(kind.is_named_so(name) for kind in FORMATS)):
+        data = f"{path.rstrip('/')}/*{named.most_common(1)[0][0]}"
+        raise FormatsMixed(path, reason, next=f"name the data by a glob, such as {data}; or {say}")
     raise SourceUnreadable(path, reason, next=say)
 
 
-def _has(name: str, ending: str) -> bool:
-    return PurePath(listing.uncompressed(name)).suffix.lower() == ending
-
-
 def _endings(names: Collection[str]) -> str:
-    return ", ".join(sorted({PurePath(listing.uncompressed(name)).suffix.lower() or "no ending" for name in names}))
+    return ", ".join(sorted({_ending(name) or "no ending" for name in names}))
+
+
+def _ending(name: str) -> str:
+    return PurePath(listing.uncompressed(name)).suffix.lower()
