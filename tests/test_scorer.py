@@ -2,9 +2,12 @@
 
 import ast
 import dataclasses
+import datetime as dt
 import json
 import sys
+from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,7 @@ from mlflow.pyfunc.model import PythonModelContext
 from place import CASES
 from small import QUICK, flowers, flowers_config, flowers_model
 
+from steps.core.columns import AS_TEXT
 from steps.core.models import scorer, split
 from steps.core.models.scorer import Feature, Schema, design_matrix, unseen
 
@@ -35,6 +39,8 @@ SCHEMAS = st.builds(
             name=TEXT,
             type=st.sampled_from(["double", "long", "boolean", "date", "timestamp"]),
             optional=st.booleans(),
+            missing=st.lists(TEXT | st.integers() | st.just(0.5), max_size=2).map(tuple),
+            as_text=st.dictionaries(st.sampled_from(AS_TEXT), TEXT, max_size=2),
         )
         | st.builds(Feature, name=TEXT, type=st.just("string"), levels=st.lists(TEXT, max_size=3).map(tuple))
         | st.builds(Feature, name=TEXT, type=st.just("long"), levels=st.lists(st.integers(), max_size=3).map(tuple)),
@@ -128,6 +134,66 @@ def test_a_missing_whole_number_and_a_missing_boolean_are_missing() -> None:
     frame = pd.DataFrame({"petals": [3.0, np.nan], "wild": pd.Series([True, None], dtype=object)})
     features = (Feature(name="petals", type="long"), Feature(name="wild", type="boolean"))
     np.testing.assert_array_equal(design_matrix(frame, features), [[3, 1], [np.nan, np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "is_missing"),
+    [
+        (
+            Feature(name="x", type="double", missing=(-999, "n/a", "1e3")),
+            [-999, -999.0, Decimal(-999), "n/a", " n/a ", 1000, 999, 0.5],
+            [True, True, True, True, True, True, False, False],
+        ),
+        (Feature(name="x", type="long", missing=("-9",)), [-9, -9.0, "-9", 9, 0], [True, True, True, False, False]),
+        (Feature(name="x", type="long", levels=(1, 2), missing=(9,)), [9, 1, 2], [True, False, False]),
+        (Feature(name="x", type="boolean", missing=(1, "?")), ["?", True, 1, False], [True, False, True, False]),
+        (
+            Feature(name="x", type="string", levels=("a", "7"), missing=("-", 7)),
+            ["-", " - ", "7", "a"],
+            [True, True, True, False],
+        ),
+        (
+            Feature(name="x", type="date", missing=("1900-01-01", "01.02.1900", "never")),
+            ["1900-01-01", dt.date(1900, 1, 1), "01.02.1900", "never", dt.date(2024, 1, 1)],
+            [True, True, True, True, False],
+        ),
+        (
+            Feature(name="x", type="timestamp", missing=("1900-01-01",)),
+            [pd.Timestamp("1900-01-01", tz="UTC"), "1900-01-01T01:00+01:00", dt.datetime(1900, 1, 1, 1)],
+            [True, True, False],
+        ),
+    ],
+)
+def test_what_the_config_takes_for_missing_is_missing(
+    feature: Feature, values: list[object], is_missing: list[bool]
+) -> None:
+    """A client sends its rows as its own source has them; no table of the contract has such a value."""
+    frame = pd.DataFrame({"x": pd.Series(values, dtype=object)})
+    expected = np.where(np.array(is_missing)[:, np.newaxis], np.nan, 0)
+    np.testing.assert_array_equal(design_matrix(frame, [feature])[:, :1] * 0, expected)
+    assert unseen(frame, [feature]) == {}
+
+
+@pytest.mark.parametrize("kind", ["int64", "float32", "Int64", "double[pyarrow]", "object"])
+def test_a_number_that_stands_for_a_missing_one_does_so_in_any_type(kind: str) -> None:
+    frame = pd.DataFrame({"x": pd.Series([-999, 3], dtype=kind)})
+    np.testing.assert_array_equal(
+        design_matrix(frame, [Feature(name="x", type="long", missing=(-999,))]), [[np.nan], [3]]
+    )
+
+
+@pytest.mark.parametrize("kind", ["datetime64[ns]", "datetime64[us, UTC]", "datetime64[us, Europe/Berlin]", "object"])
+@pytest.mark.parametrize("name", ["date", "timestamp"])
+def test_a_moment_that_stands_for_a_missing_one_does_so_in_any_type(
+    kind: str, name: Literal["date", "timestamp"]
+) -> None:
+    midnight = pd.Series(["1900-01-01", "2024-01-01"])
+    zone = "Europe/Berlin" if "Berlin" in kind and name == "date" else "UTC"
+    values = midnight.astype("datetime64[us]").dt.tz_localize(zone)
+    values = values.astype(kind) if "," in kind or kind == "object" else values.dt.tz_localize(None).astype(kind)
+    matrix = design_matrix(pd.DataFrame({"x": values}), [Feature(name="x", type=name, missing=("1900-01-01",))])
+    assert np.isnan(matrix[0]).all()
+    assert matrix[1, 0] == 2024
 
 
 def test_all_missing_columns_are_told_at_once() -> None:

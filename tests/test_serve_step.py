@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,72 @@ def test_each_answered_row_is_in_the_request_log_once_though_the_server_is_kille
     assert set(answered) <= set(counts)
     assert len(counts) <= len(answered) + len(threads)  # those that were on their way when it was killed
     assert {(row["model_uri"], row["petals"], row["color"]) for row in rows} == {(f"models:/{NAME}/1", 5, "red")}
+
+
+def test_a_csv_body_is_read_by_the_rules_of_the_config_as_its_source_was(tmp_path: Path) -> None:
+    """Numbers with a comma, days, moments of a zone, words for true and false, and what stands for a missing value."""
+    place = Place(tmp_path)
+    rows = [
+        f"{1000 + number % 7},{number % 10};{number % 5 or -9};{'WAHR' if number % 3 else 'FALSCH'};"
+        f"{1 + number % 28:02}.0{1 + number % 9}.2024;0{1 + number % 9}/07/2024 23:30;{number % 4 or 'k.A.'};"
+        f"{'ja' if number % 7 > 3 else 'nein'}"
+        for number in range(400)
+    ]
+    rows[1] = "1.004,5; -9 ;WAHR;31.12.1899;01/07/2024 00:10; k.A.;ja"
+    names = ["price", "visits", "member", "born", "seen", "shop"]
+    (tmp_path / "rows.csv").write_text("\n".join([";".join([*names, "buys"]), *rows]))
+    columns = {
+        "price": {"type": "double", "decimal_mark": ","},
+        "visits": {"type": "long", "missing": [-9]},
+        "member": {"type": "boolean", "true_texts": ["WAHR"], "false_texts": ["FALSCH"]},
+        "born": {"type": "date", "format": "%d.%m.%Y", "missing": ["31.12.1899"]},
+        "seen": {"type": "timestamp", "format": "%d/%m/%Y %H:%M", "zone": "Europe/Berlin"},
+        "shop": {"type": "string", "missing": ["k.A."]},
+        "buys": {"type": "string"},
+    }
+    config = place.config(
+        name="shop", source={"uri": "rows.csv"}, columns=columns, target="buys", model={"name": "shop_model"}, gate={}
+    )
+    for step in ("ingest", "train"):
+        ended = place.step(step, config=config)
+        assert ended.exit_code == 0, ended.text
+    table = rows_of(place.lake("shop")).select(names)
+    assert [table[name].null_count for name in names] == [0, 81, 0, 1, 0, 101]
+    given = [",".join(f'"{cell}"' for cell in row.split(";")[:-1]) for row in rows]
+
+    server = Server(tmp_path, model="models:/shop_model/1", log="true", lake=tmp_path / "lake")
+    server.start()
+
+    def send(*rows: str) -> requests.Response:
+        body = "\n".join([",".join(names), *rows])
+        return requests.post(f"{server.url}/invocations", body, headers={"Content-Type": "text/csv"}, timeout=30)
+
+    answer = send(*given)
+    assert answer.status_code == 200, answer.text
+    of_json = {"price": 1.5, "visits": -9, "member": True, "born": "2024-05-28", "seen": None, "shop": "k.A."}
+    both = [of_json, {**of_json, "visits": None, "shop": None}]
+    told, of_none = server.post({"dataframe_records": both}).json()["predictions"]
+    assert told == of_none
+    for born, seen, why in (
+        ("2024-05-28", "01/07/2024 00:10", "column 'born': values such as '2024-05-28' are not of type date by the"),
+        ("28.05.2024", "31/03/2024 02:30", "column 'seen': values such as '31/03/2024 02:30' are at an hour that does"),
+    ):
+        refused = send(f'"1,5",1,WAHR,{born},{seen},1')
+        assert refused.status_code == 400
+        assert f"row 0, {why}" in refused.json()["message"]
+    assert server.ended_by(signal.SIGTERM) == 0
+
+    logged = rows_of(str(tmp_path / "lake" / "shop_requests")).to_pylist()
+    of_csv = sorted(
+        (row for row in logged if row["request_id"] == answer.headers["X-Request-Id"]), key=itemgetter("row")
+    )
+    assert [{name: row[name] for name in names} for row in of_csv] == table.to_pylist()
+    assert answer.json()["predictions"] == [
+        {
+            "prediction": row["prediction"],
+            "probability": row["probability"],
+            "probabilities": dict(row["probabilities"]),
+        }
+        for row in of_csv
+    ]
+    assert [(row["visits"], row["shop"]) for row in logged if row not in of_csv] == [(None, None)] * 2

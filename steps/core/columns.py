@@ -14,6 +14,7 @@ NUMBERS = ("int", "long", "float", "double", "decimal")
 TIMES = ("date", "timestamp")
 KINDS = (*NUMBERS, *TIMES, "boolean", "string")
 TRUE_TEXTS, FALSE_TEXTS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")  # in any case
+AS_TEXT = ("format", "zone", "decimal_mark", "true_texts", "false_texts")  # what a column says of values in text
 INT64 = 2**63
 WHOLE_LIMITS = {"int": 2**31, "long": INT64}
 LABELS = ("string", "int", "long", "boolean")  # kinds that a class may have
@@ -67,7 +68,7 @@ class Column(Strict):
     unit: str | None = None
     """Kept in the table's column comment."""
     format: str | None = None
-    """Of a date or timestamp that is text, as `strptime` has it: `%d.%m.%Y`."""
+    """Of a date or timestamp that is text or a whole number, as `strptime` has it: `%d.%m.%Y`, `%Y%m%d`."""
     zone: str | None = None
     """Of timestamps without one, such as `Europe/Berlin`; by default UTC."""
     decimal_mark: Literal[".", ","] = "."
@@ -139,6 +140,10 @@ class Column(Strict):
     def boolean_texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The texts that mean true and those that mean false, in whatever case."""
         return (*TRUE_TEXTS, *self.true_texts), (*FALSE_TEXTS, *self.false_texts)
+
+    def as_text(self) -> dict[str, Any]:
+        """How its values are written as text, where that is not as by default."""
+        return self.model_dump(mode="json", include=set(AS_TEXT), exclude_defaults=True)
 
     def _check_texts(self) -> None:
         fitting = {"format": TIMES, "zone": ("timestamp",), "pattern": ("string",)}

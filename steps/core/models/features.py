@@ -51,6 +51,8 @@ def features_of(train: pd.DataFrame, settings: config.Config) -> tuple[scorer.Fe
             type=FEATURE_TYPES[column.kind],
             levels=_levels(train[name], column.kind) if _is_category(column) else None,
             optional=column.nullable is True,
+            missing=column.missing,
+            as_text=column.as_text(),
         )
         for name, column in ((name, settings.columns[name]) for name in settings.features)
     )

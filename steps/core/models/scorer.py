@@ -14,9 +14,10 @@ date       a date, a moment at midnight, or either as text in ISO 8601 (2024-05-
            nothing, as a day is what the calendar says there
 timestamp  a moment, a date (its midnight), or either as text in ISO 8601; in UTC, where it does not say its zone
 
-Missing is None, NaN, NA or NaT, which of a date may be text, as MLflow writes it in JSON, and a text of blanks. A text
-or a code (a long with levels) that training did not have counts as missing, and is counted and logged. Any other value
-is refused with its row and column; so text is no number and no boolean ("1.5", "false"). A column that is absent as a
+Missing is None, NaN, NA or NaT, which of a date may be text, as MLflow writes it in JSON, and a text of blanks; so is
+the same text, number or moment as one that the feature's `missing` lists, which no table of its contract has. A text or
+a code (a long with levels) that training did not have counts as missing, and is counted and logged. Any other value is
+refused with its row and column; so text is no number and no boolean ("1.5", "false"). A column that is absent as a
 whole is refused, as its name is more often misspelt than left out on purpose, unless it is optional: then all its
 values are missing.
 
@@ -31,7 +32,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -49,8 +50,8 @@ logger = logging.getLogger(__name__)
 # Of schema.json; the first files have none. Raise it with a field that a reader must know to read the model right: to
 # take the same rows, give the same answers, or tell which rows it was trained on. Readers pass over other new fields.
 # 1: classifiers; 2: regressions; 3: dates and timestamps, codes (long with levels), optional columns, a split by time;
-# 4: a window.
-FORMAT_VERSION = 4
+# 4: a window; 5: values that stand for missing ones.
+FORMAT_VERSION = 5
 FORMAT_OF_TASK = {"classification": 1, "regression": 2}  # the oldest that can say what a model of the task is
 # The oldest that can say which rows a model was trained on that were parted by time, and that are in a window.
 FORMAT_OF_TIME_SPLIT, FORMAT_OF_WINDOW = 3, 4
@@ -87,12 +88,16 @@ class FormatUnknown(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class Feature:
     """A column that the model sees. `levels` are the values that a column of categories had in training: always of a
-    string, of a long where its numbers are codes. An `optional` one may be absent as a whole."""
+    string, of a long where its numbers are codes. An `optional` one may be absent as a whole. `missing` lists what
+    stands for a missing value. `as_text` is what the config says of values that are written as text (`format`, `zone`,
+    `decimal_mark`, `true_texts`, `false_texts`): nothing here reads it, but who reads a CSV file for the model."""
 
     name: str
     type: Literal["double", "long", "boolean", "string", "date", "timestamp"]
     levels: tuple[str | int, ...] | None = None
     optional: bool = False
+    missing: tuple[str | int | float, ...] = ()
+    as_text: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def columns(self) -> list[str]:
@@ -104,9 +109,29 @@ class Feature:
         """Where each of its levels stands among them."""
         return {level: position for position, level in enumerate(self.levels or ())}
 
+    @cached_property
+    def missing_texts(self) -> frozenset[str]:
+        """Its `missing` as text."""
+        return frozenset(str(value).strip() for value in self.missing)
+
+    @cached_property
+    def missing_numbers(self) -> frozenset[float]:
+        """Those of its `missing` that are numbers, of a feature of numbers or booleans."""
+        return frozenset(
+            float(value) for value in self.missing if self.type in ("double", "long", "boolean") and _is_finite(value)
+        )
+
+    @cached_property
+    def missing_moments(self) -> np.ndarray:
+        """Those of its `missing` that are dates or moments, of a feature of these."""
+        moments = [moment(value, self.type) for value in self.missing if self.type in PARTS_OF]
+        return np.array([value for value in moments if not np.isnat(value)], dtype="datetime64[us]")
+
     @property
     def format_version(self) -> int:
         """The oldest that can say what it is."""
+        if self.missing:
+            return 5
         is_new = self.type in PARTS_OF or (self.type == "long" and self.levels is not None) or self.optional
         return 3 if is_new else 0
 
@@ -153,7 +178,8 @@ class Schema:
 
 def _known(kind: type, written: dict[str, Any]) -> dict[str, Any]:
     """What of `written` are fields of the dataclass `kind`, with lists as tuples. Later versions may write more."""
-    known = {field.name: written[field.name] for field in fields(kind) if field.name in written}
+    names = [each.name for each in fields(kind)]
+    known = {name: written[name] for name in names if name in written}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
 
 
@@ -209,18 +235,43 @@ def design_matrix(rows: pd.DataFrame | Mapping[str, np.ndarray], features: Seque
 def _read_column(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
     """A column as float64, (n, its columns in the matrix), and where a value is none of its type, (n,)."""
     if feature.type in PARTS_OF:
-        moments, refused = _moments(values, feature.type)
+        moments, refused = _moments(values, feature)
         return _parts(moments, feature.type), refused
     if feature.levels is not None:
         numbers, refused = _codes(values, feature)
     else:
-        numbers, refused = _numbers(values, feature.type)
+        numbers, refused = _numbers(values, feature)
     return numbers[:, np.newaxis], refused
 
 
-def _present(values: pd.Series | np.ndarray) -> np.ndarray:
-    """Where a value is not missing."""
-    return np.asarray(pd.notna(values), dtype=bool)
+def present(values: pd.Series | np.ndarray, feature: Feature) -> np.ndarray:
+    """Where a value is not missing, (n,)."""
+    is_present = np.asarray(pd.notna(values), dtype=bool)
+    if not feature.missing:
+        return is_present
+    values = _without_zone(values, feature.type)
+    kind = values.dtype.kind if isinstance(values.dtype, np.dtype) else ""
+    if kind in ("i", "u", "f"):
+        return is_present & ~np.isin(values, list(feature.missing_numbers))
+    if kind == "M":
+        return is_present & ~np.isin(_microseconds(values), feature.missing_moments)
+    is_present[is_present] = [not _stands_for_missing(value, feature) for value in _objects(values)[is_present]]
+    return is_present
+
+
+def _stands_for_missing(value: Any, feature: Feature) -> bool:
+    if isinstance(value, str) and value.strip() in feature.missing_texts:
+        return True
+    if feature.type in PARTS_OF:
+        return moment(value, feature.type) in feature.missing_moments
+    return isinstance(value, NUMBERS) and not isinstance(value, FLAGS) and value in feature.missing_numbers
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is a finite number, or the text of one."""
+    with contextlib.suppress(ValueError, OverflowError):
+        return bool(np.isfinite(float(value)))
+    return False
 
 
 def _objects(values: pd.Series | np.ndarray) -> np.ndarray:
@@ -229,17 +280,17 @@ def _objects(values: pd.Series | np.ndarray) -> np.ndarray:
     return objects
 
 
-def _numbers(values: pd.Series | np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A column as float64 with NaN for missing, and where a value is none of type `kind`."""
-    present = _present(values)
+def _numbers(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
+    """A column as float64 with NaN for missing, and where a value is none of the feature's type."""
+    kind, is_present = feature.type, present(values, feature)
     numbers = np.full(len(values), np.nan)
     if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype):
-        refused = present & (pd.api.types.is_bool_dtype(values.dtype) and kind != "boolean")
-        numbers[present] = values[present].to_numpy(dtype=np.float64)
+        refused = is_present & (pd.api.types.is_bool_dtype(values.dtype) and kind != "boolean")
+        numbers[is_present] = values[is_present].to_numpy(dtype=np.float64)
     else:
         objects = _objects(values)
-        refused = _of_another_type(objects, present, kind)
-        numbers[present & ~refused] = [_double(value) for value in objects[present & ~refused]]
+        refused = _of_another_type(objects, is_present, kind)
+        numbers[is_present & ~refused] = [_double(value) for value in objects[is_present & ~refused]]
     allowed = np.isfinite(numbers)
     if kind == "long":
         allowed &= (numbers == np.floor(numbers)) & (np.abs(numbers) <= 2.0**63)
@@ -250,10 +301,10 @@ def _numbers(values: pd.Series | np.ndarray, kind: str) -> tuple[np.ndarray, np.
 
 def _codes(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
     """A column as the positions of its values in the levels, MISSING or UNSEEN, and where one is none of its type."""
-    present, objects = _present(values), _objects(values)
+    is_present, objects = present(values, feature), _objects(values)
     is_text = feature.type == "string"
-    refused = _of_another_type(objects, present, "string") if is_text else _numbers(values, feature.type)[1]
-    known = present & ~refused
+    refused = _of_another_type(objects, is_present, "string") if is_text else _numbers(values, feature)[1]
+    known = is_present & ~refused
     found = objects[known] if is_text else [int(value) for value in objects[known]]  # 7.0 is the code 7
     codes = np.full(len(objects), float(MISSING))
     codes[known] = [feature.positions.get(value, UNSEEN) for value in found]
@@ -263,25 +314,35 @@ def _codes(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray
     return codes, refused
 
 
-def _moments(values: pd.Series | np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A column as datetime64[us], NaT for missing, and where a value is none of type `kind`."""
-    present = _present(values)
-    if isinstance(values, pd.Series) and isinstance(values.dtype, pd.DatetimeTZDtype):
-        values = values.dt.tz_localize(None) if kind == "date" else values.dt.tz_convert(None)
+def _moments(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
+    """A column as datetime64[us], NaT for missing, and where a value is none of the feature's type."""
+    kind, is_present = feature.type, present(values, feature)
+    values = _without_zone(values, kind)
     if isinstance(values.dtype, np.dtype) and values.dtype.kind == "M":
-        moments = np.asarray(values).astype("datetime64[us]")
+        moments = np.where(is_present, _microseconds(values), NO_MOMENT)
     else:
         moments, objects = np.full(len(values), NO_MOMENT), _objects(values)
-        if pd.api.types.infer_dtype(objects[present]) == "date":  # as Arrow hands on its own: few different ones
-            codes, days = pd.factorize(objects[present])
-            moments[present] = days.astype("datetime64[D]")[codes]
+        if pd.api.types.infer_dtype(objects[is_present]) == "date":  # as Arrow hands on its own: few different ones
+            codes, days = pd.factorize(objects[is_present])
+            moments[is_present] = days.astype("datetime64[D]")[codes]
         else:
             # "NaT" is how MLflow writes a missing one as JSON.
-            present[present] = [not isinstance(value, str) or value != "NaT" for value in objects[present]]
-            moments[present] = [moment(value, kind) for value in objects[present]]
+            is_present[is_present] = [not isinstance(value, str) or value != "NaT" for value in objects[is_present]]
+            moments[is_present] = [moment(value, kind) for value in objects[is_present]]
     is_day = moments == moments.astype("datetime64[D]")
-    refused = present & (np.isnat(moments) | ((kind == "date") & ~is_day))
+    refused = is_present & (np.isnat(moments) | ((kind == "date") & ~is_day))
     return np.where(refused, NO_MOMENT, moments), refused
+
+
+def _without_zone(values: pd.Series | np.ndarray, kind: str) -> pd.Series | np.ndarray:
+    """pandas' moments that say their zone as those of UTC, of a date as those of its calendar."""
+    if isinstance(values, pd.Series) and isinstance(values.dtype, pd.DatetimeTZDtype):
+        return values.dt.tz_localize(None) if kind == "date" else values.dt.tz_convert(None)
+    return values
+
+
+def _microseconds(values: pd.Series | np.ndarray) -> np.ndarray:
+    return np.asarray(values).astype("datetime64[us]")
 
 
 def moment(value: Any, kind: str) -> np.datetime64:

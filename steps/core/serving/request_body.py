@@ -8,6 +8,7 @@ same rows, as tests/test_serving.py holds.
 import csv
 import io
 import json
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -21,16 +22,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from mlflow.types import Schema as MlflowSchema
 
-from steps.core.columns import Column
+from steps.core.columns import TIMES, Column
 from steps.core.models.scorer import Feature
 from steps.core.serving.refusals import Refused, invalid
+from steps.core.sources.exact_number import number_of
 from steps.core.sources.refusals import LOSES_DIGITS
 from steps.core.sources.values import convert
 
 JSON, CSV = scoring_server.CONTENT_TYPE_JSON, scoring_server.CONTENT_TYPE_CSV
 PARQUET = scoring_server.CONTENT_TYPE_PARQUET
 FORMS = (scoring_server.DF_SPLIT, scoring_server.DF_RECORDS, scoring_server.INSTANCES, scoring_server.INPUTS)
-AS_TEXT = ("string", "date", "timestamp")  # types of features whose cells in a CSV file are taken as they stand
+TEXTS = ("string", "date", "timestamp")  # of features whose cells are taken as they stand, where no config says more
+LONGEST_SHOWN = 80  # letters of a cell in a message
 
 type Columns = dict[str, np.ndarray]
 type Rows = pd.DataFrame | Columns
@@ -173,7 +176,7 @@ def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
         raise invalid(f"the columns {', '.join(repeated)} are there more than once")
     rows = _cells(text.encode(), names).to_pandas()
     for feature in features:
-        if feature.name in rows and feature.type not in AS_TEXT:
+        if feature.name in rows and (feature.type not in TEXTS or feature.as_text):
             rows[feature.name] = _typed(rows[feature.name], feature)
     return rows
 
@@ -191,12 +194,24 @@ def _cells(text: bytes, names: Sequence[str]) -> pa.Table:
 
 
 def _typed(texts: pd.Series, feature: Feature) -> pd.Series:
-    """Cells of a CSV file as a source's are read, of which those that are none of the feature's type stay text. Not as
-    pandas guesses them, whose guess depends on the other rows, and which takes the least integer for a missing one."""
-    converted = convert(pa.array(texts, pa.string(), from_pandas=True), Column(type=feature.type))
+    """Cells of a CSV file as those of the model's source are read, of which numbers and booleans that are none stay
+    text. Not as pandas guesses them, whose guess depends on the other rows, and which takes the least integer for a
+    missing one. Refused for a date or moment that is not written as the config says: its text may mean another."""
+    column = Column(type=feature.type, missing=feature.missing, **feature.as_text)
+    converted = convert(pa.array(texts, pa.string(), from_pandas=True), column)
     values = pd.Series(converted.values.to_pylist(), texts.index, dtype="object")
-    for rule, refused in converted.broken.items():  # the nearest double of a long integer is what JSON's is, too
-        values[refused] = texts[refused].astype(float) if rule == LOSES_DIGITS else texts[refused]
+
+    def nearest(text: str) -> float:
+        number = number_of(text.strip(), column)
+        return math.nan if number is None else float(number)
+
+    for rule, refused in converted.broken.items():
+        if column.kind in TIMES:
+            row = int(refused.argmax())
+            where = f"with rows counted from 0: row {row}, column {feature.name!r}"
+            raise invalid(f"{where}: values such as {texts[row][:LONGEST_SHOWN]!r} {rule}")
+        # The nearest double of a long integer is what JSON's is, too.
+        values[refused] = texts[refused].map(nearest) if rule == LOSES_DIGITS else texts[refused]
     return values
 
 

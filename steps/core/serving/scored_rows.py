@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 
 from steps.core.errors import TableUnfit
-from steps.core.models import predictions
-from steps.core.models.scorer import NO_MOMENT, Feature, moment
+from steps.core.models import predictions, scorer
+from steps.core.models.scorer import Feature
 from steps.core.process import console
 from steps.core.serving.request_body import Rows
 from steps.core.serving.request_log import RequestLog
@@ -93,14 +93,14 @@ def _feature_column(rows: Rows, feature: Feature, count: int) -> pa.Array:
         return pa.nulls(count, TYPES[feature.type])
     values = rows[feature.name]
     objects = values.to_numpy(dtype=object) if isinstance(values, pd.Series) else values
-    present = pd.notna(objects)
+    is_present = scorer.present(values, feature)
     if feature.type in ("date", "timestamp"):
-        moments = np.full(count, NO_MOMENT)
-        moments[present] = [moment(value, feature.type) for value in objects[present]]
+        moments = np.full(count, scorer.NO_MOMENT)
+        moments[is_present] = [scorer.moment(value, feature.type) for value in objects[is_present]]
         unit = "datetime64[D]" if feature.type == "date" else "datetime64[us]"
         return pa.array(moments.astype(unit)).cast(TYPES[feature.type])
     convert = CONVERTED[feature.type]
-    values = [convert(value) if is_there else None for value, is_there in zip(objects, present, strict=True)]
+    values = [convert(value) if is_there else None for value, is_there in zip(objects, is_present, strict=True)]
     return pa.array(values, TYPES[feature.type])
 
 
