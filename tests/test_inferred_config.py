@@ -23,7 +23,7 @@ from steps.core import config
 from steps.core.columns import Column
 from steps.core.config import LONGEST_NAME, PREDICTION_COLUMNS, Config
 from steps.core.errors import ConfigInvalid, FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
-from steps.core.sources import column_types, contract, kinds, source_sample
+from steps.core.sources import column_notes, column_types, contract, kinds, source_sample, written_forms
 from steps.core.sources.column_names import VALID, contract_names
 from steps.core.sources.column_types import InferredType, infer_type
 from steps.core.sources.decisions_in_words import LISTED_COLUMNS
@@ -287,9 +287,9 @@ NUMBERS = st.one_of(
     st.integers(-(10**20), 10**20).map(str),
     st.floats(allow_infinity=False).map(str),
     st.sampled_from(
-        [*map(str, column_types.SENTINELS), "NA", "?", "-", "inf", "1.234", "0", "-0", "1e400", "007", " 5 "]
+        [*map(str, column_notes.SENTINELS), "NA", "?", "-", "inf", "1.234", "0", "-0", "1e400", "007", " 5 "]
     ),
-    st.from_regex(column_types.WHOLE, fullmatch=True),
+    st.from_regex(written_forms.WHOLE, fullmatch=True),
 )
 
 
@@ -367,6 +367,31 @@ class TestTypes:
         assert found is not None
         assert found.keys == {"type": "long"}
         assert found.notes == ["-999 lies far from all others; if it means missing, say `missing: [-999]`"]
+
+    @pytest.mark.parametrize("is_text", [True, False])
+    def test_a_number_that_may_be_a_day_is_told(self, is_text: bool) -> None:
+        days = [20240131, 20231231, 19991011]
+        found = infer_type(texts(*map(str, days)) if is_text else pa.array([*days, None], pa.int32()), is_text=is_text)
+        note = 'a number, as 19991011 may be one; if it is a day, say `type: date, format: "%Y%m%d"`'
+        assert found is not None
+        assert (found.keys, found.notes) == ({"type": "long"}, [note])
+        for other in (20241301, 20240100, 20240132, 2024, 18991231, 21010101):
+            others = infer_type(texts(*map(str, [*days, other])), is_text=True)
+            assert others is not None
+            assert others.notes == []
+
+    def test_moments_of_which_some_say_no_zone_are_told(self) -> None:
+        found = infer_type(texts("2024-01-05 10:00", "2024-01-05T10:00:00Z", "2024-01-06 10:00+02:00"), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "timestamp"}
+        assert found.notes == [
+            "'2024-01-05 10:00' counts as UTC, as it says no zone, unlike '2024-01-05T10:00:00Z'; if it is of another, "
+            "say `zone`"
+        ]
+        for alike in (["2024-01-05 10:00", "2024-01-06"], ["2024-01-05T10:00:00Z", "2024-01-06 10:00+02:00"]):
+            others = infer_type(texts(*alike), is_text=True)
+            assert others is not None
+            assert others.notes == []
 
     @pytest.mark.parametrize(
         "values", ["$5|$6", "1,234.50|12.10", "(12.50)|3", "5 %|7 %", "1'000|2", "12-|3-", "€ 3,50|€ 4"]

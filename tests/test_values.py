@@ -153,6 +153,24 @@ def test_a_date_by_its_format_never_has_day_and_month_swapped() -> None:
     ]
 
 
+def test_digits_are_a_day_by_the_format_whether_they_are_text_or_a_number() -> None:
+    days = [20240229, 20230229, 2024, None, 20241301]
+    expected = [dt.date(2024, 2, 29), REFUSED, REFUSED, None, REFUSED]
+    assert convert(days, type="date", format="%Y%m%d") == expected
+    assert convert([day and str(day) for day in days], type="date", format="%Y%m%d") == expected
+    moments = convert(days, type="timestamp", format="%Y%m%d", zone="Asia/Tokyo")
+    assert moments == [dt.datetime(2024, 2, 28, 15, tzinfo=dt.UTC), *expected[1:]]
+
+
+def test_a_number_that_has_lost_a_zero_is_no_day() -> None:
+    """1112024 is the first of November or the eleventh of January."""
+    assert convert([1112024, 1012024, 11112024], type="date", format="%d%m%Y") == [
+        REFUSED, REFUSED, dt.date(2024, 11, 11)
+    ]  # fmt: skip
+    assert rules([1112024], type="date", format="%d%m%Y") == {"are not of type date by the format %d%m%Y, to the digit"}
+    assert convert([20240229, 1.5, True], type="date") == [REFUSED] * 3
+
+
 def test_an_hour_that_a_clock_skips_or_shows_twice_is_refused() -> None:
     texts = ["2024-03-31T02:30", "2024-10-27T02:30", "2024-07-01T12:00"]
     assert convert(texts, type="timestamp", zone="Europe/Berlin") == [

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from steps.core.columns import TIMES, Column
 from steps.core.sources import values as contract_values
-from steps.core.sources.column_types import are_mostly_dates
+from steps.core.sources.written_forms import are_mostly_dates
 
 MOST_CLASSES = 20  # different whole numbers of a target; more are numbers to predict
 FEWEST_ROWS_OF_A_CLASS = 5  # on average, where a target has more different texts than that; fewer are names

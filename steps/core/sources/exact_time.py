@@ -16,9 +16,10 @@ MOMENT = re.compile(
 
 
 def exact_date(value: Any, column: Column) -> dt.date:
-    """A value as a date. Refused for one with a time of day, and for numbers."""
-    if isinstance(value, str):
-        return _moment(value, column, "date").date()
+    """A value as a date. Refused for one with a time of day, and for numbers, unless
+    the column has a format."""
+    if (text := _text_of(value, column, "date")) is not None:
+        return _moment(text, column, "date").date()
     if isinstance(value, dt.datetime):
         if value.replace(tzinfo=None) != dt.datetime.combine(value.date(), dt.time()):
             raise Refused("are not of type date, as they have a time of day")
@@ -29,9 +30,10 @@ def exact_date(value: Any, column: Column) -> dt.date:
 
 
 def exact_timestamp(value: Any, column: Column) -> dt.datetime:
-    """A value as a moment in UTC; one without a zone is in the column's. Refused for numbers."""
-    if isinstance(value, str):
-        moment = _moment(value, column, "timestamp")
+    """A value as a moment in UTC; one without a zone is in the column's. Refused for numbers, unless the
+    column has a format."""
+    if (text := _text_of(value, column, "timestamp")) is not None:
+        moment = _moment(text, column, "timestamp")
     elif isinstance(value, dt.datetime):
         moment = value
     elif isinstance(value, dt.date):
@@ -44,6 +46,16 @@ def exact_timestamp(value: Any, column: Column) -> dt.datetime:
         return moment.astimezone(dt.UTC) if moment.tzinfo else _in_zone(moment, column)
     except OverflowError as err:
         raise Refused(NOT_IN_CALENDAR) from err
+
+
+def _text_of(value: Any, column: Column, kind: str) -> str | None:
+    """A text, or a whole number whose digits are to be read by the column's format (20240131), as text; None for any
+    other. Refused for a number that has lost zeros, which may mean two days: 1112024 by %d%m%Y."""
+    if isinstance(value, str) or column.format is None or isinstance(value, bool) or not isinstance(value, int):
+        return value if isinstance(value, str) else None
+    if _moment(str(value), column, kind).strftime(column.format) != str(value):
+        raise Refused(f"are not of type {kind} by the format {column.format}, to the digit")
+    return str(value)
 
 
 def _in_zone(moment: dt.datetime, column: Column) -> dt.datetime:

@@ -16,7 +16,7 @@ from steps.core import config
 from steps.core.columns import NUMBERS, TIMES
 from steps.core.config import LONGEST_NAME, OTHER_TABLES, Config
 from steps.core.errors import FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
-from steps.core.sources import decisions_in_words
+from steps.core.sources import column_notes, decisions_in_words
 from steps.core.sources.column_names import HASH_LETTERS, contract_names, hashed
 from steps.core.sources.column_roles import (
     FEWEST_ROWS_OF_A_CLASS,
@@ -26,7 +26,7 @@ from steps.core.sources.column_roles import (
     key_candidates,
     unseen_reason,
 )
-from steps.core.sources.column_types import PERHAPS_A_CLASS, InferredType, infer_type, kept_notes, missing_notes
+from steps.core.sources.column_types import PERHAPS_A_CLASS, InferredType, infer_type
 from steps.core.sources.decisions_in_words import Decision
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
@@ -209,7 +209,7 @@ def _missing_beside_classes(words: Sequence[str]) -> tuple[list[str], list[str]]
     """Of words for a missing value, those that no class is called by; and notes on all of them."""
     missing = [word for word in words if word.lower() not in PERHAPS_A_CLASS]
     classes = [word for word in words if word not in missing]
-    return missing, [*missing_notes(missing), *kept_notes(classes)]
+    return missing, [*column_notes.missing(missing), *column_notes.kept(classes)]
 
 
 def _has_many_values(sample: ColumnSample) -> bool:

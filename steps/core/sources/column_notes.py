@@ -1,0 +1,144 @@
+"""What a user should know of the type that was inferred for a column: what was left as it is, and how to say more."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from steps.core.columns import Column
+from steps.core.sources import exact_number, exact_time, values
+from steps.core.sources.written_forms import (
+    AMBIGUOUS_COMMA,
+    AMBIGUOUS_POINT,
+    CODE,
+    DAY_MONTH,
+    MARKED_NUMBER,
+    MOSTLY,
+    WHOLE,
+    are_mostly_dates,
+    beyond_months,
+)
+
+SENTINELS = (-9, -99, -999, -9999, -99999, 999, 9999, 99999)  # numbers that often stand for a missing value
+FIRST_DAY, LAST_DAY = 19000101, 21001231  # as numbers
+
+
+def missing(words: Sequence[str]) -> list[str]:
+    """A note on words that stand for a missing value, where there are any."""
+    return [f"missing where it says {shown(words)}"] if words else []
+
+
+def kept(words: Sequence[str]) -> list[str]:
+    """A note on words that might stand for a missing value and do not, where there are any."""
+    return [f"{shown(words)} are kept as values (`missing` would change that)"] if words else []
+
+
+def of_numbers(numbers: pa.Array) -> list[str]:
+    """Numbers that are missing, or days, only when the user says so; of other types there are none."""
+    if not (pa.types.is_integer(numbers.type) or pa.types.is_floating(numbers.type)):
+        return []
+    return [*_of_sentinels(numbers), *of_days(numbers)]
+
+
+def of_days(numbers: pa.Array) -> list[str]:
+    """Whole numbers all of which are written as days are: 20240131."""
+    if not pa.types.is_integer(numbers.type) or len(numbers) < 2:
+        return []
+    found = numbers.to_numpy()
+    if found.min() < FIRST_DAY or found.max() > LAST_DAY:
+        return []
+    months, days = found // 100 % 100, found % 100
+    if not ((months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)).all():
+        return []
+    return [f'a number, as {found.min()} may be one; if it is a day, say `type: date, format: "%Y%m%d"`']
+
+
+def _of_sentinels(numbers: pa.Array) -> list[str]:
+    is_sentinel = pc.is_in(numbers, value_set=pa.array(SENTINELS, numbers.type))
+    others = numbers.filter(pc.invert(is_sentinel)).drop_null()
+    if len(others) < 2:
+        return []
+    low, high = pc.min(others).as_py(), pc.max(others).as_py()
+    found = sorted(pc.unique(numbers.filter(is_sentinel)).to_pylist())
+    far = [number for number in found if not low - (high - low) <= number <= high + (high - low)]
+    return [f"{number:g} lies far from all others; if it means missing, say `missing: [{number:g}]`" for number in far]
+
+
+def of_points(with_points: Sequence[str]) -> list[str]:
+    """Numbers a thousand times as large where a point would be of thousands, which none of them rules out."""
+    if not with_points or not all(map(AMBIGUOUS_POINT.fullmatch, with_points)):
+        return []
+    return [f'{with_points[0]!r} is read with a decimal point; if it is one of thousands, say `decimal_mark: ","`']
+
+
+def of_zones(texts: Sequence[str]) -> list[str]:
+    """Moments of which some say their zone and others do not."""
+    with_zone = [text for text in texts if (matched := exact_time.MOMENT.fullmatch(text)) and matched.groups()[-1]]
+    if not with_zone or len(with_zone) == len(texts):
+        return []
+    without = next(text for text in texts if text not in with_zone)
+    return [f"{without!r} counts as UTC, as it says no zone, unlike {with_zone[0]!r}; if it is of another, say `zone`"]
+
+
+def of_texts(texts: Sequence[str]) -> list[str]:
+    """Why these different texts are to be text, where another type may have been meant."""
+    numbers = [text for text in texts if exact_number.NUMBER.fullmatch(text)]
+    if len(numbers) == len(texts):
+        return [f"text, as {_reason_of_no_number(texts)}"]
+    others = len(texts) - len(numbers)
+    if len(numbers) >= MOSTLY * len(texts) or len(numbers) > others == 1:
+        return [f"text, as {next(text for text in texts if text not in numbers)!r} is no number"]
+    if any("," in text for text in texts) and all(AMBIGUOUS_COMMA.fullmatch(text) for text in texts):
+        return ['text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which']
+    if all(DAY_MONTH.fullmatch(text) for text in texts):
+        return [f"text, as {_reason_of_day_months(texts)}"]
+    if are_mostly_dates(texts):
+        return [f"text, as {_reason_of_no_date(texts)}"]
+    if all(map(MARKED_NUMBER.fullmatch, texts)):
+        marked = next(text for text in texts if text not in numbers)
+        return [f"text, as a number is digits and a decimal mark alone, unlike {marked!r}"]
+    return []
+
+
+def _reason_of_no_number(numbers: Sequence[str]) -> str:
+    """Why these texts, each of which is written as a number, are not to be numbers."""
+    if code := next(filter(CODE.fullmatch, numbers), None):
+        return f"a number would lose the {'plus' if re.fullmatch(r'[+][1-9].*', code) else 'zero'} of {code!r}"
+    if all(map(WHOLE.fullmatch, numbers)):
+        return "more digits than a long has"
+    return f"a double does not hold {_first_broken(numbers, {'type': 'double'})!r} as it stands"
+
+
+def _reason_of_day_months(texts: Sequence[str]) -> str:
+    """Why these texts, all of which are dates with the year at the end, are not to be dates."""
+    days_first, days_second = beyond_months([match for text in texts if (match := DAY_MONTH.fullmatch(text))])
+    if days_first and days_second:
+        return f"the day comes first in {days_first[0]!r} and second in {days_second[0]!r}"
+    if days_first or days_second:
+        shortest, longest = min(texts, key=len), max(texts, key=len)
+        return f"dates are not all written in one way: {shortest!r}, {longest!r}"
+    return "no date shows which number is the day; `type: date, format: ...` says which"
+
+
+def _reason_of_no_date(texts: Sequence[str]) -> str:
+    """Why these texts, nearly all of which are written as dates, are not to be dates."""
+    others = [text for text in texts if not exact_time.MOMENT.fullmatch(text)]
+    if len(others) > (1 - MOSTLY) * len(texts):
+        return f"{others[0]!r} is a date in a form that is not inferred; `type: date, format: ...` says which"
+    broken = _first_broken(texts, {"type": "timestamp"})
+    if re.search(r"[.,]\d{7}", broken):
+        return f"{broken!r} has more than the six digits of a second that a timestamp holds"
+    return f"{broken!r} is no date; if it means missing, say `missing: [{broken!r}]`"
+
+
+def _first_broken(texts: Sequence[str], keys: dict[str, object]) -> str:
+    """The first text that a column with these keys refuses."""
+    masks = values.convert(pa.array(texts, pa.string()), Column.model_validate(keys)).broken.values()
+    return texts[min(int(np.flatnonzero(mask)[0]) for mask in masks)]
+
+
+def shown(words: Sequence[str]) -> str:
+    """Words in quotes, for a message."""
+    return ", ".join(map(repr, words))
