@@ -200,6 +200,16 @@ def test_lines_above_the_header_are_refused_in_one_line_with_the_way_out() -> No
     assert (form.names[0], len(form.names), form.data_line) == ("Country Name", 8, 6)
 
 
+def test_a_title_as_wide_as_the_table_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    text = "Sales,,\n,,\n2024,,\nx,y,z\n1,2,3\n"
+    with pytest.raises(SourceUnreadable, match="line 1 has one value alone, .* line 4 one for each.*\n.*\n.*: 3; or"):
+        form_of_text(tmp_path, text)
+    assert form_of_text(tmp_path, text, skip_lines=3).names == ("x", "y", "z")
+    assert form_of_text(tmp_path, text, header=True).names == ("Sales", "_c1", "_c2")
+    for other in ("x,,y\n1,2,3\n", "x,,\n1,2,3\n", ",,x\n1,,2\n", "x,,\nred,blue,white\n", "x,\ny,z\n1,2\n"):
+        assert "x" in form_of_text(tmp_path, other).names
+
+
 def test_comments_above_the_header_are_refused_with_the_way_out() -> None:
     path = CASES / "N08/station.csv"
     with pytest.raises(SourceUnreadable, match="Station 12.*\n.*\n.*skip_lines: 3.*comment: '#'"):

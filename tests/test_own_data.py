@@ -166,14 +166,15 @@ def _count_of_na() -> int:
     return sum(",NA," in line for line in CUSTOMERS.read_text(encoding="utf-8").splitlines())
 
 
-def rows_of_csv(count: int = 60) -> str:
-    return "".join(f"{number % 7}.5,{'yes' if number % 3 else 'no'}\n" for number in range(count))
+def rows_of_csv(separator: str = ",", end: str = "") -> str:
+    return "".join(f"{number % 7}.5{separator}{'yes' if number % 3 else 'no'}{end}\n" for number in range(60))
 
 
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
         ("notes.csv", f"# made by a tool\n# on Monday\nx,t\n{rows_of_csv()}", "text     skip_lines 2, as"),
+        ("title.csv", f"Sales;;\n;;\n2024;;\nx;t;n\n{rows_of_csv(';', ';1')}", "text     skip_lines 3, as"),
         (
             "answer.json",
             json.dumps({"page": 1, "data": [{"x": 1, "t": "no"}, {"x": 2, "t": "yes"}] * 30}),

@@ -15,6 +15,7 @@ from steps.core.sources.text_files import TextForm
 
 SAMPLE_BYTES = 2**18
 SHOWN_LINES = 5  # of a file, in a message
+FEWEST_BELOW_TITLE = 3  # columns; of two, one may well have no name
 SPREADSHEET_SEPARATOR = re.compile(rb'\A"?sep=([^\r\n])"?(\r\n|\n|\r)', re.IGNORECASE)
 OTHER_TEXTS = {  # what files that are named .csv turn out to be, by how they begin
     re.compile(rb"\s*(\{\s*\"|\[\s*[\[{])"): "JSON: say source.format: json",
@@ -126,7 +127,8 @@ def _usual_width(values: list[list[str]]) -> int:
 
 
 def _check_first_row(file: str, text: bytes, rows: list[Row], values: list[list[str]], options: CsvOptions) -> None:
-    """SourceUnreadable when the first row is not of the table's width, or holds values where names are due."""
+    """SourceUnreadable when the first row is not of the table's width, is a title, or holds values where names are
+    due."""
     if b"\0" in rows[0].text:
         reason = f"its first line has bytes that are zero, {_shown(rows[0].text, 1)[0]!r}: it is no text"
         raise SourceUnreadable(file, reason, next="pass another file, or say source.options.encoding")
@@ -135,6 +137,8 @@ def _check_first_row(file: str, text: bytes, rows: list[Row], values: list[list[
     is_other = count > max(1, MOST * (len(values) - 1)) and len(values[0]) != width
     if is_other and not (options.header is not False and _ends_fit(len(values[0]), width, values)):
         _refuse_first_row(file, text, rows, values, width)
+    if options.header is None and (table := _row_below_title(values)):
+        _refuse_title(file, text, rows, table)
     if options.header is None and len(values) > 1 and _are_values(values[0], values[1:]):
         raise SourceUnreadable(
             file,
@@ -163,6 +167,27 @@ def _refuse_first_row(file: str, text: bytes, rows: list[Row], values: list[list
         f"line {first_line} has {count} where most rows have {width}; the file begins with {shown}",
         likely=likely,
         next=next_step + comment,
+    )
+
+
+def _row_below_title(values: list[list[str]]) -> int:
+    """Which row has the names where the first has one value alone, as a spreadsheet writes a title; 0 where it has
+    not, or where no row below has a name for each column: text, above numbers."""
+    filled = [sum(bool(value.strip()) for value in row) for row in values]
+    if len(values[0]) < FEWEST_BELOW_TITLE or filled[0] != 1:
+        return 0
+    table = next((place for place, count in enumerate(filled) if count > 1), 0)
+    are_names = filled[table] == len(values[0]) and not any(map(is_number, values[table]))
+    return table if are_names and any(map(is_number, itertools.chain(*values[table + 1 :]))) else 0
+
+
+def _refuse_title(file: str, text: bytes, rows: list[Row], table: int) -> NoReturn:
+    line, title_line = (csv_dialect.line_count(text[: row.start]) + 1 for row in (rows[table], rows[0]))
+    raise FormUnclear(
+        file,
+        f"line {title_line} has one value alone, as a title has, and line {line} one for each column",
+        likely={"skip_lines": line - 1},
+        next=f"say source.options.skip_lines: {line - 1}; or header: true, where line {title_line} has the names",
     )
 
 

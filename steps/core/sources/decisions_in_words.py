@@ -26,7 +26,7 @@ def form_lines(options: Mapping[str, object], sample: pa.Table) -> Iterator[str]
     """A line for each of the source.options that were guessed; with a word by which one sees whether the encoding is
     right."""
     if lines := options.get("skip_lines"):
-        yield f"  text     skip_lines {lines}, as those above line {int(str(lines)) + 1} are not of the table's width"
+        yield f"  text     skip_lines {lines}, as those above line {int(str(lines)) + 1} are no rows of the table"
     if path := options.get("rows"):
         yield f"  text     rows {path!r}, as the only list of objects in the document"
     if encoding := options.get("encoding"):
