@@ -117,6 +117,21 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
             "gate.metric: 'f1' given; the metrics are accuracy, balanced_accuracy, f1_macro, precision_macro, ",
         ),
         ({"gate": {"max_drop_below_champion": -0.1}}, "gate.max_drop_below_champion: -0.1 given"),
+        ({"gate": {"at_least": 85}}, "gate: at_least: 85 given; f1_macro is at least 0 and at most 1"),
+        ({"gate": {"at_least": -0.1}}, "gate: at_least: -0.1 given; f1_macro is at least 0 and"),
+        ({"gate": {"metric": "log_loss", "at_least": -1}}, "gate: at_least: -1 given; log_loss is at least 0"),
+        (
+            {"gate": {"min_gain_over_baseline": 5}},
+            "min_gain_over_baseline: 5 given; two versions differ by at most 1 in",
+        ),
+        (
+            {"gate": {"max_drop_below_champion": 2}},
+            "max_drop_below_champion: 2 given; two versions differ by at most 1",
+        ),
+        (
+            {"gate": {"max_drop_in_slice": 5}},
+            "gate: max_drop_in_slice: 5 given; two versions differ by at most 1 in f1_",
+        ),
         ({"gate": {"at_least": float("nan")}}, "gate.at_least: nan given, input should be a finite number"),
         ({"name": "my-flowers"}, "name: 'my-flowers' given; a name has letters from a to z"),
         ({"name": "a" * 201}, "aaa' has 201 letters; a table's name has at most 200"),

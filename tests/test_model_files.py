@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.setenv("MLFLOW_TRACKING_URI", sqlite(folder))
     write_deltalake(str(folder / "lake" / "flowers"), pa.Table.from_pandas(flowers(), preserve_index=False))
     for name, metric in (("flowers", "f1_macro"), ("strict", "accuracy")):
-        gate = {"metric": metric, "at_least": 2 if name == "strict" else None}
+        gate = {"metric": metric, "at_least": 1 if name == "strict" else None}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**FLOWERS, "gate": gate}))
     with tracked(new_database(folder)):
         for rounds in (20, 30):

@@ -1,8 +1,9 @@
 """The key `gate` of the config: when a version is good enough."""
 
-from typing import Annotated
+import math
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from steps.core.columns import Strict
 from steps.core.config_types import Name
@@ -16,6 +17,7 @@ def _known_metric(name: str) -> str:
     return name
 
 
+DIFFERENCES = ("min_gain_over_baseline", "max_drop_below_champion", "max_drop_in_slice")
 MetricName = Annotated[str, AfterValidator(_known_metric)]
 Tolerance = Annotated[float, Field(ge=0)]
 
@@ -42,3 +44,18 @@ class Gate(Strict):
     """How much worse than the champion a version may be in one slice."""
     calibration_error_at_most: Annotated[float, Field(ge=0, le=1)] | None = None
     """Of a classification: how far the probabilities may be off."""
+
+    @model_validator(mode="after")
+    def _can_decide(self) -> Self:
+        """A limit that every version passes, or none, is a slip such as 5 for 0.05."""
+        metric = METRICS[self.metric]
+        if self.at_least is not None and not metric.lowest <= self.at_least <= metric.highest:
+            limits = {"at least": metric.lowest, "at most": metric.highest}
+            known = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+            raise ValueError(f"at_least: {self.at_least:g} given; {self.metric} is {known}")
+        differences = {name: getattr(self, name) for name in DIFFERENCES}
+        most = metric.highest - metric.lowest
+        if wrong := [name for name, difference in differences.items() if difference > most]:
+            given = f"{wrong[0]}: {differences[wrong[0]]:g} given"
+            raise ValueError(f"{given}; two versions differ by at most {most:g} in {self.metric}")
+        return self

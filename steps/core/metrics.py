@@ -4,6 +4,7 @@ A number that is not defined is left out: it is never nan, infinite or a stand-i
 names in METRICS for `gate.metric`.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,11 +29,14 @@ type Labels = Sequence[str | int | bool]
 class Metric:
     """`score` takes the true classes as codes, (n,) positions among the classes, and the Predictions; of a regression
     the true and the predicted values, both (n,); and weights, (samples, n), how often each row is in each sample. It
-    returns (samples,), nan where the metric is not defined; `needs` says which rows it takes to be. `constant` makes of
-    a regression's training targets what the baseline predicts: the number that is best by this kind of error."""
+    returns (samples,), nan where the metric is not defined; `needs` says which rows it takes to be. No score is below
+    `lowest` or above `highest`. `constant` makes of a regression's training targets what the baseline predicts: the
+    number that is best by this kind of error."""
 
     score: Callable[[np.ndarray, Any, np.ndarray], np.ndarray]
     greater_is_better: bool
+    lowest: float = 0
+    highest: float = math.inf
     needs: str = ""
     task: Task = "classification"
     constant: Callable[[np.ndarray], float] = numbers.mean
@@ -76,19 +80,26 @@ def pinball_loss_of(quantile: float) -> str:
 
 METRICS = _Metrics(
     {
-        "accuracy": Metric(score=classes_of.accuracy, greater_is_better=True),
-        "balanced_accuracy": Metric(score=classes_of.recall_macro, greater_is_better=True),  # recall_macro's other name
-        "f1_macro": Metric(score=classes_of.f1_macro, greater_is_better=True),
-        "precision_macro": Metric(score=classes_of.precision_macro, greater_is_better=True),
-        "recall_macro": Metric(score=classes_of.recall_macro, greater_is_better=True),
+        "accuracy": Metric(score=classes_of.accuracy, greater_is_better=True, highest=1),
+        "balanced_accuracy": Metric(  # recall_macro's other name
+            score=classes_of.recall_macro, greater_is_better=True, highest=1
+        ),
+        "f1_macro": Metric(score=classes_of.f1_macro, greater_is_better=True, highest=1),
+        "precision_macro": Metric(score=classes_of.precision_macro, greater_is_better=True, highest=1),
+        "recall_macro": Metric(score=classes_of.recall_macro, greater_is_better=True, highest=1),
         "log_loss": Metric(score=classes_of.log_loss, greater_is_better=False),
         "brier": Metric(score=classes_of.brier, greater_is_better=False),
-        "roc_auc": Metric(score=classes_of.roc_auc, greater_is_better=True, needs="rows of two classes"),
+        "roc_auc": Metric(score=classes_of.roc_auc, greater_is_better=True, highest=1, needs="rows of two classes"),
         "average_precision": Metric(
-            score=classes_of.average_precision, greater_is_better=True, needs="rows of two classes"
+            score=classes_of.average_precision, greater_is_better=True, highest=1, needs="rows of two classes"
         ),
         "r2": Metric(
-            score=numbers.r2, greater_is_better=True, needs="targets of more than one value", task="regression"
+            score=numbers.r2,
+            greater_is_better=True,
+            lowest=-math.inf,
+            highest=1,
+            needs="targets of more than one value",
+            task="regression",
         ),
         "rmse": Metric(score=numbers.rmse, greater_is_better=False, task="regression"),
         "mae": Metric(score=numbers.mae, greater_is_better=False, task="regression", constant=numbers.median),
