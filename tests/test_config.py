@@ -173,6 +173,15 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert re.findall(r"    - ([\w.]+)", str(caught.value)) == ["target", "split.test", "gate.metric", "modle"]
 
 
+def test_all_names_that_do_not_fit_are_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="'specis' is not under columns") as caught:
+        load(tmp_path, target="specis", key=["petal"], split={"group": "colour"})
+    assert re.findall(r"    - ([\w.]+)", str(caught.value)) == ["target", "key", "split.group"]
+    with pytest.raises(ConfigInvalid, match="'color' is no date or timestamp") as caught:
+        load(tmp_path, gate={"metric": "rmse"}, split={"time": "color"}, weight="color")
+    assert re.findall(r"    - ([\w.]+)", str(caught.value)) == ["gate.metric", "split.time", "weight"]
+
+
 def test_each_key_by_its_old_name_is_told_at_once_with_the_new_one(tmp_path: Path) -> None:
     """A line a key, beside the other mistakes."""
     with pytest.raises(ConfigInvalid, match="flowers.yaml") as caught:

@@ -1,5 +1,6 @@
 """The config of one workflow: YAML read into frozen models that know every key, and report every mistake at once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,8 @@ from steps.core.config_gate import Gate as Gate
 from steps.core.config_model import DEFAULT_QUANTILE
 from steps.core.config_model import Model as Model
 from steps.core.config_monitor import Monitor as Monitor
+from steps.core.config_source import Freshness as Freshness
+from steps.core.config_source import Source as Source
 from steps.core.config_split import Split as Split
 from steps.core.config_tune import Tune as Tune
 from steps.core.config_types import Name
@@ -34,27 +37,6 @@ TARGET_TYPES: dict[Task, tuple[str, ...]] = {  # kinds of a column that a model 
     "classification": LABELS,
     "regression": NUMBERS,
 }
-
-
-class Source(Strict):
-    """Where the rows come from, and how they are read."""
-
-    uri: Annotated[str, Field(min_length=1)]
-    """Where the rows are: a file, folder or glob, `s3://`, `https://`, a Delta table, `jdbc:postgresql://` or
-    `sklearn:<name>`."""
-    format: str | None = None
-    """`csv`, `json`, `parquet` or `delta`; by default from the names of the files."""
-    options: dict[str, str | bool | int] = {}
-    """How the format is read, such as `sep` and `encoding`; each format knows its own."""
-
-
-class Freshness(Strict):
-    """How old the newest row of a source may be, by the values of a date or timestamp column."""
-
-    column: Name
-    """A date or timestamp column."""
-    at_most_hours: Annotated[float, Field(gt=0)]
-    """How old its newest value may be when the source is ingested."""
 
 
 class Config(Strict):
@@ -122,7 +104,12 @@ class Config(Strict):
         return columns
 
     @model_validator(mode="after")
-    def _names_exist(self) -> "Config":
+    def _names_fit_each_other(self) -> "Config":
+        if mistakes := [*self._unknown_names()] or [*self._misfits()]:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+    def _unknown_names(self) -> Iterator[str]:
         named = {
             "target": [self.target],
             "weight": [self.weight] if self.weight else [],
@@ -137,43 +124,40 @@ class Config(Strict):
         for where, names in named.items():
             for name in names:
                 if name not in self.columns:
-                    raise ValueError(f"{where}: {name!r} is not under columns{did_you_mean(name, self.columns)}")
-        if (kind := self.columns[self.target].kind) not in TARGET_TYPES[self.task]:
-            raise ValueError(f"target: {self.target!r} is {kind}; {_target_rule(self.task, kind)}")
-        if METRICS[self.gate.metric].task != self.task:
-            raise ValueError(
-                f"gate.metric: {self.gate.metric!r} is not of a {self.task}, whose metrics are "
-                f"{metrics_in_words(self.task)}"
-            )
-        if others := [name for name in self.monitor.quality.metrics if METRICS[name].task != self.task]:
-            raise ValueError(
-                f"monitor.quality.metrics: {others[0]!r} is not of a {self.task}, whose metrics are "
-                f"{metrics_in_words(self.task)}"
-            )
+                    yield f"{where}: {name!r} is not under columns{did_you_mean(name, self.columns)}"
+
+    def _misfits(self) -> Iterator[str]:
+        """Why columns and metrics, all of which there are, are not for what they are named for."""
+        target, kind = self.columns[self.target], self.columns[self.target].kind
+        metrics = {"gate.metric": [self.gate.metric], "monitor.quality.metrics": self.monitor.quality.metrics}
         times = {
             "freshness.column": self.freshness and self.freshness.column,
             "split.time": self.split.time,
             "split.window.column": self.split.window and self.split.window.column,
         }
+        if kind not in TARGET_TYPES[self.task]:
+            yield f"target: {self.target!r} is {kind}; {_target_rule(self.task, kind)}"
+        for where, names in metrics.items():
+            if others := [name for name in names if METRICS[name].task != self.task]:
+                known = metrics_in_words(self.task)
+                yield f"{where}: {others[0]!r} is not of a {self.task}, whose metrics are {known}"
         for where, time in times.items():
             if time and self.columns[time].kind not in TIMES:
-                raise ValueError(f"{where}: {time!r} is no date or timestamp")
+                yield f"{where}: {time!r} is no date or timestamp"
         if self.target in self.split.named_columns:
-            raise ValueError(f"split: the target {self.target!r} cannot decide a row's part")
+            yield f"split: the target {self.target!r} cannot decide a row's part"
         if self.target in self.key:
-            raise ValueError(f"key: the target {self.target!r} tells no rows apart, as rows to predict have none")
+            yield f"key: the target {self.target!r} tells no rows apart, as rows to predict have none"
         if self.gate.calibration_error_at_most is not None and self.task != "classification":
-            raise ValueError(f"gate.calibration_error_at_most: a {self.task} has no probabilities to calibrate")
+            yield f"gate.calibration_error_at_most: a {self.task} has no probabilities to calibrate"
         if self.mode == "upsert" and not self.key:
-            raise ValueError("mode: upsert needs a key, which tells the row that a new one replaces")
+            yield "mode: upsert needs a key, which tells the row that a new one replaces"
         if not self.features:
-            raise ValueError("columns: none is left as a feature")
+            yield "columns: none is left as a feature"
         if self.weight and (mistake := self._weight_mistake(self.weight)):
-            raise ValueError(f"weight: {self.weight!r} {mistake}")
+            yield f"weight: {self.weight!r} {mistake}"
         features = {name: self.columns[name] for name in self.features}
-        if mistakes := self.model.mistakes(self.task, target=self.columns[self.target], features=features):
-            raise ValueError("; ".join(mistakes))
-        return self
+        yield from self.model.mistakes(self.task, target=target, features=features)
 
     def _weight_mistake(self, weight: str) -> str:
         if (kind := self.columns[weight].kind) not in NUMBERS:
@@ -187,7 +171,7 @@ class Config(Strict):
     @model_validator(mode="after")
     def _search_fits_the_model(self) -> "Config":
         if mistakes := self.tune.mistakes(self.model):
-            raise ValueError("; ".join(mistakes))
+            raise ValueError("\n".join(mistakes))
         return self
 
     @field_serializer("tune")

@@ -17,7 +17,7 @@ RENAMED_KEYS = {  # old key, by its path in the config, to the new name of its l
 
 def of_config(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """The path of each key, what is wrong with it and, for an unknown key, its new name or the nearest known one."""
-    return [_of_key(details, model) for details in error.errors()]
+    return [line for details in error.errors() for line in _of_key(details, model).splitlines()]
 
 
 def of_parameters(error: ValidationError) -> list[str]:
