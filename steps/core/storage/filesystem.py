@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import IO
 
+from steps.core.errors import ObjectStoreUnavailable
 from steps.core.storage import local_files, s3, s3_files
 from steps.core.storage.interface import Files
 from steps.core.storage.interface import Stored as Stored  # what files() and matching_files() return
@@ -14,6 +15,13 @@ REMOTE: Files = s3_files
 def is_remote(path: str) -> bool:
     """Whether a path is in an object store."""
     return path.startswith(s3.SCHEME)
+
+
+def unavailability(path: str) -> ObjectStoreUnavailable | None:
+    """Why the object store of a path cannot be asked now; None where it can, or where there is none."""
+    if is_remote(path) and (reason := s3.unavailability(path)):
+        return s3.unavailable(path, reason)
+    return None
 
 
 def options(path: str) -> dict[str, str] | None:

@@ -47,16 +47,16 @@ def check(uri: str) -> None:
     bucket = locate(uri).bucket
     if bucket not in _usable:
         if reason := unavailability(uri):
-            raise ObjectStoreUnavailable(f"{SCHEME}{bucket}", endpoint(), reason)
+            raise unavailable(uri, reason)
         _usable[bucket] = uri
 
 
 def store_failure(error: Exception) -> ObjectStoreUnavailable | None:
     """What `error` says of the store in Spark's words, or what check() would say now of buckets that it has passed."""
     reason_in_error = next((REASONS[code] for code in REASONS if code in str(error)), "") or _unanswered(error)
-    for bucket, uri in _usable.items():
+    for uri in _usable.values():
         if reason := reason_in_error or unavailability(uri):
-            return ObjectStoreUnavailable(f"{SCHEME}{bucket}", endpoint(), reason)
+            return unavailable(uri, reason)
     return None
 
 
@@ -73,11 +73,14 @@ def unavailability(uri: str) -> str:
     return reason(error) if error else ""
 
 
+def unavailable(uri: str, reason: str) -> ObjectStoreUnavailable:
+    """The error for a store that cannot be used at `uri`."""
+    return ObjectStoreUnavailable(f"{SCHEME}{locate(uri).bucket}", endpoint(), reason)
+
+
 def service(uri: str) -> waiting.Service:
     """The store at `uri` as one that may go silent. A refusal is an answer, and no keys are not its fault."""
     from botocore.exceptions import ConnectionError, HTTPClientError
-
-    bucket = f"{SCHEME}{locate(uri).bucket}"
 
     def silence() -> str:
         error = _error_now(uri, attempts=1)
@@ -86,7 +89,7 @@ def service(uri: str) -> waiting.Service:
     return waiting.Service(
         name=f"the object store at {endpoint() or 'AWS'}",
         unavailability=silence,
-        error=lambda reason: ObjectStoreUnavailable(bucket, endpoint(), reason),
+        error=lambda reason: unavailable(uri, reason),
     )
 
 

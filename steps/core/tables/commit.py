@@ -188,7 +188,7 @@ def staging(table: TableUri, run_id: str) -> Iterator[str]:
     except (TableNotWritten, ObjectStoreUnavailable):
         raise
     except BaseException as err:
-        if isinstance(err, Exception) and (failure := conditional.unavailability(table)):
+        if isinstance(err, Exception) and (failure := filesystem.unavailability(table.path)):
             raise failure from err
         _remove_uncommitted(table, run_id)
         raise

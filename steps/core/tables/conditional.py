@@ -9,8 +9,8 @@ from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import create_table_with_add_actions
 
-from steps.core.errors import ObjectStoreUnavailable, SourceIngestedMeanwhile, TableBusy, TableNotWritten, TableUnfit
-from steps.core.storage import filesystem, s3
+from steps.core.errors import SourceIngestedMeanwhile, TableBusy, TableNotWritten, TableUnfit
+from steps.core.storage import filesystem
 from steps.core.tables import collation, evolution, log, snapshot, staged
 from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
@@ -152,7 +152,7 @@ def stage(table: TableUri, run_id: str, write: Write) -> Staged:
         names = write(folder_of(table, run_id))
         return staged.stage(table, folder_of(table, run_id), names)
     except Exception as err:
-        if failure := unavailability(table):
+        if failure := filesystem.unavailability(table.path):
             raise failure from err
         remove_staged(table, run_id)
         raise
@@ -182,7 +182,7 @@ def _removing_refused(table: TableUri, run_id: str) -> Iterator[None]:
 
 def _version_after(error: Exception, newest: Snapshot | None, table: TableUri, run_id: str) -> int | None:
     """The version that a run has written although its put failed; None when another writer was first."""
-    if failure := unavailability(table):
+    if failure := filesystem.unavailability(table.path):
         raise failure from error
     after = collation.open_newest(table)
     if after and (version := committed_by(run_id, after)) is not None:
@@ -190,10 +190,3 @@ def _version_after(error: Exception, newest: Snapshot | None, table: TableUri, r
     if after and after.version > (newest.version if newest else -1):
         return None
     raise TableNotWritten(table.path, snapshot.reason_of(error)) from error
-
-
-def unavailability(table: TableUri) -> ObjectStoreUnavailable | None:
-    """Why the store of a table cannot be asked now what is there; None where it can."""
-    if filesystem.is_remote(table.path) and (reason := s3.unavailability(table.path)):
-        return ObjectStoreUnavailable(f"{s3.SCHEME}{s3.locate(table.path).bucket}", s3.endpoint(), reason)
-    return None

@@ -15,14 +15,13 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from steps.core.errors import (
-    ObjectStoreUnavailable,
     TableNotFound,
     TableUnfit,
     TableUnreadable,
     TableVersionGone,
     UserError,
 )
-from steps.core.storage import filesystem, s3
+from steps.core.storage import filesystem
 from steps.core.tables import in_memory, log
 from steps.core.tables.location import TableUri
 
@@ -193,7 +192,7 @@ class Snapshot:
         text = reason_of(error)
         if "not found" not in text and "Parquet" not in text:
             return None
-        if unavailable := _unavailability(self.path):
+        if unavailable := filesystem.unavailability(self.path):
             return unavailable
         if "not found" in text:
             return self._files_gone()
@@ -262,7 +261,7 @@ def _load(table: TableUri) -> DeltaTable:
 
 def _open_error(table: TableUri, error: Exception) -> Exception:
     """What `error` says of a table; for a version of a table that is there, of the version."""
-    if unavailable := _unavailability(table.path):
+    if unavailable := filesystem.unavailability(table.path):
         return unavailable
     if table.version is not None:
         try:
@@ -278,13 +277,6 @@ def _open_error(table: TableUri, error: Exception) -> Exception:
         next = "run `mlflow run . -e infer`, which writes plain types into its log; all rows are kept"
         return TableUnreadable(str(table), reason, next=next)
     return TableUnreadable(str(table), reason)
-
-
-def _unavailability(path: str) -> ObjectStoreUnavailable | None:
-    """Why the object store of a path cannot be asked now; None where it can, or where there is none."""
-    if filesystem.is_remote(path) and (reason := s3.unavailability(path)):
-        return ObjectStoreUnavailable(path, s3.endpoint(), reason)
-    return None
 
 
 def _version_gone(table: TableUri, *, newest: Snapshot) -> TableVersionGone:
