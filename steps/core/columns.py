@@ -87,6 +87,12 @@ class Column(Strict):
         """Its type without digits: one of KINDS."""
         return self.type.partition("(")[0]
 
+    @property
+    def decimal_digits(self) -> tuple[int, int]:
+        """Of a decimal: how many digits it has in all, and how many of them after the point."""
+        digits, after_point = self.type.removeprefix("decimal(").removesuffix(")").split(",")
+        return int(digits), int(after_point)
+
     @field_validator("missing", "min", "max", mode="before")
     @classmethod
     def _no_truth_values(cls, given: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from steps.core.columns import DECIMAL, Column
+from steps.core.columns import Column
 from steps.core.sources.exact_number import EXACT_DOUBLE
 
 DAY = (  # any of a year but 29 February, on which calendars must be asked
@@ -30,8 +30,8 @@ class Read:
 
 def arrow_type(column: Column) -> pa.DataType:
     """What the table has for a column."""
-    if matched := DECIMAL.fullmatch(column.type):
-        return pa.decimal128(int(matched[1]), int(matched[2]))
+    if column.kind == "decimal":
+        return pa.decimal128(*column.decimal_digits)
     return {
         "string": pa.string(),
         "boolean": pa.bool_(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from steps.core.columns import DECIMAL, WHOLE_LIMITS, Column
+from steps.core.columns import WHOLE_LIMITS, Column
 from steps.core.sources.refusals import INFINITE, LOSES_DIGITS, NOT_WHOLE, Refused
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -71,7 +71,7 @@ def exact_decimal(value: Any, column: Column) -> Decimal | None:
     number = number_of(value, column)
     if number is None:
         return None
-    digits, after_point = map(int, DECIMAL.fullmatch(column.type).groups())  # type: ignore[union-attr]
+    digits, after_point = column.decimal_digits
     if number and number.adjusted() >= digits - after_point:
         raise Refused(f"are not of type {column.type}")
     last_digit = Decimal((0, (1,), -after_point))

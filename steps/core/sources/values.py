@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from steps.core.columns import DECIMAL, NUMBERS, TIMES, Column
+from steps.core.columns import NUMBERS, TIMES, Column
 from steps.core.sources import arrow_values, exact_value
 from steps.core.sources.arrow_values import DAY, TIME, arrow_type, stripped_texts
 from steps.core.sources.exact_value import exact
@@ -154,7 +154,7 @@ def _is_plain(texts: pa.Array, column: Column) -> pa.Array:
     """Where a text is written in one of the ways that Arrow's parsers read as exact() does."""
     pattern = PLAIN.get(column.kind, "")
     if column.kind == "decimal":
-        digits, after_point = map(int, DECIMAL.fullmatch(column.type).groups())  # type: ignore[union-attr]
+        digits, after_point = column.decimal_digits
         if before_point := digits - after_point:
             pattern = rf"-?\d{{1,{before_point}}}" + (rf"(?:\.\d{{1,{after_point}}})?" if after_point else "")
     if column.format:
