@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from deltalake import write_deltalake
 
 from steps.core import config
-from steps.core.errors import SourceUnreadable
+from steps.core.errors import FormatsMixed, SourceUnreadable
 from steps.core.sources import contract, ingestion, kinds, listing, sklearn_dataset
 from steps.core.sources.job import Job
 from steps.core.sources.source import Source
@@ -116,6 +117,7 @@ def test_a_source_that_is_not_there_is_told(name: str, tmp_path: Path) -> None:
         (["a.csv", "b.json"], r"\.csv, \.json"),
         (["a.txt"], r"\.txt"),
         (["a.csv", "README.md"], r"\.csv, \.md"),
+        (["a.csv", "b.CSV", "README.md"], r"\.csv, \.md"),
         (["part-00000"], "no ending"),
     ],
 )
@@ -165,6 +167,22 @@ def test_an_array_and_an_object_a_line_are_the_same_rows(text: bytes, tmp_path: 
 def test_an_object_over_several_lines_is_one_row(tmp_path: Path) -> None:
     folder(tmp_path, "a.json", text=b'{\n  "x": 1\n}\n')
     assert rows_read(tmp_path / "a.json", "x") == [("1",)]
+
+
+@pytest.mark.parametrize(
+    ("names", "glob"),
+    [
+        (["1.csv", "2.csv"], "*.csv"),
+        (["1.CSV", "2.CSV"], "*.CSV"),
+        (["1.csv.gz", "2.csv.gz"], "*.csv.gz"),
+        (["1.csv", "2.csv.gz"], "*.csv*"),
+        (["1.csv", "2.csv", "1.json"], "*.csv"),
+    ],
+)
+def test_data_beside_other_files_is_named_by_a_glob(names: list[str], glob: str, tmp_path: Path) -> None:
+    folder(tmp_path, "README.md", *names)
+    with pytest.raises(FormatsMixed, match=rf"such as {re.escape(str(tmp_path / glob))}; or say source.format"):
+        resolve(str(tmp_path))
 
 
 def test_a_folder_without_files_is_told_also_when_its_format_is_said(tmp_path: Path) -> None:

@@ -127,14 +127,28 @@ def _kind_at(path: str) -> type[Source]:
         raise listing.nothing_to_read(path)
     reason = f"its format does not follow from the names of its files ({_endings(files)})"
     say = f"say source.format in the config, one of {', '.join(BY_FORMAT)}"
-    if named := Counter(_ending(name) for name in files if any(kind.is_named_so(name) for kind in FORMATS)):
-        data = f"{path.rstrip('/')}/*{named.most_common(1)[0][0]}"
+    if ending := _ending_of_most([name for name in files if any(kind.is_named_so(name) for kind in FORMATS)]):
+        data = f"{path.rstrip('/')}/*{ending}"
         raise FormatsMixed(path, reason, next=f"name the data by a glob, such as {data}; or {say}")
     raise SourceUnreadable(path, reason, next=say)
 
 
 def _endings(names: Collection[str]) -> str:
     return ", ".join(sorted({_ending(name) or "no ending" for name in names}))
+
+
+def _ending_of_most(names: Collection[str]) -> str:
+    """The end of a glob for all files of the most frequent format, compressed or not; "" where none is for all."""
+    if not names:
+        return ""
+    format_ending = Counter(map(_ending, names)).most_common(1)[0][0]
+    endings = {
+        PurePath(listing.uncompressed(name)).suffix + name[len(listing.uncompressed(name)) :]
+        for name in names
+        if _ending(name) == format_ending
+    }
+    common = os.path.commonprefix(list(endings))
+    return common if len(endings) == 1 else f"{common}*" if common.lower() == format_ending else ""
 
 
 def _ending(name: str) -> str:
