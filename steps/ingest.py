@@ -70,22 +70,25 @@ def main(argv: Sequence[str] | None = None) -> None:
                 table=table.path,
             )
             digests = outcome.new_files(source, table, mode=settings.mode)
-            if not digests:
-                run.remark([f"{source.uri}: all of its files are in {table.path} already"])
-                run.writes(table=snapshot.open(table))
+            before = snapshot.find(table) if settings.mode != "replace" else None
+            added = outcome.added_columns(before, job.columns)
+            if before and not digests:
+                run.remark([f"{source.uri}: all of its files are in {table.path} already", *added])
+                made_by = {**run.made_by(), "source": source.uri}
+                run.writes(table=outcome.with_columns(before, settings, job.columns, made_by=made_by))
                 return
             is_append = settings.mode == "append"
-            beside = snapshot.find(table) if is_append else None
+            beside = before if is_append else None
             result = ingestion.run(source, job, files=digests if is_append else None, beside=beside)
             if is_append and source.change_token() != change_token:
                 raise SourceChanged(source.uri)  # its digests are those of other rows
-            warnings = outcome.warnings(result, settings, labelled=parameters.labelled)
+            warnings = outcome.warnings(result, settings, labelled=parameters.labelled, beside=before)
             made_by = {**run.made_by(), "source": source.uri, "warnings": "\n".join(warnings)}
             made_by |= outcome.counts(result)
             outcome.check_labels(result, source=source, target=job.target, table=table)
             rejected = outcome.commit_rejects(result, rejects, rejects_folder, made_by=made_by)
             told = outcome.lines(result, source=source, target=job.target, rejects=rejected)
-            run.remark([*told, *warnings])
+            run.remark([*told, *added, *warnings])
             outcome.check(result, settings, source=source, rejects=rejected)
             made_of = {"step": "ingest", "fingerprint": result.fingerprint_of(job.columns)}
             pinned = outcome.commit_rows(

@@ -76,7 +76,7 @@ class TrainingRows:
         numbers = {name: self.settings.columns[name] for name in self.settings.features}
         part_of_row = [np.empty(0, np.int8)]
         kept = {name: [self._no_rows()[narrow]] for name in PARTS}
-        sample = RowSample(pa.schema([self.table.schema.field(name) for name in self.settings.training_columns]))
+        sample = RowSample(self.table.schema_of(self.settings.training_columns))
         for rows, stored in self._labelled():
             unlabelled += len(stored) - len(rows)
             rounded.update(float32_loss.rounded_counts(stored, numbers))

@@ -28,15 +28,17 @@ def warnings(
     target: str,
     features: Sequence[str],
     key: Sequence[str],
+    are_all: bool = True,
 ) -> list[str]:
-    """A line for each; `sample` are some of the rows, `profile` is of all, target "" where rows have none."""
+    """A line for each; `sample` are some of the rows, `profile` is of all, target "" where rows have none. Unless they
+    `are_all` rows of their table, nothing is said of what rows they are too few of."""
     columns = profile["columns"]
     task = "regression" if target and _is_measured(columns[target]) else "classification"
     lines = list(_useless(columns, features, rows=profile["rows"]))
     lines += _unique(columns, features, rows=profile["rows"])
     if not target or len(sample) < 2:
         return lines
-    lines += _labels(columns[target], target, task=task)
+    lines += _labels(columns[target], target, task=task, are_all=are_all)
     varying = [name for name in features if columns[name]["distinct"] > 1]
     lines += _equal_features(sample, varying)
     if len(sample) >= FEWEST_ROWS:
@@ -84,11 +86,12 @@ def _counts_or_names(column: Mapping[str, Any], rows: int) -> bool:
     return bool(column["type"] == "string")
 
 
-def _labels(column: Mapping[str, Any], target: str, *, task: str) -> list[str]:
+def _labels(column: Mapping[str, Any], target: str, *, task: str, are_all: bool) -> list[str]:
     if task != "classification":
         return []
     lines = []
-    if rare := [f"{label!r} ({count})" for label, count in column["top"] if count < FEWEST_OF_A_CLASS]:
+    rare = [f"{label!r} ({count})" for label, count in column["top"] if count < FEWEST_OF_A_CLASS]
+    if rare and are_all:
         lines.append(
             f"{target}: fewer rows than parts of the split have {', '.join(rare[:SHOWN])}; train may not see it"
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import mlflow
 
 from steps.core import config
+from steps.core.columns import Column
 from steps.core.errors import ContractBroken, SourceUnlabelled, SourceUnreadable
 from steps.core.sources import contract, data_warnings, profile_page
 from steps.core.sources.job import Result
@@ -55,6 +56,22 @@ def new_files(source: Source, table: TableUri, *, mode: str) -> dict[str, str]:
     return {file: digest for file, digest in digests.items() if digest not in known}
 
 
+def added_columns(before: Snapshot | None, columns: Mapping[str, Column]) -> list[str]:
+    """A line on the columns that a table to which rows are added does not have yet, and its rows no value in."""
+    new = [name for name in columns if before and before.row_count and name not in before.schema.names]
+    if not new or not before:
+        return []
+    rows = f"the {before.row_count:,} rows that are in {before}"
+    return [f"{', '.join(new)}: new, and missing in {rows}; `mode: replace` reads all of the source"]
+
+
+def with_columns(
+    table: Snapshot, settings: config.Config, columns: Mapping[str, Column], *, made_by: Mapping[str, str]
+) -> Snapshot:
+    """A table without new rows, with all columns of the contract."""
+    return commit.with_columns(table, contract.schema_of(columns), made_by=made_by, required=_required(settings))
+
+
 def commit_rows(
     result: Result,
     settings: config.Config,
@@ -74,7 +91,7 @@ def commit_rows(
         return result.files
 
     files = sorted(digests.values())
-    required = [name for name, column in settings.columns.items() if column.nullable is False or name in settings.key]
+    required = _required(settings)
     if settings.mode == "upsert":
         from steps.core.tables import upsert  # DataFusion's merge, which other modes do not load
 
@@ -87,6 +104,11 @@ def commit_rows(
             table, made_of=made_of, made_by=made_by, write=write, files=files, required=required, keys_checked=checked
         ).table
     return commit.once(table, made_of=made_of, made_by=made_by, write=write, files=files).table
+
+
+def _required(settings: config.Config) -> list[str]:
+    """The columns that may not be null."""
+    return [name for name, column in settings.columns.items() if column.nullable is False or name in settings.key]
 
 
 def lines(result: Result, *, source: Source, target: str, rejects: Snapshot | None) -> list[str]:
@@ -153,15 +175,18 @@ def _features(settings: config.Config) -> list[str]:
     return [name for name, column in settings.columns.items() if column.feature and name not in settings.key]
 
 
-def warnings(result: Result, settings: config.Config, *, labelled: bool) -> list[str]:
-    """What is plainly wrong with the rows for learning, a line each."""
-    return data_warnings.warnings(
+def warnings(result: Result, settings: config.Config, *, labelled: bool, beside: Snapshot | None = None) -> list[str]:
+    """What is plainly wrong with the rows for learning, a line each; of rows that are put `beside` others, what is so
+    of them alone."""
+    found = data_warnings.warnings(
         result.profile.sample(),
         result.profile.as_dict(),
         target=settings.target if labelled else "",
         features=[name for name in _features(settings) if name != settings.target],
         key=settings.key,
+        are_all=not (beside and beside.row_count),
     )
+    return [f"of the rows that are new: {line}" for line in found] if beside and beside.row_count else found
 
 
 def reasons_against_reuse(

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import Transaction
+from deltalake import Schema, Transaction
 
 from steps.core.errors import (
     ObjectStoreUnavailable,
@@ -26,7 +26,7 @@ from steps.core.errors import (
     TableUnfit,
 )
 from steps.core.storage import filesystem
-from steps.core.tables import collation, conditional, log
+from steps.core.tables import collation, conditional, log, snapshot
 from steps.core.tables.conditional import Committed as Committed
 from steps.core.tables.conditional import Write
 from steps.core.tables.location import TableUri
@@ -118,9 +118,20 @@ def append(
         table,
         metadata={**made_of, **made_by},
         is_there=is_there,
-        prepare=lambda newest: conditional.evolve(newest, rows, made_by=made_by, required=required),
+        prepare=lambda newest: conditional.evolve(newest, rows.schema, made_by=made_by, required=required),
         put=put,
     )
+
+
+def with_columns(
+    newest: Snapshot, columns: pa.Schema, *, made_by: Mapping[str, str], required: Collection[str]
+) -> Snapshot:
+    """The newest version of a table to which no rows are to be added, with the columns and units of `columns`: those
+    that it lacks are added. TableUnfit when rows of these columns would not fit."""
+    schema = Schema.from_arrow(columns)
+    while conditional.evolve(newest, schema, made_by=made_by, required=required):
+        newest = snapshot.open(TableUri(newest.path))
+    return newest
 
 
 def after(

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from deltalake import CommitProperties, Transaction
+from deltalake import CommitProperties, Schema, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import create_table_with_add_actions
 
@@ -89,13 +89,13 @@ def add(newest: Snapshot | None, rows: Staged, properties: CommitProperties, *, 
     )
 
 
-def evolve(newest: Snapshot, rows: Staged, *, made_by: Mapping[str, str], required: Collection[str]) -> bool:
-    """Add columns and units that a table lacks for `rows`, by a commit of its own without rows; False when none is.
+def evolve(newest: Snapshot, schema: Schema, *, made_by: Mapping[str, str], required: Collection[str]) -> bool:
+    """Add columns and units of `schema` that a table lacks, by a commit of its own without rows; False when none is.
 
-    TableUnfit when the rows do not fit, or when files of the table are gone.
+    TableUnfit when rows of that schema do not fit, or when files of the table are gone.
     """
     check_whole(newest)
-    return change_columns(newest, evolution.change(newest, rows.schema, required=required), made_by=made_by)
+    return change_columns(newest, evolution.change(newest, schema, required=required), made_by=made_by)
 
 
 def change_columns(newest: Snapshot, change: evolution.Change, *, made_by: Mapping[str, str]) -> bool:

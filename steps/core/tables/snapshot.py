@@ -152,8 +152,18 @@ class Snapshot:
     def read(self, columns: list[str]) -> pa.Table:
         """`columns` of all rows, in memory. Raises what batches() raises."""
         batches = list(self.batches(columns))
-        schema = batches[0].schema if batches else pa.schema([self.schema.field(column) for column in columns])
-        return pa.Table.from_batches(batches, schema)
+        return pa.Table.from_batches(batches, batches[0].schema if batches else self.schema_of(columns))
+
+    def schema_of(self, columns: list[str]) -> pa.Schema:
+        """The schema of some columns. TableUnfit when one is missing."""
+        if missing := [name for name in columns if name not in self.schema.names]:
+            raise TableUnfit(
+                str(self),
+                [f"has no column {name!r}" for name in missing],
+                expected=f"the columns {', '.join(columns)}; it has {', '.join(self.schema.names)}",
+                next="pass a table of the same config, or ingest again",
+            )
+        return pa.schema([self.schema.field(name) for name in columns])
 
     def read_by_spark(self, session: "SparkSession") -> "DataFrame":
         """All columns of this version, and no other, read when the result is asked for."""
@@ -163,13 +173,7 @@ class Snapshot:
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """`columns`, some rows at a time, each time in the same order. TableUnfit when a column is missing,
         TableVersionGone after a vacuum, TableUnreadable when files are gone or damaged otherwise."""
-        if missing := [name for name in columns if name not in self.schema.names]:
-            raise TableUnfit(
-                str(self),
-                [f"has no column {name!r}" for name in missing],
-                expected=f"the columns {', '.join(columns)}; it has {', '.join(self.schema.names)}",
-                next="pass a table of the same config, or ingest again",
-            )
+        self.schema_of(columns)
         names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
         try:
             # Not to_pyarrow_table(): its scanner's threads abort one process in three at exit (docs/decisions.md).

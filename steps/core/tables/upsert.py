@@ -51,7 +51,7 @@ def upsert(
 
     def prepare(newest: Snapshot) -> bool:
         _check_key_is_there(newest, key)
-        return conditional.evolve(newest, rows, made_by=made_by, required=required)
+        return conditional.evolve(newest, rows.schema, made_by=made_by, required=required)
 
     if done := conditional.already(table, is_there, run_id=made_by["run_id"]):
         return done

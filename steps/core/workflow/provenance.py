@@ -170,7 +170,7 @@ class ProvenanceIndex:
         version = self._version(table)
         vacuumed = [] if version and version.is_readable else ["its files were vacuumed"]
         return Provenance(
-            step=metadata.get("step", f"{commit.operation} by another program"),
+            step=metadata.get("step") or f"{commit.operation} by {runs.step_of(run) if run else 'another program'}",
             run_id=run_id,
             git_commit=metadata.get("git_commit") or _git_commit(run),
             when=commit.when,
