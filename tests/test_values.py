@@ -167,7 +167,10 @@ def test_a_number_that_has_lost_a_zero_is_no_day() -> None:
     assert convert([1112024, 1012024, 11112024], type="date", format="%d%m%Y") == [
         REFUSED, REFUSED, dt.date(2024, 11, 11)
     ]  # fmt: skip
-    assert rules([1112024], type="date", format="%d%m%Y") == {"are not of type date by the format %d%m%Y, to the digit"}
+    assert rules([1112024], type="date", format="%d%m%Y") == {"are not of type date by the format %d%m%Y"}
+    assert convert(["20210815", "2021081", "2021111"], type="date", format="%Y%m%d") == [
+        dt.date(2021, 8, 15), REFUSED, REFUSED
+    ]  # fmt: skip
     assert convert([20240229, 1.5, True], type="date") == [REFUSED] * 3
 
 
@@ -192,11 +195,36 @@ def test_each_rule_is_named_for_its_own_values() -> None:
 TEXTS = st.text(alphabet="0123456789+-.eE, xnaifNAtrue\u00a0", max_size=12)
 
 
-@pytest.mark.parametrize("kind", ["string", "boolean", "int", "long", "float", "double", "decimal(6,2)", "date"])
+FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%SZ", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%Y%m%d")
+AROUND_CLOCK_CHANGES = [dt.datetime(2024, 3, 31, 2, 30), dt.datetime(2024, 10, 27, 2, 30)]
+MOMENTS = st.builds(
+    lambda moment, time_format, rest: f"{moment.strftime(time_format)}{rest}",
+    st.datetimes(dt.datetime(1895, 1, 1), dt.datetime(2100, 1, 1)) | st.sampled_from(AROUND_CLOCK_CHANGES),
+    st.sampled_from(FORMATS),
+    st.sampled_from(["", "", " ", "1", ":00", "+02:00"]),
+)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        *({"type": kind} for kind in ("string", "boolean", "int", "long", "float", "double", "decimal(6,2)")),
+        {"type": "boolean", "true_texts": ["x", "e"], "false_texts": ["-"]},
+        {"type": "double", "decimal_mark": ","},
+        {"type": "decimal(6,2)", "decimal_mark": ",", "missing": ["0", "-"]},
+        {"type": "double", "missing": [0, "e", 12]},
+        *({"type": kind} for kind in ("date", "timestamp")),
+        {"type": "date", "format": "%d.%m.%Y"},
+        {"type": "date", "format": "%Y%m%d", "missing": ["x"]},
+        {"type": "timestamp", "zone": "Europe/Berlin", "missing": ["2024-03-31 02:30"]},
+        *({"type": "timestamp", "format": "%d.%m.%Y %H:%M", "zone": zone} for zone in ("UTC", "Europe/Berlin")),
+    ],
+    ids=lambda rules: " ".join(map(str, rules.values())),
+)
 @QUICK
-@given(texts=st.lists(st.none() | TEXTS, max_size=5))
-def test_a_column_by_arrow_is_what_each_value_is_alone(kind: str, texts: list[str | None]) -> None:
-    column = Column(type=kind)
+@given(texts=st.lists(st.none() | TEXTS | MOMENTS, max_size=5))
+def test_a_column_by_arrow_is_what_each_value_is_alone(rules: dict[str, Any], texts: list[str | None]) -> None:
+    column = Column.model_validate(rules)
 
     def one(text: str | None) -> Any:
         try:
@@ -204,7 +232,7 @@ def test_a_column_by_arrow_is_what_each_value_is_alone(kind: str, texts: list[st
         except refusals.Refused:
             return REFUSED
 
-    assert convert(pa.array(texts, pa.string()), type=kind) == [one(text) for text in texts]
+    assert convert(pa.array(texts, pa.string()), **rules) == [one(text) for text in texts]
 
 
 @QUICK

@@ -148,13 +148,13 @@ def _read_formatted(texts: pa.Array, column: Column) -> Read:
 
 
 def _in_zone(local: pa.Array, column: Column) -> Read:
-    """Moments by the clocks of a zone; unsure where these do not show a time once."""
+    """Moments by the clocks of a zone; unsure where these do not show a time once, sure where there is none."""
     if (column.zone or "UTC") == "UTC":
         return Read(local.cast(UTC_MICROSECONDS), pa.array(np.zeros(len(local), dtype=bool)))
     first, last = (
         pc.assume_timezone(local, column.zone, ambiguous=which, nonexistent=which) for which in ("earliest", "latest")
     )
-    return Read(first.cast(UTC_MICROSECONDS), pc.not_equal(first, last))
+    return Read(first.cast(UTC_MICROSECONDS), pc.not_equal(first, last).fill_null(False))
 
 
 def _refuse_other_kinds(values: pa.Array) -> None:

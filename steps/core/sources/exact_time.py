@@ -14,11 +14,13 @@ MOMENT = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d(?::\d\d(?::\d\d(?:[.,](\d+))?)?)?))? ?(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?", re.ASCII
 )
 
+ADJACENT_NUMBERS = re.compile(r"%[YymdHMS]%[YymdHMS]")  # in a format
+
 
 def exact_date(value: Any, column: Column) -> dt.date:
     """A value as a date. Refused for one with a time of day, and for numbers, unless
     the column has a format."""
-    if (text := _text_of(value, column, "date")) is not None:
+    if (text := _text_of(value, column)) is not None:
         return _moment(text, column, "date").date()
     if isinstance(value, dt.datetime):
         if value.replace(tzinfo=None) != dt.datetime.combine(value.date(), dt.time()):
@@ -32,7 +34,7 @@ def exact_date(value: Any, column: Column) -> dt.date:
 def exact_timestamp(value: Any, column: Column) -> dt.datetime:
     """A value as a moment in UTC; one without a zone is in the column's. Refused for numbers, unless the
     column has a format."""
-    if (text := _text_of(value, column, "timestamp")) is not None:
+    if (text := _text_of(value, column)) is not None:
         moment = _moment(text, column, "timestamp")
     elif isinstance(value, dt.datetime):
         moment = value
@@ -48,14 +50,10 @@ def exact_timestamp(value: Any, column: Column) -> dt.datetime:
         raise Refused(NOT_IN_CALENDAR) from err
 
 
-def _text_of(value: Any, column: Column, kind: str) -> str | None:
-    """A text, or a whole number whose digits are to be read by the column's format (20240131), as text; None for any
-    other. Refused for a number that has lost zeros, which may mean two days: 1112024 by %d%m%Y."""
-    if isinstance(value, str) or column.format is None or isinstance(value, bool) or not isinstance(value, int):
-        return value if isinstance(value, str) else None
-    if _moment(str(value), column, kind).strftime(column.format) != str(value):
-        raise Refused(f"are not of type {kind} by the format {column.format}, to the digit")
-    return str(value)
+def _text_of(value: Any, column: Column) -> str | None:
+    """A text, or a whole number whose digits are to be read by the column's format (20240131), as text; None else."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and column.format is not None
+    return str(value) if isinstance(value, str) or is_number else None
 
 
 def _in_zone(moment: dt.datetime, column: Column) -> dt.datetime:
@@ -70,13 +68,22 @@ def _in_zone(moment: dt.datetime, column: Column) -> dt.datetime:
 def _moment(text: str, column: Column, kind: str) -> dt.datetime:
     """A date or a moment, with its offset from UTC if it says one."""
     try:
-        moment = dt.datetime.strptime(text, column.format) if column.format else _iso_moment(text, kind)
+        moment = _formatted_moment(text, column.format) if column.format else _iso_moment(text, kind)
     except Refused:
         raise
     except ValueError as err:
         raise Refused(f"are not of type {kind}{f' by the format {column.format}' if column.format else ''}") from err
     if kind == "date" and (moment.time() != dt.time() or moment.utcoffset()):
         raise Refused("are not of type date, as they have a time of day")
+    return moment
+
+
+def _formatted_moment(text: str, time_format: str) -> dt.datetime:
+    """By a format; to the digit where nothing is between its numbers, since 1112024 by %d%m%Y may mean two days.
+    ValueError for any other text."""
+    moment = dt.datetime.strptime(text, time_format)
+    if ADJACENT_NUMBERS.search(time_format) and moment.strftime(time_format) != text:
+        raise ValueError(text)
     return moment
 
 
