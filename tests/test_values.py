@@ -184,6 +184,14 @@ def test_an_hour_that_a_clock_skips_or_shows_twice_is_refused() -> None:
     assert rules(texts, type="timestamp", zone="Europe/Berlin") == {refusals.NO_SUCH_TIME}
 
 
+def test_summer_is_known_in_years_to_come() -> None:
+    summers = [dt.datetime(year, 7, 1, 12) for year in (2036, 2037, 2038, 2099)]
+    expected = [summer.replace(hour=10, tzinfo=dt.UTC) for summer in summers]
+    assert convert([str(summer) for summer in summers], type="timestamp", zone="Europe/Berlin") == expected
+    typed = pa.array(summers, pa.timestamp("us"))
+    assert convert(typed, type="timestamp", zone="Europe/Berlin") == expected
+
+
 def test_each_rule_is_named_for_its_own_values() -> None:
     assert rules(["x", "1.5", "inf", "9" * 30], type="long") == {
         "are not of type long",
@@ -196,10 +204,10 @@ TEXTS = st.text(alphabet="0123456789+-.eE, xnaifNAtrue\u00a0", max_size=12)
 
 
 FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%SZ", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%Y%m%d")
-AROUND_CLOCK_CHANGES = [dt.datetime(2024, 3, 31, 2, 30), dt.datetime(2024, 10, 27, 2, 30)]
+CLOCK_CHANGES = [dt.datetime(2024, 3, 31, 2, 30), dt.datetime(2024, 10, 27, 2, 30), dt.datetime(2050, 7, 1)]
 MOMENTS = st.builds(
     lambda moment, time_format, rest: f"{moment.strftime(time_format)}{rest}",
-    st.datetimes(dt.datetime(1895, 1, 1), dt.datetime(2100, 1, 1)) | st.sampled_from(AROUND_CLOCK_CHANGES),
+    st.datetimes(dt.datetime(1895, 1, 1), dt.datetime(2100, 1, 1)) | st.sampled_from(CLOCK_CHANGES),
     st.sampled_from(FORMATS),
     st.sampled_from(["", "", " ", "1", ":00", "+02:00"]),
 )

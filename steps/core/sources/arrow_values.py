@@ -1,5 +1,6 @@
 """Arrow's own parsers and casts, column by column, and where they may not say what exact_value.exact() says."""
 
+import datetime as dt
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ DAY = (  # any of a year but 29 February, on which calendars must be asked
 TIME = r"(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?"
 SHORTEST_TIME = len("2024-02-29T12:30")
 FORMAT = re.compile(r"(?:%[YmdHMS]|[^%])+")  # directives that C's strptime and Python's read alike
+LAST_SUMMER = pa.scalar(dt.datetime(2037, 1, 1), pa.timestamp("us"))  # that Arrow's rules of time zones are sure of
 UTC_MICROSECONDS = pa.timestamp("us", "UTC")
 
 
@@ -148,13 +150,14 @@ def _read_formatted(texts: pa.Array, column: Column) -> Read:
 
 
 def _in_zone(local: pa.Array, column: Column) -> Read:
-    """Moments by the clocks of a zone; unsure where these do not show a time once, sure where there is none."""
+    """Moments by the clocks of a zone; unsure where these do not show a time once, and where Arrow knows no summer."""
     if (column.zone or "UTC") == "UTC":
         return Read(local.cast(UTC_MICROSECONDS), pa.array(np.zeros(len(local), dtype=bool)))
     first, last = (
         pc.assume_timezone(local, column.zone, ambiguous=which, nonexistent=which) for which in ("earliest", "latest")
     )
-    return Read(first.cast(UTC_MICROSECONDS), pc.not_equal(first, last).fill_null(False))
+    is_unsure = pc.or_(pc.not_equal(first, last), pc.greater_equal(local, LAST_SUMMER))
+    return Read(first.cast(UTC_MICROSECONDS), is_unsure.fill_null(False))  # a null is missing, or told of otherwise
 
 
 def _refuse_other_kinds(values: pa.Array) -> None:
