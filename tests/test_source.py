@@ -1,14 +1,17 @@
 """Where a source is and what format it has, before Spark reads it."""
 
 import bz2
+import datetime as dt
 import gzip
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from deltalake import write_deltalake
+from deltalake import Schema, write_deltalake
+from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from steps.core import config
 from steps.core.errors import FormatsMixed, SourceUnreadable
@@ -183,6 +186,20 @@ def test_data_beside_other_files_is_named_by_a_glob(names: list[str], glob: str,
     folder(tmp_path, "README.md", *names)
     with pytest.raises(FormatsMixed, match=rf"such as {re.escape(str(tmp_path / glob))}; or say source.format"):
         resolve(str(tmp_path))
+
+
+def test_moments_of_sparks_old_type_keep_their_year(tmp_path: Path) -> None:
+    """An open end is the year 9999, which nanoseconds do not reach."""
+    moments = [dt.datetime(9999, 12, 31, 23, 59, 59), dt.datetime(1, 1, 1), dt.datetime(2024, 3, 1, 12, 0, 0, 1)]
+    rows = pa.table({"x": pa.array(moments, pa.timestamp("us"))})
+    (path := tmp_path / "table").mkdir()
+    pq.write_table(rows, path / "1.parquet", use_deprecated_int96_timestamps=True, store_schema=False)
+    assert [value for (value,) in rows_read(path / "1.parquet", "x")] == moments
+    schema = Schema.from_arrow(pa.schema([("x", pa.timestamp("us", "UTC"))]))
+    file = AddAction("1.parquet", (path / "1.parquet").stat().st_size, {}, 0, True, "{}")
+    create_table_with_add_actions(str(path), schema, [file])
+    stored = [value for (value,) in rows_read(path, "x")]
+    assert stored == [moment.replace(tzinfo=dt.UTC) for moment in moments]
 
 
 def test_a_folder_without_files_is_told_also_when_its_format_is_said(tmp_path: Path) -> None:

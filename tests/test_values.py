@@ -251,6 +251,14 @@ def test_a_double_is_what_python_reads(numbers: list[float]) -> None:
 
 
 @QUICK
+@given(st.lists(st.none() | st.decimals(-(10**8), 10**8, places=4), min_size=1, max_size=5))
+def test_a_decimal_is_the_nearest_double(numbers: list[Decimal | None]) -> None:
+    for kind in (pa.decimal128(20, 4), pa.decimal256(50, 4), pa.decimal128(38, 12)):
+        expected = [None if number is None else float(number) for number in numbers]
+        assert convert(pa.array(numbers, kind), type="double") == expected
+
+
+@QUICK
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5))
 def test_a_long_is_exact_from_text_and_from_numbers(numbers: list[int]) -> None:
     assert convert([str(number) for number in numbers], type="long") == numbers

@@ -88,7 +88,9 @@ def _read_whole(values: pa.Array, column: Column) -> Read:
 
 def _read_doubles(values: pa.Array, column: Column) -> Read:
     _refuse_other_kinds(values)
-    numbers = values.cast(pa.float64(), safe=False)
+    # By its digits a decimal is the nearest double, of which Arrow's own cast misses the last one.
+    digits = values.cast(pa.string()) if pa.types.is_decimal(values.type) else values
+    numbers = digits.cast(pa.float64(), safe=False)
     is_unsure = pc.is_inf(numbers)
     if not pa.types.is_floating(values.type):
         is_unsure = pc.or_(is_unsure, _may_lose_digits(values, numbers))

@@ -82,7 +82,7 @@ class ParquetPart(Part):
 
 def _footer(file: str, stream: object) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(stream)
+        return pq.ParquetFile(stream, coerce_int96_timestamp_unit="us")  # Spark's old type for a moment
     except (pa.ArrowException, OSError) as err:
         words = " ".join(str(err).split())[:200]
         if "encrypted" in words:

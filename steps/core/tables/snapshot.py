@@ -31,8 +31,13 @@ if TYPE_CHECKING:  # PySpark takes half a second, which small tables do not pay
 # Properties of every table of ours, set when it is created: a version stays readable until our own vacuum, which knows
 # who needs it. Delta's defaults end that after 30 days for any reader, and after 7 for Spark.
 RETENTION_PROPERTIES = {f"delta.{what}RetentionDuration": "interval 36500 days" for what in ("log", "deletedFile")}
-# Of DataFusion: the rows in the same order each time. A pass of training must see those of the pass before.
-READ_IN_ORDER = {"datafusion.execution.target_partitions": "1", "datafusion.execution.batch_size": "65536"}
+READING = {  # of DataFusion
+    # The rows in the same order each time: a pass of training must see those of the pass before.
+    "datafusion.execution.target_partitions": "1",
+    "datafusion.execution.batch_size": "65536",
+    # Spark's old type for a moment; by default in nanoseconds, which turn the year 9999 into 1816.
+    "datafusion.execution.parquet.coerce_int96": "us",
+}
 RESTORE = "restore its files, or run `mlflow run . -e main`, which writes them anew"
 
 
@@ -177,7 +182,7 @@ class Snapshot:
         names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
         try:
             # Not to_pyarrow_table(): its scanner's threads abort one process in three at exit (docs/decisions.md).
-            query = QueryBuilder(READ_IN_ORDER).register("rows", self.delta_table)
+            query = QueryBuilder(READING).register("rows", self.delta_table)
             rows = query.execute(f"SELECT {names} FROM rows")
             read = pa.schema(rows.schema)  # texts and bytes as views, which Arrow cannot pick rows of
             plain = pa.schema([field.with_type(self.schema.field(field.name).type) for field in read])
