@@ -7,7 +7,8 @@ import json
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,6 @@ from mlflow.pyfunc.model import PythonModelContext
 from place import CASES
 from small import QUICK, flowers, flowers_config, flowers_model
 
-from steps.core.columns import AS_TEXT
 from steps.core.models import scorer, split
 from steps.core.models.scorer import Feature, Schema, design_matrix, unseen
 
@@ -40,7 +40,7 @@ SCHEMAS = st.builds(
             type=st.sampled_from(["double", "long", "boolean", "date", "timestamp"]),
             optional=st.booleans(),
             missing=st.lists(TEXT | st.integers() | st.just(0.5), max_size=2).map(tuple),
-            as_text=st.dictionaries(st.sampled_from(AS_TEXT), TEXT, max_size=2),
+            as_text=st.fixed_dictionaries({}, optional={"type": TEXT, "zone": st.sampled_from(["UTC", "Asia/Tokyo"])}),
         )
         | st.builds(Feature, name=TEXT, type=st.just("string"), levels=st.lists(TEXT, max_size=3).map(tuple))
         | st.builds(Feature, name=TEXT, type=st.just("long"), levels=st.lists(st.integers(), max_size=3).map(tuple)),
@@ -194,6 +194,40 @@ def test_a_moment_that_stands_for_a_missing_one_does_so_in_any_type(
     matrix = design_matrix(pd.DataFrame({"x": values}), [Feature(name="x", type=name, missing=("1900-01-01",))])
     assert np.isnan(matrix[0]).all()
     assert matrix[1, 0] == 2024
+
+
+NOON = dt.datetime(2024, 7, 1, 12)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series([NOON, NOON.replace(year=2050)], dtype="datetime64[us]"),
+        pd.Series([NOON, NOON.replace(year=2050)], dtype=object),
+        pd.Series([f"{NOON}", "2050-07-01T12:00"], dtype=object),
+        pd.Series([np.datetime64(NOON), np.datetime64("2050-07-01T12:00")], dtype=object),
+        pd.Series([NOON.replace(hour=10, tzinfo=dt.UTC), "2050-07-01T10:00Z"], dtype=object),
+        pd.Series([NOON, NOON.replace(year=2050)], dtype="datetime64[us]").dt.tz_localize(ZoneInfo("Europe/Berlin")),
+        np.array(["2024-07-01T12:00", "2050-07-01T12:00"], dtype="datetime64[us]"),
+    ],
+    ids=lambda values: str(values.dtype),
+)
+def test_a_moment_that_says_no_zone_is_in_that_of_the_config(values: Any) -> None:
+    in_berlin = Feature(name="x", type="timestamp", as_text={"zone": "Europe/Berlin"})
+    matrix = design_matrix(
+        {"x": values} if isinstance(values, np.ndarray) else pd.DataFrame({"x": values}), [in_berlin]
+    )
+    assert matrix[:, -1].tolist() == [10, 10]
+
+
+@pytest.mark.parametrize("hour", [dt.datetime(2024, 3, 31, 2, 30), dt.datetime(2024, 10, 27, 2, 30)])
+@pytest.mark.parametrize("kind", ["datetime64[us]", "object", "text"])
+def test_an_hour_that_its_clocks_do_not_show_once_is_refused(hour: dt.datetime, kind: str) -> None:
+    in_berlin = Feature(name="x", type="timestamp", as_text={"zone": "Europe/Berlin"})
+    values = pd.Series([str(hour)], dtype=object) if kind == "text" else pd.Series([hour], dtype=kind)
+    with pytest.raises(MlflowException, match="row 0, column 'x': .*2024.* is not a moment"):
+        design_matrix(pd.DataFrame({"x": values}), [in_berlin])
+    assert not np.isnan(design_matrix(pd.DataFrame({"x": values}), [Feature(name="x", type="timestamp")])).any()
 
 
 def test_all_missing_columns_are_told_at_once() -> None:

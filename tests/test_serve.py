@@ -26,11 +26,15 @@ from place import until
 from served import CSV, FEATURES, FOLLOWED, JSON, NAME, PARQUET, ROW, Running, point, register, registry_in, running
 from small import FLOWERS, QUICK, fit, flower_parts, flowers, flowers_config, flowers_model
 
+from steps.core.columns import Column
 from steps.core.errors import AddressUnusable, ModelNotFound, TableUnfit
+from steps.core.models.features import FEATURE_TYPES
 from steps.core.models.scorer import Feature, Scorer
 from steps.core.models.split import settings_of as split_settings
 from steps.core.models.split import split as split_rows
 from steps.core.serving import http_server, invocations, request_body
+from steps.core.serving.refusals import Refused
+from steps.core.sources import exact_value, refusals
 
 PINNED = f"models:/{NAME}/1"
 
@@ -103,15 +107,22 @@ BAD_BODIES: dict[str, tuple[Any, str]] = {
     "no columns": (records({}), "the columns petal_length, petals, wild, color are missing"),
     "a column under another name": (
         records({"colour" if name == "color" else name: value for name, value in ROW.items()}),
-        "the columns color are missing",
+        "the columns color are missing; others are there: colour",
     ),
     "a column that is there twice": (
         split([[*LONG, "blue"]], columns=[*FEATURES, "color"]),
         "the columns color are there more than once",
     ),
-    "names that are no text": (split([LONG], columns=[1, 2, 3, 4]), "the columns petal_length, .* are missing"),
+    "no rows": ({"dataframe_records": []}, "the body has no rows"),
+    "more of an index than rows": (
+        {"dataframe_split": {"columns": FEATURES, "index": [1, 2], "data": [LONG]}},
+        "its index has 2 values for 1 rows",
+    ),
+    "another encoding": (json.dumps(records(ROW)).encode("utf-16"), "the body is not JSON: 'utf-8' codec can't"),
+    "a whole number beyond 64 bits": (records({**ROW, "petals": 2**63}), f"'petals': {2**63} is not a whole number"),
+    "names that are no text": (split([LONG], columns=[1, 2, 3, 4]), "the columns of its rows have no names"),
     "names in lists": (split([LONG], columns=[[name] for name in FEATURES]), "columns passed"),
-    "numbers alone": ({"inputs": [1, 2]}, "the columns petal_length, .* are missing"),
+    "numbers alone": ({"inputs": [1, 2]}, "the columns of its rows have no names; send objects"),
     "one number": ({"instances": 5}, "are missing|no table|valid"),
     "a nested value": (records(ROW, {**ROW, "petals": {"a": 1}}), "row 1, column 'petals': {'a': 1} is not a whole"),
     "a huge number": (records({**ROW, "petals": 10**30}), f"row 0, column 'petals': {10**30} is not a whole number"),
@@ -174,7 +185,11 @@ class TestWhatIsRefused:
             (CSV, b"petal_length;petals;wild;color\n1;2;1;red\n", "are separated by ';'; commas are expected"),
             (CSV, b"petal_length,petals,wild,color,,\n1,2,1,red,,\n", "the columns '' are there more than once"),
             (CSV, b'a,b\n"1', "no table as text/csv has it|are missing"),
-            (CSV, b"petal_length,petals,wild,color\n1,x,1,red\n", "row 0, column 'petals': 'x' is not a whole number"),
+            (
+                CSV,
+                b"petal_length,petals,wild,color\n1,x,maybe,red\n",
+                "row 0, column 'petals': values such as 'x' are not of type long; row 0, column 'wild': values such as",
+            ),
             (PARQUET, b"", "no table as application/vnd.apache.parquet"),
             (PARQUET, b"PAR1" * 10, "no table as application/vnd.apache.parquet"),
         ],
@@ -237,7 +252,7 @@ class TestCsv:
             "1.5,-9223372036854775808,true,red": (1.5, -(2**63), True, "red"),
             ",,,": (None, None, None, None),
             "1e3, 7.0,0,7": (1000.0, 7, False, "7"),
-            "9007199254740993,+8,yes,true": (2.0**53, 8, True, "true"),
+            "9007199254740992,+8,yes,true": (2.0**53, 8, True, "true"),
             "nan,0,F,nan": (None, 0, False, "nan"),
         }
         records = [dict(zip(header.split(","), values, strict=True)) for values in rows.values()]
@@ -245,6 +260,35 @@ class TestCsv:
         assert server.post("\n".join([header, *rows]), CSV).json() == expected
         alone = [server.post(f"{header}\n{row}", CSV).json()["predictions"][0] for row in rows]
         assert alone == expected["predictions"]
+
+    @pytest.mark.parametrize(
+        "kind", ["string", "boolean", "int", "long", "float", "double", "decimal(6,2)", "date", "timestamp"]
+    )
+    def test_a_cell_of_csv_is_taken_where_ingest_takes_it(self, kind: str) -> None:
+        column = Column(type=kind)
+        feature = Feature(name="x", type=FEATURE_TYPES[column.kind], as_text=column.as_text())
+
+        def taken(cell: str) -> Any:
+            schema = Schema([ColSpec("long", "x")])
+            rows = request_body.parse(f"x,y\n{cell},1\n".encode(), CSV, schema=schema, features=[feature], row_limit=1)
+            return None if pd.isna(rows["x"][0]) else rows["x"][0]
+
+        for cell in (
+            *("1", " ", "true", "12.50", "99999999999", "12345678.999", "9007199254740993", "3.5e38", "1e400"),
+            *("2024-03-01", "20240301", "2024-W09-5", "2024-03-01T10:00:00.123456789", "2024-03-01 10:00:00 UTC"),
+            "0001-01-01T00:00:00+05:00",
+        ):
+            try:
+                expected = exact_value.exact(cell, column)
+            except refusals.Refused:
+                with pytest.raises(Refused, match="row 0, column 'x': values such as"):
+                    taken(cell)
+            else:
+                assert taken(cell) == expected, cell
+
+    def test_blanks_around_the_names_of_csv_are_no_part_of_them(self, server: Running) -> None:
+        plain = server.post("petal_length,petals,wild,color\n1.5,2,true,red", CSV)
+        assert server.post("petal_length, petals ,wild, color\n1.5,2,true,red", CSV).json() == plain.json()
 
     @pytest.mark.parametrize("row", ["1.5,2,true,red,9", "1.5,2,true,red,", "1.5,2,true", "1.5"])
     def test_a_row_of_csv_that_is_longer_or_shorter_than_the_header_is_refused_by_its_number(

@@ -14,7 +14,14 @@ NUMBERS = ("int", "long", "float", "double", "decimal")
 TIMES = ("date", "timestamp")
 KINDS = (*NUMBERS, *TIMES, "boolean", "string")
 TRUE_TEXTS, FALSE_TEXTS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")  # in any case
-AS_TEXT = ("format", "zone", "decimal_mark", "true_texts", "false_texts")  # what a column says of values in text
+AS_TEXT = (
+    "type",
+    "format",
+    "zone",
+    "decimal_mark",
+    "true_texts",
+    "false_texts",
+)  # what a column says of values in text
 INT64 = 2**63
 WHOLE_LIMITS = {"int": 2**31, "long": INT64}
 LABELS = ("string", "int", "long", "boolean")  # kinds that a class may have
@@ -148,7 +155,7 @@ class Column(Strict):
         return (*TRUE_TEXTS, *self.true_texts), (*FALSE_TEXTS, *self.false_texts)
 
     def as_text(self) -> dict[str, Any]:
-        """How its values are written as text, where that is not as by default."""
+        """Its type, and how its values are written as text where that is not as by default."""
         return self.model_dump(mode="json", include=set(AS_TEXT), exclude_defaults=True)
 
     def _check_texts(self) -> None:

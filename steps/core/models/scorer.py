@@ -12,7 +12,8 @@ boolean    true or false, or a number that is 1 or 0, as databases and CSV files
 string     text, without the blanks around it; a number is not one, since 7, 7.0 and "007" would be three texts
 date       a date, a moment at midnight, or either as text in ISO 8601 (2024-05-28), as JSON has it; a zone counts for
            nothing, as a day is what the calendar says there
-timestamp  a moment, a date (its midnight), or either as text in ISO 8601; in UTC, where it does not say its zone
+timestamp  a moment, a date (its midnight), or either as text in ISO 8601; where it does not say its zone, in the one
+           that the config says, else in UTC
 
 Missing is None, NaN, NA or NaT, which of a date may be text, as MLflow writes it in JSON, and a text of blanks; so is
 the same text, number or moment as one that the feature's `missing` lists, which no table of its contract has. A text or
@@ -37,6 +38,7 @@ from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -50,7 +52,7 @@ logger = logging.getLogger(__name__)
 # Of schema.json; the first files have none. Raise it with a field that a reader must know to read the model right: to
 # take the same rows, give the same answers, or tell which rows it was trained on. Readers pass over other new fields.
 # 1: classifiers; 2: regressions; 3: dates and timestamps, codes (long with levels), optional columns, a split by time;
-# 4: a window; 5: values that stand for missing ones.
+# 4: a window; 5: values that stand for missing ones, a zone.
 FORMAT_VERSION = 5
 FORMAT_OF_TASK = {"classification": 1, "regression": 2}  # the oldest that can say what a model of the task is
 # The oldest that can say which rows a model was trained on that were parted by time, and that are in a window.
@@ -78,6 +80,7 @@ UNIFORM = {  # pandas' names (infer_dtype) for objects that are of these types, 
     "boolean": ("boolean",),
     "string": ("string",),
 }
+SHOWN = 10  # columns in a message
 MISSING, UNSEEN = -1, -2  # in place of a category's code
 
 
@@ -89,8 +92,9 @@ class FormatUnknown(ValueError):
 class Feature:
     """A column that the model sees. `levels` are the values that a column of categories had in training: always of a
     string, of a long where its numbers are codes. An `optional` one may be absent as a whole. `missing` lists what
-    stands for a missing value. `as_text` is what the config says of values that are written as text (`format`, `zone`,
-    `decimal_mark`, `true_texts`, `false_texts`): nothing here reads it, but who reads a CSV file for the model."""
+    stands for a missing value. `as_text` is what the config says of its values where they are text, as a server reads
+    those of a CSV file: their exact `type`, `format`, `decimal_mark`, `true_texts` and `false_texts`; and their `zone`,
+    which holds for all moments that do not say theirs."""
 
     name: str
     type: Literal["double", "long", "boolean", "string", "date", "timestamp"]
@@ -124,13 +128,19 @@ class Feature:
     @cached_property
     def missing_moments(self) -> np.ndarray:
         """Those of its `missing` that are dates or moments, of a feature of these."""
-        moments = [moment(value, self.type) for value in self.missing if self.type in PARTS_OF]
+        moments = [moment(value, self) for value in self.missing if self.type in PARTS_OF]
         return np.array([value for value in moments if not np.isnat(value)], dtype="datetime64[us]")
+
+    @cached_property
+    def zone(self) -> ZoneInfo | None:
+        """Where a moment is that does not say its zone; None for UTC."""
+        name = self.as_text.get("zone", "UTC")
+        return None if name == "UTC" else ZoneInfo(name)
 
     @property
     def format_version(self) -> int:
         """The oldest that can say what it is."""
-        if self.missing:
+        if self.missing or self.zone:
             return 5
         is_new = self.type in PARTS_OF or (self.type == "long" and self.levels is not None) or self.optional
         return 3 if is_new else 0
@@ -203,7 +213,9 @@ def read(rows: pd.DataFrame | Mapping[str, np.ndarray], features: Sequence[Featu
     """
     present = Counter(iter(rows))
     if absent := [feature.name for feature in features if feature.name not in present and not feature.optional]:
-        raise MlflowException.invalid_parameter_value(f"the columns {', '.join(absent)} are missing")
+        others = [str(name) for name in present if all(name != feature.name for feature in features)]
+        there = f"; others are there: {', '.join(others[:SHOWN])}" if others else ""
+        raise MlflowException.invalid_parameter_value(f"the columns {', '.join(absent)} are missing{there}")
     if repeated := [feature.name for feature in features if present[feature.name] > 1]:
         raise MlflowException.invalid_parameter_value(f"the columns {', '.join(repeated)} are there more than once")
     count = len(rows) if isinstance(rows, pd.DataFrame) else len(next(iter(rows.values())))
@@ -249,12 +261,10 @@ def present(values: pd.Series | np.ndarray, feature: Feature) -> np.ndarray:
     is_present = np.asarray(pd.notna(values), dtype=bool)
     if not feature.missing:
         return is_present
-    values = _without_zone(values, feature.type)
-    kind = values.dtype.kind if isinstance(values.dtype, np.dtype) else ""
-    if kind in ("i", "u", "f"):
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iuf":
         return is_present & ~np.isin(values, list(feature.missing_numbers))
-    if kind == "M":
-        return is_present & ~np.isin(_microseconds(values), feature.missing_moments)
+    if (moments := _typed_moments(values, feature)) is not None:
+        return is_present & ~np.isin(moments, feature.missing_moments)
     is_present[is_present] = [not _stands_for_missing(value, feature) for value in _objects(values)[is_present]]
     return is_present
 
@@ -263,7 +273,7 @@ def _stands_for_missing(value: Any, feature: Feature) -> bool:
     if isinstance(value, str) and value.strip() in feature.missing_texts:
         return True
     if feature.type in PARTS_OF:
-        return moment(value, feature.type) in feature.missing_moments
+        return moment(value, feature) in feature.missing_moments
     return isinstance(value, NUMBERS) and not isinstance(value, FLAGS) and value in feature.missing_numbers
 
 
@@ -294,9 +304,15 @@ def _numbers(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarr
     allowed = np.isfinite(numbers)
     if kind == "long":
         allowed &= (numbers == np.floor(numbers)) & (np.abs(numbers) <= 2.0**63)
+        at_limit = is_present & (np.abs(numbers) == 2.0**63)  # as a double; the integer may be beyond
+        allowed[at_limit] = [not _is_beyond_long(number) for number in _objects(values)[at_limit]]
     if kind == "boolean":
         allowed = (numbers == 0) | (numbers == 1)
     return numbers, refused | ~(allowed | np.isnan(numbers))
+
+
+def _is_beyond_long(number: Any) -> bool:
+    return isinstance(number, (int, np.integer)) and not -(2**63) <= int(number) < 2**63
 
 
 def _codes(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
@@ -317,48 +333,58 @@ def _codes(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray
 def _moments(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
     """A column as datetime64[us], NaT for missing, and where a value is none of the feature's type."""
     kind, is_present = feature.type, present(values, feature)
-    values = _without_zone(values, kind)
-    if isinstance(values.dtype, np.dtype) and values.dtype.kind == "M":
-        moments = np.where(is_present, _microseconds(values), NO_MOMENT)
+    if (moments := _typed_moments(values, feature)) is not None:
+        moments = np.where(is_present, moments, NO_MOMENT)
     else:
         moments, objects = np.full(len(values), NO_MOMENT), _objects(values)
-        if pd.api.types.infer_dtype(objects[is_present]) == "date":  # as Arrow hands on its own: few different ones
+        if kind == "date" and pd.api.types.infer_dtype(objects[is_present]) == "date":  # as Arrow has it: few different
             codes, days = pd.factorize(objects[is_present])
             moments[is_present] = days.astype("datetime64[D]")[codes]
         else:
             # "NaT" is how MLflow writes a missing one as JSON.
             is_present[is_present] = [not isinstance(value, str) or value != "NaT" for value in objects[is_present]]
-            moments[is_present] = [moment(value, kind) for value in objects[is_present]]
+            moments[is_present] = [moment(value, feature) for value in objects[is_present]]
     is_day = moments == moments.astype("datetime64[D]")
     refused = is_present & (np.isnat(moments) | ((kind == "date") & ~is_day))
     return np.where(refused, NO_MOMENT, moments), refused
 
 
-def _without_zone(values: pd.Series | np.ndarray, kind: str) -> pd.Series | np.ndarray:
-    """pandas' moments that say their zone as those of UTC, of a date as those of its calendar."""
+def _typed_moments(values: pd.Series | np.ndarray, feature: Feature) -> np.ndarray | None:
+    """Moments that pandas or NumPy has as such as datetime64[us] in UTC, of a date as its calendar has them; NaT for an
+    hour that the clocks of the feature's zone do not show once. None for other columns."""
     if isinstance(values, pd.Series) and isinstance(values.dtype, pd.DatetimeTZDtype):
-        return values.dt.tz_localize(None) if kind == "date" else values.dt.tz_convert(None)
-    return values
-
-
-def _microseconds(values: pd.Series | np.ndarray) -> np.ndarray:
+        values = values.dt.tz_localize(None) if feature.type == "date" else values.dt.tz_convert(None)
+    elif not isinstance(values.dtype, np.dtype) or values.dtype.kind != "M":
+        return None
+    elif feature.zone:
+        local = pd.Series(values).dt.tz_localize(feature.zone, ambiguous="NaT", nonexistent="NaT")
+        values = local.dt.tz_convert(None)
     return np.asarray(values).astype("datetime64[us]")
 
 
-def moment(value: Any, kind: str) -> np.datetime64:
-    """What is a date or a moment, NaT for anything else."""
+def moment(value: Any, feature: Feature) -> np.datetime64:
+    """What is a date or a moment, NaT for anything else, and for an hour that clocks do not show once."""
     with contextlib.suppress(ValueError, OverflowError):  # no text of one; in UTC, beyond the years that there are
         if isinstance(value, str):
             value = datetime.datetime.fromisoformat(value)
         if isinstance(value, np.datetime64):
-            return np.datetime64(value, "us")
+            value = value.astype("datetime64[us]").item()
+        if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+            value = datetime.datetime.combine(value, datetime.time())
         if isinstance(value, datetime.datetime):
-            is_elsewhere = value.tzinfo is not None and kind == "timestamp"
-            utc = value.astimezone(datetime.UTC) if is_elsewhere else value
-            return np.datetime64(utc.replace(tzinfo=None), "us")
-        if isinstance(value, datetime.date):
-            return np.datetime64(value, "us")
+            return np.datetime64(_in_utc(value, feature).replace(tzinfo=None), "us")
     return NO_MOMENT
+
+
+def _in_utc(value: datetime.datetime, feature: Feature) -> datetime.datetime:
+    """A moment in UTC, of a date as its calendar has it. ValueError for an hour that clocks do not show once."""
+    if feature.type == "date":
+        return value
+    if value.tzinfo is None and feature.zone:
+        value = value.replace(tzinfo=feature.zone)
+        if value.utcoffset() != value.replace(fold=1 - value.fold).utcoffset():
+            raise ValueError(value)
+    return value.astimezone(datetime.UTC) if value.tzinfo else value
 
 
 def _parts(moments: np.ndarray, kind: str) -> np.ndarray:

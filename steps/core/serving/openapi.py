@@ -25,6 +25,7 @@ ERROR = {
 }
 REFUSALS = {
     "400": "The body is no table, a column is missing, or a value is none of its column's type, and which one.",
+    "408": "The body did not arrive in time.",
     "413": "The body is too large, or has too many rows.",
     "415": "The body is of a type or an encoding that is not taken.",
     "503": "Too many large requests are at work.",

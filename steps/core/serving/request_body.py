@@ -8,7 +8,6 @@ same rows, as tests/test_serving.py holds.
 import csv
 import io
 import json
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -22,17 +21,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from mlflow.types import Schema as MlflowSchema
 
-from steps.core.columns import TIMES, Column
+from steps.core.columns import Column
 from steps.core.models.scorer import Feature
 from steps.core.serving.refusals import Refused, invalid
-from steps.core.sources.exact_number import number_of
-from steps.core.sources.refusals import LOSES_DIGITS
 from steps.core.sources.values import convert
 
 JSON, CSV = scoring_server.CONTENT_TYPE_JSON, scoring_server.CONTENT_TYPE_CSV
 PARQUET = scoring_server.CONTENT_TYPE_PARQUET
 FORMS = (scoring_server.DF_SPLIT, scoring_server.DF_RECORDS, scoring_server.INSTANCES, scoring_server.INPUTS)
-TEXTS = ("string", "date", "timestamp")  # of features whose cells are taken as they stand, where no config says more
 LONGEST_SHOWN = 80  # letters of a cell in a message
 
 type Columns = dict[str, np.ndarray]
@@ -125,6 +121,10 @@ def parse(
     except Exception as err:  # of parsers that have no class of errors for what somebody else wrote
         raise invalid(f"the body is no table as {kind} has it: {err}") from err
     check_count(len(rows), row_limit)
+    if not len(rows) and not len(rows.columns):
+        raise invalid("the body has no rows")
+    if len(rows.columns) and not any(isinstance(name, str) for name in rows.columns):
+        raise invalid(f"the columns of its rows have no names; send objects, or {scoring_server.DF_SPLIT} with columns")
     return rows
 
 
@@ -139,7 +139,7 @@ def _of_json(body: bytes, schema: MlflowSchema) -> Any:
     if not body.strip():
         raise invalid(f"the body is empty; a JSON object with one of {', '.join(FORMS)} is expected")
     try:
-        content = json.loads(body)
+        content = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as err:
         raise invalid(f"the body is not JSON: {err}") from err
     if not isinstance(content, dict):
@@ -148,6 +148,9 @@ def _of_json(body: bytes, schema: MlflowSchema) -> Any:
     forms = {form: content[form] for form in FORMS if form in content}
     if len(forms) != 1:
         raise invalid(f"the body has the keys {list(content)}; exactly one of {', '.join(FORMS)} is expected")
+    rows = forms.get(scoring_server.DF_SPLIT)
+    if isinstance(rows, dict) and len(rows.get("index") or rows.get("data") or ()) != len(rows.get("data") or ()):
+        raise invalid(f"its index has {len(rows['index'])} values for {len(rows.get('data') or ())} rows")
     return scoring_server.infer_and_parse_data(forms, schema)
 
 
@@ -165,56 +168,49 @@ def _frame(rows: Any) -> pd.DataFrame:
 
 
 def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
-    """CSV with a header. Its cells have no types: those of the features decide, and an empty cell is missing."""
+    """CSV with a header, whose cells are read as those of the model's source: each by itself, by the config's rules."""
     text = body.decode("utf-8-sig")
-    names = next(csv.reader(io.StringIO(text)), [])
+    header = next(csv.reader(io.StringIO(text)), [])
+    names = [name.strip() for name in header]
     asked = {feature.name for feature in features}
     for separator in ";\t|" if not asked.intersection(names) else "":
         if asked.intersection(next(csv.reader(io.StringIO(text), delimiter=separator), [])):
             raise invalid(f"the columns are separated by {separator!r}; commas are expected")
     if repeated := sorted({name or "''" for name in names if names.count(name) > 1}):
         raise invalid(f"the columns {', '.join(repeated)} are there more than once")
-    rows = _cells(text.encode(), names).to_pandas()
+    rows = _cells(text.encode(), header).rename_columns(names)
+    mistakes = []
     for feature in features:
-        if feature.name in rows and (feature.type not in TEXTS or feature.as_text):
-            rows[feature.name] = _typed(rows[feature.name], feature)
-    return rows
+        if feature.name in names:
+            texts = rows[feature.name]
+            rules = {"type": feature.type, **feature.as_text, "missing": feature.missing}
+            converted = convert(texts, Column.model_validate(rules))
+            mistakes += [_mistake(feature.name, texts, *broken) for broken in converted.broken.items()]
+            rows = rows.set_column(names.index(feature.name), feature.name, converted.values)
+    if mistakes:
+        raise invalid(f"with rows counted from 0: {'; '.join(mistakes)}")
+    return rows.to_pandas(integer_object_nulls=True)
 
 
-def _cells(text: bytes, names: Sequence[str]) -> pa.Table:
+def _mistake(name: str, texts: pa.ChunkedArray, rule: str, refused: np.ndarray) -> str:
+    row = int(refused.argmax())
+    others = f", and {count} more in this column" if (count := int(refused.sum()) - 1) else ""
+    return f"row {row}, column {name!r}: values such as {texts[row].as_py()[:LONGEST_SHOWN]!r} {rule}{others}"
+
+
+def _cells(text: bytes, header: Sequence[str]) -> pa.Table:
     """The cells as text. Not by pandas, which takes what a row has too much for an index, and fills what one lacks."""
     return arrow_csv.read_csv(
         pa.BufferReader(text),
         read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(text) + 1),  # errors name the row
         parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
         convert_options=arrow_csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
+            column_types=dict.fromkeys(header, pa.string()), null_values=[""], strings_can_be_null=True
         ),
     )
 
 
-def _typed(texts: pd.Series, feature: Feature) -> pd.Series:
-    """Cells of a CSV file as those of the model's source are read, of which numbers and booleans that are none stay
-    text. Not as pandas guesses them, whose guess depends on the other rows, and which takes the least integer for a
-    missing one. Refused for a date or moment that is not written as the config says: its text may mean another."""
-    column = Column(type=feature.type, missing=feature.missing, **feature.as_text)
-    converted = convert(pa.array(texts, pa.string(), from_pandas=True), column)
-    values = pd.Series(converted.values.to_pylist(), texts.index, dtype="object")
-
-    def nearest(text: str) -> float:
-        number = number_of(text.strip(), column)
-        return math.nan if number is None else float(number)
-
-    for rule, refused in converted.broken.items():
-        if column.kind in TIMES:
-            row = int(refused.argmax())
-            where = f"with rows counted from 0: row {row}, column {feature.name!r}"
-            raise invalid(f"{where}: values such as {texts[row][:LONGEST_SHOWN]!r} {rule}")
-        # The nearest double of a long integer is what JSON's is, too.
-        values[refused] = texts[refused].map(nearest) if rule == LOSES_DIGITS else texts[refused]
-    return values
-
-
 def _of_parquet(body: bytes, row_limit: int) -> pd.DataFrame:
-    check_count(pq.ParquetFile(io.BytesIO(body)).metadata.num_rows, row_limit)  # before they are unpacked
-    return scoring_server.parse_parquet_input(io.BytesIO(body))
+    file = pq.ParquetFile(io.BytesIO(body), coerce_int96_timestamp_unit="us")  # Spark's old type for a moment
+    check_count(file.metadata.num_rows, row_limit)  # before they are unpacked
+    return file.read().to_pandas(integer_object_nulls=True)  # else whole numbers beside missing ones are doubles

@@ -96,7 +96,7 @@ def _feature_column(rows: Rows, feature: Feature, count: int) -> pa.Array:
     is_present = scorer.present(values, feature)
     if feature.type in ("date", "timestamp"):
         moments = np.full(count, scorer.NO_MOMENT)
-        moments[is_present] = [scorer.moment(value, feature.type) for value in objects[is_present]]
+        moments[is_present] = [scorer.moment(value, feature) for value in objects[is_present]]
         unit = "datetime64[D]" if feature.type == "date" else "datetime64[us]"
         return pa.array(moments.astype(unit)).cast(TYPES[feature.type])
     convert = CONVERTED[feature.type]
