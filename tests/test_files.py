@@ -20,8 +20,9 @@ import pytest
 from deltalake import write_deltalake
 
 from steps.core import config
+from steps.core.columns import Column
 from steps.core.errors import ContractBroken, SourceUnreadable, TableVersionGone
-from steps.core.sources import kinds, source_sample
+from steps.core.sources import kinds, source_sample, values
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
 
@@ -293,6 +294,31 @@ class TestJson:
         with pytest.raises(SourceUnreadable, match=rf"(?s)its rows are under '{key}'.*source\.options\.rows: {key}"):
             read(find(path), "x")
         assert read(find(path, options={"rows": key}), "x") == [("1",)]
+
+    @pytest.mark.parametrize(("other", "what"), [({"tier": 1}, "an object"), ([1, 2], "a list")])
+    def test_a_row_with_more_than_one_value_where_others_have_one_is_malformed(
+        self, other: object, what: str, tmp_path: Path
+    ) -> None:
+        rows = [{"x": number, "y": other if number == 7 else number} for number in range(20)]
+        source = find(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))))
+        [part] = source.parts({name: Column(type="string") for name in ("x", "y")})
+        [read_rows] = part.read()
+        assert read_rows.columns["x"].to_pylist() == [str(number) for number in range(20) if number != 7]
+        [malformed] = read_rows.malformed
+        assert (malformed.reason, malformed.line) == (f"have {what} in 'y', not a value", 8)
+        assert malformed.text == json.dumps(rows[7])
+
+    def test_a_number_has_a_point_whatever_the_decimal_mark_of_texts(self, tmp_path: Path) -> None:
+        source = find(write(tmp_path / "a.jsonl", '{"x": 1.234}\n{"x": 12}\n{"x": 1.5e3}\n{"x": "1.234,5"}\n'))
+        for kind in ("double", "decimal(12,3)"):
+            column = Column(type=kind, decimal_mark=",")
+            [part] = source.parts({"x": column})
+            [read_rows] = part.read()
+            converted = values.convert(read_rows.columns["x"], column)
+            assert ([float(value) for value in converted.values.to_pylist()], converted.broken) == (
+                [1.234, 12.0, 1500.0, 1234.5],
+                {},
+            )
 
     def test_an_object_and_a_list_are_refused_when_they_are_asked_for(self, tmp_path: Path) -> None:
         source = find(write(tmp_path / "a.jsonl", '{"customer": {"tier": "gold"}, "tags": [1]}\n'))

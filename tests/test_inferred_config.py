@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -554,6 +555,13 @@ class TestRoles:
         found = inferred({"x": numbers(), "odd": texts(*values)})
         assert found.config.features == ["x"]
         assert any(reason in line and "odd" in line for line in found.lines)
+
+    def test_the_index_of_a_data_frame_is_no_feature(self, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"x": range(60), "label": ["a", "b"] * 30}).sample(frac=1, random_state=1)
+        frame.to_parquet(path := tmp_path / "frame.parquet")
+        found = infer_config(kinds.resolve(config.Source(uri=str(path))), target="label")
+        assert found.config.features == ["x"]
+        assert "__index_level_0__  long: no feature, as it is the index of a data frame" in "\n".join(found.lines)
 
     def test_a_box_that_is_ticked_or_left_blank_is_a_feature(self) -> None:
         assert inferred({"x": numbers(), "cancelled": ["x", None] * 20}).config.features == ["x", "cancelled"]

@@ -22,6 +22,7 @@ KEY_TYPES = ("int", "long", "string")  # of columns that may tell rows apart
 FREE_TEXT_WORDS = 4  # on average, of texts that are sentences
 ID_NAME = re.compile(r"(.*_)?(id|uuid|guid)|.*[a-z](Id|ID)", re.ASCII)  # of a column that tells rows apart
 ID_NAME_IN_CAPITALS = re.compile(r"(.*_)?(ID|UUID|GUID|Id)", re.ASCII)
+FRAME_INDEX = re.compile(r"__index_level_\d+__")  # as pandas calls one without a name in Parquet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +101,13 @@ def key_candidates(columns: Mapping[str, ColumnSample], *, first: str) -> KeyCan
 
 def unseen_reason(sample: ColumnSample) -> str:
     """Why a column is no feature, "" where it is one."""
+    if FRAME_INDEX.fullmatch(sample.name):
+        return "as it is the index of a data frame"
     if not sample.distinct_count:
         return "as it has no value"
     if sample.distinct_count == 1 and not sample.missing_count:  # else missing is the other one: a box that is ticked
-        return f"as it has one value, {sample.values[0]!r}"
+        value = sample.values[0]
+        return f"as it has one value, {value!r}" if isinstance(value, str) else f"as it has one value, {value}"
     if sample.kind in TIMES:
         return f"as rows to come have a later {sample.kind} than any that training sees"
     if sample.is_unique and sample.is_named_as_id and sample.kind in KEY_TYPES:

@@ -254,7 +254,8 @@ def _digest(file: str) -> str:
 
 def _with_partitions(header: Header, partitions: Mapping[str, str | None]) -> Header:
     added = [name for name in partitions if name not in header.names]
-    return Header(
+    return replace(
+        header,
         names=(*header.names, *added),
         types=(*header.types, *(pa.string() for _ in added)),
         in_folders_too=tuple(name for name in partitions if name in header.names),

@@ -3,6 +3,7 @@
 Numbers keep the digits that they are written with. Nested fields are columns by their path: customer.tier.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,10 +25,18 @@ MOST_SAMPLED_ROWS = 200_000  # where columns() is to tell all of them
 # Types of a path whose values are missing, objects, lists or of one value, of which the last that any row has counts:
 # where others are wanted as a column, those that are none are refused when they are read.
 KINDS = (pa.string(), pa.struct([]), pa.list_(pa.string()), pa.string())
+MOST_NESTED = 0.1  # of the values of a column that are objects or lists, whose rows are rejects
 TEXT_CHARACTERS = 10_000
 LINES = (".jsonl", ".ndjson")  # endings of files that have an object a line, also where there is one line
 SAMPLE_BYTES = 2**18  # of a text, which tell whether it is one document
 FIRST_LINES = 20  # of which one is an object where a file has an object a line
+
+
+@dataclass(frozen=True)
+class JsonHeader(Header):
+    """`nested` are the paths at which rows have objects or lists, rather than one value each."""
+
+    nested: frozenset[str] = frozenset()
 
 
 class JsonFiles(Files):
@@ -38,9 +47,10 @@ class JsonFiles(Files):
     options = ("rows", "encoding", "charset", "multiLine")
     has_fixed_columns = False  # a key may be missing in any row
     _sampled_rows: int | None = SAMPLED_ROWS  # None for all
+    _with_comma: frozenset[str] = frozenset()  # columns of the contract whose decimal mark it is
 
-    def header_of(self, file: str, size_bytes: int) -> Header | None:
-        kinds: dict[str, int] = {}  # by path, a place in KINDS
+    def header_of(self, file: str, size_bytes: int) -> "JsonHeader | None":
+        kinds: dict[str, Counter[int]] = {}  # by path, of how many rows a value has which place in KINDS
         first: dict[str, Any] = {}
         row_count, first_refused = 0, ""
         for row, line, written in islice(self._part(file, size_bytes, {}).objects(), self._sampled_rows):
@@ -51,14 +61,17 @@ class JsonFiles(Files):
             fields = list(json_objects.fields(row))
             _check_paths([path for path, _ in fields], file)
             for path, value in fields:
-                kinds[path] = max(kinds.get(path, 0), _kind(value))
+                kinds.setdefault(path, Counter())[_kind(value)] += 1
         if first_refused and not row_count:
             raise SourceUnreadable(file, first_refused, next="write an object a line, or an array of objects")
         if row_count == 1 and json_objects.is_by_columns(first):
             next_step = "write an object for each row; pandas does by to_json(..., orient='records')"
             raise SourceUnreadable(file, "it holds the values of each column together, not rows", next=next_step)
-        types = tuple(KINDS[kind] for kind in kinds.values())
-        return Header(names=tuple(kinds), types=types) if row_count else None
+        if not row_count:
+            return None
+        types = tuple(KINDS[max(counts)] for counts in kinds.values())
+        nested = frozenset(path for path, counts in kinds.items() if _is_nested(counts))
+        return JsonHeader(names=tuple(kinds), types=types, nested=nested)
 
     def columns(self) -> dict[str, pa.DataType]:
         if self._sampled_rows == SAMPLED_ROWS:
@@ -71,6 +84,7 @@ class JsonFiles(Files):
         known = {source: any(header.find(source) for header in self.headers.values()) for source in wanted}
         if self.headers and not all(known.values()):
             self._look_at(None)
+        self._with_comma = frozenset(name for name, column in columns.items() if column.decimal_mark == ",")
         return super().parts(columns)
 
     def _look_at(self, rows: int | None) -> None:
@@ -79,9 +93,13 @@ class JsonFiles(Files):
         self.__dict__.pop("headers", None)
 
     def parts_of(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> list[Part]:
-        return [self._part(file, size_bytes, columns)]
+        header = self.headers[file]
+        nested = header.nested if isinstance(header, JsonHeader) else frozenset()
+        return [self._part(file, size_bytes, columns, nested=nested)]
 
-    def _part(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> "JsonPart":
+    def _part(
+        self, file: str, size_bytes: int, columns: Mapping[str, str], *, nested: frozenset[str] = frozenset()
+    ) -> "JsonPart":
         form = text_files.look_at(file, size_bytes, encoding=self.option("encoding", "charset"))
         return JsonPart(
             file=file,
@@ -90,6 +108,8 @@ class JsonFiles(Files):
             rows_key=self.option("rows"),
             is_document=self._is_document(file, size_bytes, form),
             columns=dict(columns),
+            nested=nested,
+            with_comma=self._with_comma,
         )
 
     def _is_document(self, file: str, size_bytes: int, form: TextForm) -> bool:
@@ -103,6 +123,12 @@ class JsonFiles(Files):
         if not start.startswith("{") or listing.uncompressed(file).lower().endswith(LINES):
             return False
         return not objects or (len(first_lines) == 1 and bool(json_objects.paths_of_rows(objects[0])))
+
+
+def _is_nested(counts: Counter[int]) -> bool:
+    """Whether objects and lists are no exception among the values of a path."""
+    nested = counts[1] + counts[2]
+    return nested > MOST_NESTED * (nested + counts[3])
 
 
 def _kind(value: Any) -> int:
@@ -122,7 +148,8 @@ def _check_paths(paths: Sequence[str], file: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class JsonPart(Part):
-    """A file, of which `columns` are wanted: names in the contract to paths in an object."""
+    """A file, of which `columns` are wanted: names in the contract to paths in an object. At a `nested` path rows
+    have more than one value. Of a column `with_comma`, texts have it as their decimal mark, and numbers not."""
 
     file: str
     size_bytes: int
@@ -130,23 +157,39 @@ class JsonPart(Part):
     rows_key: str  # of a document: under which its rows are; "" where it is the array of them
     is_document: bool  # rather than an object a line; read whole
     columns: dict[str, str]
+    nested: frozenset[str]
+    with_comma: frozenset[str]
 
     def read(self) -> Iterator[RawRows]:
         objects = self.objects()
         while batch := list(islice(objects, BATCH_ROWS)):
-            rows = [(row, line) for row, line, _ in batch if isinstance(row, dict)]
-            malformed = [
-                Malformed(reason=row, line=line, text=written[:TEXT_CHARACTERS])
-                for row, line, written in batch
-                if isinstance(row, str)
-            ]
+            rows: list[list[str | None]] = []
+            lines: list[int] = []
+            malformed = []
+            for row, line, written in batch:
+                values = row if isinstance(row, str) else self._values(row)
+                if isinstance(values, str):
+                    malformed.append(Malformed(reason=values, line=line, text=written[:TEXT_CHARACTERS]))
+                    continue
+                rows.append(values)
+                lines += [] if line is None else [line]
             columns = {
-                name: pa.array([self._text(json_objects.at(row, path), path) for row, _ in rows], pa.string())
-                for name, path in self.columns.items()
+                name: pa.array([values[place] for values in rows], pa.string())
+                for place, name in enumerate(self.columns)
             }
-            lines = np.array([line for _, line in rows if line is not None], dtype=np.int64)
             table = pa.table(columns) if columns else pa.table({"": pa.nulls(len(rows))})
-            yield RawRows(columns=table, lines=None if self.is_document else lines, malformed=malformed)
+            of_lines = None if self.is_document else np.array(lines, dtype=np.int64)
+            yield RawRows(columns=table, lines=of_lines, malformed=malformed)
+
+    def _values(self, row: dict[str, Any]) -> list[str | None] | str:
+        """The values of a row as they are written, or what is wrong with it."""
+        values = []
+        for name, path in self.columns.items():
+            value = json_objects.at(row, path)
+            if isinstance(value, dict | list) and path not in self.nested:
+                return f"have {'an object' if isinstance(value, dict) else 'a list'} in {path!r}, not a value"
+            values.append(self._text(value, path, has_comma=name in self.with_comma))
+        return values
 
     def objects(self) -> Iterator[tuple[dict[str, Any] | str, int | None, str]]:
         """Each row, its line, and its text; instead of a row what is wrong with a line that is none."""
@@ -181,8 +224,10 @@ class JsonPart(Part):
             return [rows]
         raise SourceUnreadable(self.file, "it is no array of objects", next="write an object for each row")
 
-    def _text(self, value: Any, path: str) -> str | None:
+    def _text(self, value: Any, path: str, *, has_comma: bool) -> str | None:
         """A value as it is written. SourceUnreadable for one that is not of one value."""
+        if has_comma and isinstance(value, json_objects.Number):
+            return value.replace(".", ",")
         if value is None or isinstance(value, str):
             return value and json_objects.without_surrogates(value)
         if isinstance(value, bool):

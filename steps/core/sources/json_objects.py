@@ -11,6 +11,10 @@ NOT_AN_OBJECT = "are no JSON objects"
 HAS_A_KEY_TWICE = "have a key twice"
 
 
+class Number(str):
+    """The digits of a number, as they are written."""
+
+
 class _KeyTwice(ValueError):
     """An object has a key twice."""
 
@@ -22,7 +26,7 @@ def loads(written: str) -> Any:
 
 class _Exact(json.JSONDecoder):
     def __init__(self) -> None:
-        super().__init__(parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_object)
+        super().__init__(parse_int=Number, parse_float=Number, parse_constant=str, object_pairs_hook=_object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
