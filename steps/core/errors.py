@@ -257,10 +257,11 @@ class FormatsMixed(SourceUnreadable):
 
 
 class NotText(SourceUnreadable):
-    """A file that should be text is something else, such as an archive."""
+    """A file that should be text is something else, such as an archive; after a colon `what` says what to do."""
 
     def __init__(self, uri: str, what: str) -> None:
-        super().__init__(uri, f"it is not a text, it is {what}", next="pass the data as text or Parquet")
+        what, _, advice = what.partition(": ")
+        super().__init__(uri, f"it is not a text, it is {what}", next=advice or "pass the data as text or Parquet")
         self.is_parquet = what.startswith("Parquet")
 
 

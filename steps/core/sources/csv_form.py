@@ -18,7 +18,7 @@ SHOWN_LINES = 5  # of a file, in a message
 FEWEST_BELOW_TITLE = 3  # columns; of two, one may well have no name
 SPREADSHEET_SEPARATOR = re.compile(rb'\A"?sep=([^\r\n])"?(\r\n|\n|\r)', re.IGNORECASE)
 OTHER_TEXTS = {  # what files that are named .csv turn out to be, by how they begin
-    re.compile(rb"\s*(\{\s*\"|\[\s*[\[{])"): "JSON: say source.format: json",
+    re.compile(rb"\s*(\{\s*\"|\[\s*[\[{])"): "JSON: say source.format: json in the config",
     re.compile(rb"\s*<(!doctype|html|table|head|body|div|p|h1)\b", re.IGNORECASE): "HTML, such as a server's error",
     re.compile(rb"\s*<\?xml", re.IGNORECASE): "XML: convert it to CSV",
 }
@@ -53,7 +53,9 @@ def look_at(file: str, size_bytes: int, options: CsvOptions | None = None) -> Cs
     text_form = text_files.look_at(file, size_bytes, encoding=options.encoding)
     sample = _sample(file, size_bytes, text_form)
     if other := next((what for begin, what in OTHER_TEXTS.items() if begin.match(sample.text)), ""):
-        raise SourceUnreadable(file, f"it is not delimited text, it is {other}", next="pass the data itself as CSV")
+        what, _, advice = other.partition(": ")
+        next_step = advice or "pass the data itself as CSV"
+        raise SourceUnreadable(file, f"it is not delimited text, it is {what}", next=next_step)
     start, separator = _start(sample.text, options)
     sample = replace(sample, start=start)
     dialect = dialect_of(file, sample, options, said_separator=separator)

@@ -27,7 +27,7 @@ COMPRESSIONS = {  # by the first bytes of a file
     b"\x04\x22\x4d\x18": "lz4",
 }
 OTHER_FORMATS = {  # which nobody means by text, by the first bytes of a file
-    b"PAR1": "Parquet: say source.format: parquet",
+    b"PAR1": "Parquet: say source.format: parquet in the config",
     b"PK\x03\x04": "a zip archive, as .xlsx files of Excel are: save its sheet as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "an old Office document, as .xls files of Excel are: save its sheet as CSV",
     b"%PDF": "a PDF document",
@@ -262,7 +262,7 @@ def _utf16_by_zeros(sample: bytes) -> str:
 def _utf8(file: str, sample: bytes) -> str:
     """The encoding UTF-8, also of a sample in which a few letters are not: they are told by row."""
     if len(CONTROL_BYTES.findall(sample)) > max(FEWEST_CONTROL_BYTES, CONTROL_SHARE * len(sample)):
-        raise NotText(file, f"binary data: it begins with {sample[:8]!r}")
+        raise NotText(file, f"binary data, which begins with {sample[:8]!r}")
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(sample)
     broken = text.count("\ufffd")
     if broken and broken * 2 > len(text) - len(text.encode("ascii", "ignore")):
