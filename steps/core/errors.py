@@ -82,7 +82,7 @@ class ConfigInvalid(UserError):
     def __init__(self, path: str, mistakes: Iterable[str]) -> None:
         super().__init__(
             listed(f"config {path}", mistakes),
-            expected="the keys of configs/iris.yaml, with values of the same kinds",
+            expected="the keys that docs/reference/config.md lists, with values of their kinds",
             next="correct these keys and run it again",
         )
 
