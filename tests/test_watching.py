@@ -23,7 +23,7 @@ from steps.core.errors import ConfigInvalid
 from steps.core.models import training
 from steps.core.models.row_sample import MOST_ROWS, RowSample
 from steps.core.models.training_rows import TrainingRows, split_settings_of
-from steps.core.monitoring import current, reference, report, watching
+from steps.core.monitoring import current, quality_sections, reference, report, watching
 from steps.core.monitoring.errors import NothingToWatch, TooManyWindows
 from steps.core.monitoring.findings import Finding
 from steps.core.monitoring.reference import Reference, Watched
@@ -423,6 +423,23 @@ class TestReport:
         assert {name for name, _ in headings} == set(FEATURES)
         assert text.index("Verdict: ") < text.index("<h2>")
         assert text.count("<svg") == len(FEATURES)
+
+    @pytest.mark.parametrize(("metric", "worst"), [("mae", 3), ("r2", 1)])
+    def test_the_worst_window_of_quality_is_the_one_with_the_largest_error(
+        self, lake: Lake, metric: str, worst: int
+    ) -> None:
+        lake.score(flowers(400, seed=2), NOW)
+        watch = lake.watch()
+        scores = [{metric: value, f"{metric}_low": value, f"{metric}_high": value} for value in (1.0, 3.0)]
+        windows = [
+            dataclasses.replace(
+                watch.windows[0],
+                quality={"live quality": [Finding(level="ok", subject="quality", reason="", numbers=one)]},
+            )
+            for one in scores
+        ]
+        [section] = quality_sections.sections(dataclasses.replace(watch, windows=windows), metric=metric)
+        assert f"{metric} of 2 windows, the worst {worst}.0000" in section.pictures[0]
 
     def test_is_one_file_that_asks_for_no_other(self, lake: Lake) -> None:
         lake.score(flowers(400, seed=2), NOW)
