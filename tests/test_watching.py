@@ -213,6 +213,23 @@ class TestWindows:
         assert watch.verdict == "alert"
         assert re.fullmatch(r"petal_length \(.* to .*\): PSI .* p .*", watch.reasons()[0])
 
+    def test_after_alerts_warnings_are_told_and_marked_as_such(self, lake: Lake) -> None:
+        lake.score(flowers(400, seed=2), NOW - DAY)
+        [window] = lake.watch().windows
+        alerts = [Finding(level="alert", subject=f"moved_{i}", reason="PSI 0.5") for i in range(7)]
+        warnings = [Finding(level="warn", subject=f"near_{i}", reason="PSI 0.1") for i in range(6)]
+        found = [dataclasses.replace(window, findings=[*warnings, *alerts])]
+        watch = dataclasses.replace(lake.watch(), windows=found)
+        assert watch.reasons() == [
+            *(f"moved_{i}: PSI 0.5" for i in range(5)),
+            "and 2 more",
+            *(f"near_{i} (warn): PSI 0.1" for i in range(5)),
+            "and 1 more (warn)",
+        ]
+        assert watch.verdict == "alert"
+        several = dataclasses.replace(watch, windows=found * 2)
+        assert f"near_0 (warn, {window.window.label}): PSI 0.1" in several.reasons()
+
     def test_the_same_version_has_the_same_windows_whenever_it_is_looked_at(self, lake: Lake) -> None:
         lake.score(flowers(400, seed=2), NOW - 2 * DAY, NOW - DAY)
         first = lake.watch(since="3d", window="12h")
