@@ -262,8 +262,19 @@ class TestWindows:
 
     def test_too_many_are_refused_with_what_helps(self, lake: Lake) -> None:
         lake.score(flowers(300, seed=2), NOW - 300 * DAY, NOW)
-        with pytest.raises(TooManyWindows, match=r"(?s)windows of this length.*longer one with -P window="):
+        with pytest.raises(TooManyWindows, match=r"(?s)from the first row .*windows of this length.*with -P window="):
             lake.watch(window="1h")
+
+    def test_before_the_first_row_there_is_none(self, lake: Lake) -> None:
+        lake.score(flowers(300, seed=2), NOW - DAY)
+        watch = lake.watch(since="30d", window="1h")
+        assert (rows(watch)[0], sum(rows(watch))) == (300, 300)
+        assert len(watch.windows) in (25, 26)  # the table may be written in the next hour
+
+    def test_where_none_has_rows_it_is_said_of_all_that_were_asked_for(self, lake: Lake) -> None:
+        lake.score(flowers(300, seed=2), NOW - 60 * DAY)
+        watch = lake.watch(since="30d", window="1h")
+        assert watch.reasons() == ["rows: there is none scored in the 30d before it was written"]
 
     @given(
         st.lists(st.integers(-(10**15), 10**16), min_size=1), st.sampled_from([None, "1h", "1d", "2w"]), st.booleans()

@@ -146,8 +146,8 @@ def _count(rows: Current, bins: Sequence[Bins], reference: Reference) -> Counted
 
 
 def _numbers(windows: Windows, counted: Counted) -> list[int]:
-    """All windows from the first that was asked for, or has rows, to the last, also those without rows."""
-    first = windows.first if windows.first is not None else min(counted.windows, default=windows.last)
+    """All windows from the first that has rows to the last, also those without rows between them."""
+    first = min(counted.windows, default=windows.last)
     if (count := windows.last + 1 - first) > MOST_WINDOWS:
         raise TooManyWindows(count, most=MOST_WINDOWS)
     return list(range(first, windows.last + 1))
@@ -160,7 +160,7 @@ def _window(
     summary, features = counted.windows.get(number, Summary()), found.get(number, [])
     findings = [feature.finding(settings.significance) for feature in features]
     if not summary.rows:
-        which = "in this window" if windows.column else rows.which
+        which = "in this window" if counted.windows else rows.which
         findings = [Finding(level="too little data", subject=ROWS, reason=f"there is none {which}")]
     return WatchedWindow(window=windows.window(number), summary=summary, features=features, findings=findings)
 
