@@ -159,7 +159,7 @@ def warnings(result: Result, settings: config.Config, *, labelled: bool) -> list
         result.profile.sample(),
         result.profile.as_dict(),
         target=settings.target if labelled else "",
-        features=[name for name in _features(settings) if name != settings.target],
+        features=[name for name in _features(settings) if name not in (settings.target, settings.weight)],
         key=settings.key,
     )
 
