@@ -95,13 +95,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         warnings = [
             *features.warnings(schema.features, survey.rounded),
             *targets.warnings(survey.parts.train, settings),
+            *survey.warnings(rows.split_settings),
         ]
         run.remark([f"train: {line}" for line in warnings])
         counts = {f"{part}_rows": len(part_rows) for part, part_rows in vars(survey.parts).items()}
         mlflow.log_metrics({**counts, "unlabelled_rows": survey.unlabelled, "rows_outside_window": survey.outside})
-        if survey.outside and (window := rows.split_settings.window):
-            since = rows.split_settings.window_from
-            run.remark([f"train: {survey.outside:,} rows are left out, whose {window} is before {since} or missing"])
 
         trained_on = counts["train_rows"] + counts["validation_rows"]
         needed_bytes = training.matrix_bytes(schema, rows=trained_on)

@@ -117,6 +117,8 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
             "gate.metric: 'f1' given; the metrics are accuracy, balanced_accuracy, f1_macro, precision_macro, ",
         ),
         ({"gate": {"max_drop_below_champion": -0.1}}, "gate.max_drop_below_champion: -0.1 given"),
+        ({"gate": {"metric": "f1"}}, "(did you mean 'f1_macro'?)"),
+        ({"gate": {"slices": ["species"]}}, "gate.slices: by the target 'species' each slice has one class alone"),
         ({"gate": {"at_least": 85}}, "gate: at_least: 85 given; f1_macro is at least 0 and at most 1"),
         ({"gate": {"at_least": -0.1}}, "gate: at_least: -0.1 given; f1_macro is at least 0 and"),
         ({"gate": {"metric": "log_loss", "at_least": -1}}, "gate: at_least: -1 given; log_loss is at least 0"),

@@ -100,7 +100,9 @@ def test_several_mistakes_keep_the_two_lines_that_follow_them() -> None:
 
 def test_the_nearest_known_name_is_offered_and_a_far_one_is_not() -> None:
     assert errors.did_you_mean("num_bost_round", ["seed", "num_boost_round"]) == " (did you mean 'num_boost_round'?)"
+    assert errors.did_you_mean("f1", ["accuracy", "f1_macro"]) == " (did you mean 'f1_macro'?)"
     assert errors.did_you_mean("banana", ["seed", "num_boost_round"]) == ""
+    assert errors.did_you_mean("s", ["seed_of_all", "num_boost_round"]) == ""
     assert errors.did_you_mean("banana", []) == ""
 
 

@@ -320,6 +320,17 @@ def test_an_indented_json_array_is_read_row_by_row(place: Place) -> None:
     assert sorted(table(place, "pretty")["id"].to_pylist()) == list(range(15))
 
 
+def test_a_weight_is_no_feature_that_is_warned_of(place: Place) -> None:
+    rows = flowers().assign(times=2.0, age=7)
+    rows.to_csv(place.folder / "weighed.csv", index=False)
+    columns = {**COLUMNS, "times": {"type": "double"}, "age": {"type": "long"}}
+    config = place.config(name="weighed", source={"uri": "weighed.csv"}, columns=columns, weight="times")
+    ended = place.step("ingest", config=config)
+    assert ended.exit_code == 0, ended.text
+    assert "age: the same value in all rows" in ended.err
+    assert "times" not in ended.err
+
+
 def test_every_mistake_in_the_rows_is_reported_at_once(place: Place) -> None:
     rows = flowers()
     rows.loc[0, "petal_length"] = -1

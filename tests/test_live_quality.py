@@ -166,7 +166,7 @@ def test_a_class_that_the_model_does_not_know_is_a_mistake() -> None:
     assert "100 rows are of a class that the model does not know" in fell.reason
 
 
-def test_an_error_that_rose_is_quality_that_fell() -> None:
+def test_an_error_that_rose_is_quality_that_fell_and_is_said_to_have_risen() -> None:
     random = np.random.default_rng(1)
 
     def numbers(spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -186,6 +186,8 @@ def test_an_error_that_rose_is_quality_that_fell() -> None:
     assert findings(window(*numbers(1), classes=0), reference)[0].level == "ok"
     [fell, concept] = findings(window(*numbers(1.4), classes=0), reference)
     assert (fell.level, concept.subject) == ("alert", "concept")
+    assert fell.reason.startswith("rmse rose to 1.")
+    assert concept.reason.startswith("rmse rose while none of 1 features moved")
     assert findings(window(*numbers(0.5), classes=0), reference)[0].level == "ok"  # better is no alarm
 
 

@@ -232,6 +232,22 @@ def test_what_needs_two_classes_is_left_out_when_there_is_one(metric: str) -> No
     assert metric not in metrics.scores(np.array(["a", "a"], dtype=object), np.ones((2, 1)), ("a",))
 
 
+def test_of_a_rare_class_of_two_average_precision_is_a_half_by_chance() -> None:
+    truth = np.array(["rare"] * 2 + ["usual"] * 98, dtype=object)
+    assert metrics.scores(truth, np.full((100, 2), 0.5), ("rare", "usual"))["average_precision"] == pytest.approx(0.5)
+    assert "0.5 by chance" in metrics.METRICS["average_precision"].taken_over
+
+
+def test_a_class_that_is_only_predicted_counts_to_scikit_learn_and_not_here() -> None:
+    truth, probabilities = np.array(["a", "a", "b"], dtype=object), np.eye(3)[[0, 2, 1]]
+    predicted = np.array(["a", "c", "b"], dtype=object)
+    told = {name for name, metric in metrics.METRICS.items() if "also counts" in metric.taken_over}
+    for measure in ("f1", "precision", "recall"):
+        score = getattr(sklearn.metrics, f"{measure}_score")(truth, predicted, average="macro", zero_division=0)
+        assert metrics.scores(truth, probabilities, ("a", "b", "c"))[f"{measure}_macro"] > score
+        assert f"{measure}_macro" in told
+
+
 def test_macro_averages_are_over_the_classes_that_there_are() -> None:
     truth, probabilities = np.array(["a", "b"], dtype=object), np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]])
     assert metrics.scores(truth, probabilities, ("a", "b", "c"))["f1_macro"] == 1.0

@@ -84,6 +84,27 @@ def test_a_card_before_the_verdict_says_that_there_is_none(name: str) -> None:
     assert "model.name" not in card
 
 
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        (
+            {"columns": [], "time": "day", "boundaries": ["2024-02-15T00:00:00.000000", "2024-02-17T12:30:00.000000"]},
+            "by day, validation from 2024-02-15, test from 2024-02-17 12:30:00",
+        ),
+        ({"columns": ["owner"], "without_group": ["a", "b"]}, "seed 7, by the groups of owner"),
+        (
+            {"columns": ["id"], "window": "day", "window_days": 30.0, "window_from": "2024-02-01T00:00:00.000000"},
+            "seed 7, by id; of rows whose day is in the 30 days from 2024-02-01 on",
+        ),
+    ],
+    ids=["time", "group", "window"],
+)
+def test_a_card_says_what_decided_a_rows_part(name: str, split: dict[str, object], told: str) -> None:
+    schema = replace(flowers_model().schema, split={"test": 0.25, "validation": 0.1, "seed": 7, **split})
+    card = model_card.of_version(version(name + str(len(told))), schema, judgement=None).text()
+    assert ["split", f"test 0.25, validation 0.1, {told}"] in rows_of(card)
+
+
 def test_a_card_after_it_has_the_metrics_beside_the_baselines_and_the_slices(
     name: str, judgement: model_card.Judgement
 ) -> None:

@@ -112,7 +112,7 @@ class TestMonitor:
     def test_the_report_has_each_way_of_telling_quality_and_a_picture_over_time(self, home: Path) -> None:
         page = mlflow.artifacts.load_text(watched("--labels=labels.csv").data.tags["output.report"])
         assert re.findall(r"<h2>(.*?)</h2>", page)[1:4] == ["Live quality", "Estimated quality", "Prediction drift"]
-        assert re.search(r'aria-label="f1_macro of 1 windows, the lowest 0\.\d+ .*; the gate saw 0\.\d+ ', page)
+        assert re.search(r'aria-label="f1_macro of 1 windows, the worst 0\.\d+ .*; the gate saw 0\.\d+ ', page)
         assert "<img" not in page
 
     def test_the_same_labels_again_are_reused_and_others_are_not(self, home: Path) -> None:

@@ -165,7 +165,9 @@ class TestTraining:
         assert made.history["validation"][made.best_round - 1] == pytest.approx(expected, rel=1e-4)
 
     def test_a_constant_target_is_refused(self) -> None:
-        with pytest.raises(TableUnfit, match=r"target has one value \(7.0\) in its train part"):
+        with pytest.raises(
+            TableUnfit, match=r"target has one value \(7\) in its train part\n.*two values.*\n.*another target"
+        ):
             learn(train=diabetes_parts().train.assign(target=7.0))
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
@@ -176,9 +178,9 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("scale", "offset", "message"),
         [
-            (1e-9, 0.0, "target is between .* in its train part, too small for XGBoost"),
-            (1e24, 0.0, "target is between .* in its train part, too large for XGBoost"),
-            (1e-3, 1e9, r"target is 1e\+09 in its whole train part, to XGBoost's 32 bits"),
+            (1e-9, 0.0, "between .* in its train part, too small for XGBoost\n.*\n.*scale the values in the source"),
+            (1e24, 0.0, "between .* in its train part, too large for XGBoost\n.*\n.*scale the values in the source"),
+            (1e-3, 1e9, r"target is 1e\+09 in its whole train part, to XGBoost's 32 bits\n.*\n.*take off what is"),
         ],
     )
     def test_numbers_of_which_xgboost_would_learn_nothing_are_refused(
@@ -186,7 +188,7 @@ class TestTraining:
     ) -> None:
         parts = diabetes_parts()
         scaled = {name: rows.assign(target=rows["target"] * scale + offset) for name, rows in vars(parts).items()}
-        with pytest.raises(TableUnfit, match=f"{message}.*\n.*\n.*scale the values in the source"):
+        with pytest.raises(TableUnfit, match=message):
             learn(**scaled)
         matrix = xgboost.DMatrix(parts.train[diabetes_config().features], scaled["train"]["target"])
         answers = xgboost.train({}, matrix, 5).predict(matrix)

@@ -260,10 +260,21 @@ class TestDifferences:
         now = {"code.steps/core/b.py": "1", "config.columns.y.max": "null"}
         assert self.told(before, now) == [
             "steps/core/b.py is new",
-            "columns.y.max none -> null",
+            "column y is new",
             "steps/core/a.py is no longer used",
-            "columns.x.max 1.0 -> none",
+            "column x is gone",
         ]
+
+    def test_a_column_that_came_is_one_difference_and_its_place_is_none(self) -> None:
+        columns = dict(IRIS["columns"])
+        before = inputs("ingest", config.Config.model_validate(IRIS))
+        wider = {**columns, "leaf_width": {"type": "double"}}
+        now = inputs("ingest", config.Config.model_validate({**IRIS, "columns": wider}))
+        assert self.told(before, now) == ["column leaf_width is new"]
+        assert self.told(now, before) == ["column leaf_width is gone"]
+        turned = {**IRIS, "columns": dict(reversed(wider.items()))}
+        [came, order] = self.told(before, inputs("ingest", config.Config.model_validate(turned)))
+        assert (came, order.partition(" ")[0]) == ("column leaf_width is new", "columns.order")
 
     def test_a_file_that_came_went_or_was_edited_meanwhile_is_told_so(self) -> None:
         before = {f"code.{name}.py": digest for name, digest in {"a": "absent", "b": "1", "c": "unknown"}.items()}

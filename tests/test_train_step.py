@@ -214,6 +214,15 @@ def test_rows_without_a_target_are_left_out_and_counted(home: Path) -> None:
     assert metrics["train_rows"] + metrics["validation_rows"] + metrics["test_rows"] == 540
 
 
+def test_rows_without_the_time_that_parts_them_are_trained_on_and_told(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = visits().drop(columns="bought")
+    write(home, stored(rows), settings("paid", "double", split={"time": "since"}))
+    train.main(["--config=visits.yaml"])
+    assert f"train: {rows['since'].isna().sum()} rows have no since, and are trained on" in capsys.readouterr().err
+
+
 def test_a_model_of_the_newest_rows_learns_and_is_judged_on_these_alone(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,7 +241,7 @@ def test_a_model_of_the_newest_rows_learns_and_is_judged_on_these_alone(
     metrics = newest_run().data.metrics
     assert metrics["rows_outside_window"] == (~is_new).sum()
     assert sum(metrics[f"{part}_rows"] for part in ("train", "validation", "test")) == is_new.sum()
-    assert f"{(~is_new).sum():,} rows are left out, whose at is before 2024-09-01T" in capsys.readouterr().err
+    assert f"{(~is_new).sum():,} rows are left out, whose at is before 2024-09-01 or missing" in capsys.readouterr().err
     evaluate.main(["--config=visits.yaml"])
     assert newest_run().data.tags["output.verdict"] == "pass"
     assert newest_run().data.metrics["accuracy"] > 0.7

@@ -23,7 +23,7 @@ from steps.core.errors import ConfigInvalid
 from steps.core.models import training
 from steps.core.models.row_sample import MOST_ROWS, RowSample
 from steps.core.models.training_rows import TrainingRows, split_settings_of
-from steps.core.monitoring import current, reference, report, watching
+from steps.core.monitoring import current, quality_sections, reference, report, watching
 from steps.core.monitoring.errors import NothingToWatch, TooManyWindows
 from steps.core.monitoring.findings import Finding
 from steps.core.monitoring.reference import Reference, Watched
@@ -213,6 +213,23 @@ class TestWindows:
         assert watch.verdict == "alert"
         assert re.fullmatch(r"petal_length \(.* to .*\): PSI .* p .*", watch.reasons()[0])
 
+    def test_after_alerts_warnings_are_told_and_marked_as_such(self, lake: Lake) -> None:
+        lake.score(flowers(400, seed=2), NOW - DAY)
+        [window] = lake.watch().windows
+        alerts = [Finding(level="alert", subject=f"moved_{i}", reason="PSI 0.5") for i in range(7)]
+        warnings = [Finding(level="warn", subject=f"near_{i}", reason="PSI 0.1") for i in range(6)]
+        found = [dataclasses.replace(window, findings=[*warnings, *alerts])]
+        watch = dataclasses.replace(lake.watch(), windows=found)
+        assert watch.reasons() == [
+            *(f"moved_{i}: PSI 0.5" for i in range(5)),
+            "and 2 more",
+            *(f"near_{i} (warn): PSI 0.1" for i in range(5)),
+            "and 1 more (warn)",
+        ]
+        assert watch.verdict == "alert"
+        several = dataclasses.replace(watch, windows=found * 2)
+        assert f"near_0 (warn, {window.window.label}): PSI 0.1" in several.reasons()
+
     def test_the_same_version_has_the_same_windows_whenever_it_is_looked_at(self, lake: Lake) -> None:
         lake.score(flowers(400, seed=2), NOW - 2 * DAY, NOW - DAY)
         first = lake.watch(since="3d", window="12h")
@@ -245,8 +262,19 @@ class TestWindows:
 
     def test_too_many_are_refused_with_what_helps(self, lake: Lake) -> None:
         lake.score(flowers(300, seed=2), NOW - 300 * DAY, NOW)
-        with pytest.raises(TooManyWindows, match=r"(?s)windows of this length.*longer one with -P window="):
+        with pytest.raises(TooManyWindows, match=r"(?s)from the first row .*windows of this length.*with -P window="):
             lake.watch(window="1h")
+
+    def test_before_the_first_row_there_is_none(self, lake: Lake) -> None:
+        lake.score(flowers(300, seed=2), NOW - DAY)
+        watch = lake.watch(since="30d", window="1h")
+        assert (rows(watch)[0], sum(rows(watch))) == (300, 300)
+        assert len(watch.windows) in (25, 26)  # the table may be written in the next hour
+
+    def test_where_none_has_rows_it_is_said_of_all_that_were_asked_for(self, lake: Lake) -> None:
+        lake.score(flowers(300, seed=2), NOW - 60 * DAY)
+        watch = lake.watch(since="30d", window="1h")
+        assert watch.reasons() == ["rows: there is none scored in the 30d before it was written"]
 
     @given(
         st.lists(st.integers(-(10**15), 10**16), min_size=1), st.sampled_from([None, "1h", "1d", "2w"]), st.booleans()
@@ -423,6 +451,23 @@ class TestReport:
         assert {name for name, _ in headings} == set(FEATURES)
         assert text.index("Verdict: ") < text.index("<h2>")
         assert text.count("<svg") == len(FEATURES)
+
+    @pytest.mark.parametrize(("metric", "worst"), [("mae", 3), ("r2", 1)])
+    def test_the_worst_window_of_quality_is_the_one_with_the_largest_error(
+        self, lake: Lake, metric: str, worst: int
+    ) -> None:
+        lake.score(flowers(400, seed=2), NOW)
+        watch = lake.watch()
+        scores = [{metric: value, f"{metric}_low": value, f"{metric}_high": value} for value in (1.0, 3.0)]
+        windows = [
+            dataclasses.replace(
+                watch.windows[0],
+                quality={"live quality": [Finding(level="ok", subject="quality", reason="", numbers=one)]},
+            )
+            for one in scores
+        ]
+        [section] = quality_sections.sections(dataclasses.replace(watch, windows=windows), metric=metric)
+        assert f"{metric} of 2 windows, the worst {worst}.0000" in section.pictures[0]
 
     def test_is_one_file_that_asks_for_no_other(self, lake: Lake) -> None:
         lake.score(flowers(400, seed=2), NOW)

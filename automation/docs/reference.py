@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 from automation.docs.pages import NOT_IN_SEARCH
 from automation.docs.schema_words import SchemaWords, models_in
 from steps.core.config import PROJECT, Config, Model, Split, Tune
-from steps.core.metrics import METRICS, PINBALL_LOSS
+from steps.core.metrics import METRICS, PINBALL_LOSS, Metric
 from steps.core.parameters import Hyperparameters
 from steps.core.workflow.step_spec import StepSpec
 
@@ -87,14 +87,17 @@ def config_page() -> str:
     text += [
         "## Metrics\n",
         "What `gate.metric` and `monitor.quality.metrics` name.\n",
-        "| metric | of a | better |\n|---|---|---|",
+        "| metric | of a | better | taken over |\n|---|---|---|---|",
     ]
     text += [
-        f"| `{name}` | {metric.task} | {'greater' if metric.greater_is_better else 'smaller'} |"
-        for name, metric in METRICS.items()
+        f"| `{name}` | {metric.task} | {_better(metric)} | {metric.taken_over} |" for name, metric in METRICS.items()
     ]
-    text.append(f"| `{PINBALL_LOSS}0.9`, or of another quantile | regression | smaller |")
+    text.append(f"| `{PINBALL_LOSS}0.9`, or of another quantile | regression | smaller | the rows |")
     return "\n".join([*text, ""])
+
+
+def _better(metric: Metric) -> str:
+    return "greater" if metric.greater_is_better else "smaller"
 
 
 def entry_points_page() -> str:

@@ -146,6 +146,9 @@ class Config(Strict):
                 yield f"{where}: {time!r} is no date or timestamp"
         if self.target in self.split.named_columns:
             yield f"split: the target {self.target!r} cannot decide a row's part"
+        if self.target in self.gate.slices:
+            alone = "class" if self.task == "classification" else "value"
+            yield f"gate.slices: by the target {self.target!r} each slice has one {alone} alone; name another column"
         if self.target in self.key:
             yield f"key: the target {self.target!r} tells no rows apart, as rows to predict have none"
         if self.gate.calibration_error_at_most is not None and self.task != "classification":

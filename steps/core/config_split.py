@@ -31,7 +31,7 @@ class Split(Strict):
     group: Name | None = None
     """Rows with one value of this column stay together."""
     time: Name | None = None
-    """By this column the newest rows are the test part."""
+    """By this column the newest rows are the test part; rows without a value in it are trained on."""
     columns: tuple[Name, ...] = ()
     """These columns alone decide a row's part, also where there is a key, so that others may come
     and go without moving a row."""

@@ -558,7 +558,12 @@ def listed(title: str, mistakes: Iterable[str]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The part of a message that names the nearest of `known`, or "" when none is near: a nested field of that name."""
+    """The part of a message that names the nearest of `known`, or "" when none is near: a nested field of that name,
+    else one that is written alike, else one that begins with it."""
     known = list(known)
-    nearest = [other for other in known if other.endswith(f".{name}")] or get_close_matches(name, known, n=1)
+    nearest = (
+        [other for other in known if other.endswith(f".{name}")]
+        or get_close_matches(name, known, n=1)
+        or [other for other in known if len(name) > 1 and other.startswith(name)]
+    )
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -29,15 +29,17 @@ type Labels = Sequence[str | int | bool]
 class Metric:
     """`score` takes the true classes as codes, (n,) positions among the classes, and the Predictions; of a regression
     the true and the predicted values, both (n,); and weights, (samples, n), how often each row is in each sample. It
-    returns (samples,), nan where the metric is not defined; `needs` says which rows it takes to be. No score is below
-    `lowest` or above `highest`. `constant` makes of a regression's training targets what the baseline predicts: the
-    number that is best by this kind of error."""
+    returns (samples,), nan where the metric is not defined; `needs` says which rows it takes to be, and `taken_over`
+    whether it is of all rows or a mean of which classes. No score is below `lowest` or above `highest`. `constant`
+    makes of a regression's training targets what the baseline predicts: the number that is best by this kind of
+    error."""
 
     score: Callable[[np.ndarray, Any, np.ndarray], np.ndarray]
     greater_is_better: bool
     lowest: float = 0
     highest: float = math.inf
     needs: str = ""
+    taken_over: str = "the rows"
     task: Task = "classification"
     constant: Callable[[np.ndarray], float] = numbers.mean
 
@@ -46,6 +48,9 @@ class Metric:
         return float(self.score(truth, predictions, np.ones((1, len(truth))))[0])
 
 
+OF_THE_TEST_PART = "the classes that the test part has"
+UNLIKE_SCIKIT_LEARN = f"{OF_THE_TEST_PART}; scikit-learn also counts one that is only predicted"
+AGAINST_THE_REST = f"{OF_THE_TEST_PART}, each against the rest"
 PINBALL_LOSS = "pinball_loss_"  # and the quantile, as in pinball_loss_0.9
 
 
@@ -82,16 +87,33 @@ METRICS = _Metrics(
     {
         "accuracy": Metric(score=classes_of.accuracy, greater_is_better=True, highest=1),
         "balanced_accuracy": Metric(  # recall_macro's other name
-            score=classes_of.recall_macro, greater_is_better=True, highest=1
+            score=classes_of.recall_macro, greater_is_better=True, highest=1, taken_over=OF_THE_TEST_PART
         ),
-        "f1_macro": Metric(score=classes_of.f1_macro, greater_is_better=True, highest=1),
-        "precision_macro": Metric(score=classes_of.precision_macro, greater_is_better=True, highest=1),
-        "recall_macro": Metric(score=classes_of.recall_macro, greater_is_better=True, highest=1),
+        "f1_macro": Metric(
+            score=classes_of.f1_macro, greater_is_better=True, highest=1, taken_over=UNLIKE_SCIKIT_LEARN
+        ),
+        "precision_macro": Metric(
+            score=classes_of.precision_macro, greater_is_better=True, highest=1, taken_over=UNLIKE_SCIKIT_LEARN
+        ),
+        "recall_macro": Metric(
+            score=classes_of.recall_macro, greater_is_better=True, highest=1, taken_over=UNLIKE_SCIKIT_LEARN
+        ),
         "log_loss": Metric(score=classes_of.log_loss, greater_is_better=False),
         "brier": Metric(score=classes_of.brier, greater_is_better=False),
-        "roc_auc": Metric(score=classes_of.roc_auc, greater_is_better=True, highest=1, needs="rows of two classes"),
+        "roc_auc": Metric(
+            score=classes_of.roc_auc,
+            greater_is_better=True,
+            highest=1,
+            needs="rows of two classes",
+            taken_over=AGAINST_THE_REST,
+        ),
         "average_precision": Metric(
-            score=classes_of.average_precision, greater_is_better=True, highest=1, needs="rows of two classes"
+            score=classes_of.average_precision,
+            greater_is_better=True,
+            highest=1,
+            needs="rows of two classes",
+            taken_over=f"{AGAINST_THE_REST}: of two classes it is the mean of both, 0.5 by chance however rare one "
+            "is, so that a rare class is better judged by its own line in the report, or by `f1_macro`",
         ),
         "r2": Metric(
             score=numbers.r2,

@@ -16,6 +16,7 @@ from steps.core.tracking import runs
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 CODE_CHARACTERS = 300  # for the names of all columns; else they are read from the model
+COLUMNS_CHARACTERS = 200  # for those that decide a row's part
 OF_MODEL = "model."  # parameters of the run of train: model.<hyperparameter>
 
 
@@ -48,7 +49,7 @@ class Card:
             version=self.version,
             uri=registry.uri_of(self.version),
             schema=self.schema,
-            split=split.recorded(self.schema.split),
+            split=_split_in_words(split.recorded(self.schema.split), rows),
             parameters=_hyperparameters(parameters),
             part_rows={part: int(metrics[f"{part}_rows"]) for part in split.PARTS if f"{part}_rows" in metrics},
             metrics=metrics,
@@ -77,6 +78,24 @@ def describe(version: ModelVersion, card: Card) -> None:
 def _hyperparameters(parameters: Mapping[str, str]) -> dict[str, str]:
     named = {key.removeprefix(OF_MODEL): value for key, value in sorted(parameters.items()) if key.startswith(OF_MODEL)}
     return {name: value for name, value in named.items() if name != "name"}
+
+
+def _split_in_words(settings: split.SplitSettings, rows: int) -> str:
+    """The shares of the parts and what decides a row's part, of which at most `rows` columns are named."""
+    shares = f"test {settings.test:g}, validation {settings.validation:g}"
+    if settings.time:
+        begins = zip(("validation", "test"), map(split.in_words, settings.boundaries), strict=False)
+        deciding = f"by {settings.time}, {', '.join(f'{part} from {begin}' for part, begin in begins)}"
+    elif settings.without_group:
+        deciding = f"seed {settings.seed}, by the groups of {settings.columns[0]}"
+    else:
+        names = markdown.clipped(", ".join(settings.columns[:rows]), COLUMNS_CHARACTERS)
+        deciding = f"seed {settings.seed}, by {names}{', …' if len(settings.columns) > rows else ''}"
+    window = (
+        f"; of rows whose {settings.window} is in the {settings.window_days:g} days from "
+        f"{split.in_words(settings.window_from)} on"
+    )
+    return f"{shares}, {deciding}{window if settings.window else ''}"
 
 
 def _names(scores: Mapping[str, Mapping[str, float]]) -> list[str]:

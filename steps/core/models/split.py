@@ -129,6 +129,11 @@ def with_boundaries(settings: SplitSettings, rows: pd.DataFrame) -> SplitSetting
     return replace(settings, boundaries=(str(validation_from), str(test_from)))
 
 
+def in_words(time: str) -> str:
+    """A recorded time, without the parts of it that are zero."""
+    return time.removesuffix(".000000").removesuffix("T00:00:00").replace("T", " ")
+
+
 def recorded(settings: Mapping[str, Any], feature_types: Mapping[str, str] | None = None) -> SplitSettings:
     """The settings that a model keeps, as JSON has them; those that an earlier version had not are at their defaults,
     and those that a later one added decide no row's part (FORMAT_VERSION in scorer.py).

@@ -1,6 +1,7 @@
 """What is learnt of each row: its class or its number, how much it weighs, and whether there is enough to learn."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,18 @@ LEAST_GAIN = 1e-6  # of a split, below which XGBoost makes none (kRtEps)
 SMALL_GAIN = 1e-2  # of all splits together, of which some would gain less than that
 FEWEST_ROWS_OF_A_CLASS = 2  # on average, where there are more classes than two
 
+SHOWN = 10  # classes in a message
+
 type Label = str | int | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """Why rows cannot be learnt from: the `reason`, what was `expected`, and what to do `next`."""
+
+    reason: str
+    expected: str
+    next: str
 
 
 def classes_of(train: pd.DataFrame, settings: config.Config) -> tuple[Label, ...]:
@@ -27,8 +39,8 @@ def classes_of(train: pd.DataFrame, settings: config.Config) -> tuple[Label, ...
     return tuple(sorted({label_type(label) for label in train[settings.target]}))
 
 
-def mistakes(parts: Parts, settings: config.Config, classes: tuple[Label, ...]) -> list[str]:
-    """Why the targets and weights of `parts` cannot be learnt from, a line each."""
+def mistakes(parts: Parts, settings: config.Config, classes: tuple[Label, ...]) -> list[Mistake]:
+    """Why the targets and weights of `parts` cannot be learnt from."""
     of_task = _unfit_numbers if settings.task == "regression" else _unfit_labels
     found = list(of_task(parts, settings, classes)) if len(parts.train) else []
     return [*found, *(_unfit_weights(parts, settings.weight) if settings.weight else ())]
@@ -61,27 +73,51 @@ def row_weights(rows: pd.DataFrame, schema: scorer.Schema, of_classes: dict[Labe
     return weights * np.array([of_classes.get(label, 1.0) for label in rows[schema.target]]) if of_classes else weights
 
 
-def _unfit_labels(parts: Parts, settings: config.Config, classes: tuple[Label, ...]) -> Iterator[str]:
+def _unfit_labels(parts: Parts, settings: config.Config, classes: tuple[Label, ...]) -> Iterator[Mistake]:
     target = settings.target
     if len(classes) == 1:
-        yield f"{target} has one value ({classes[0]}) in its train part"
+        yield _constant(target, str(classes[0]))
     elif len(classes) > max(2, len(parts.train) / FEWEST_ROWS_OF_A_CLASS):
-        yield (
-            f"{target} has {len(classes):,} values in the {len(parts.train):,} rows of its train part, fewer than two "
-            "rows a class"
+        yield Mistake(
+            reason=f"{target} has {len(classes):,} values in the {len(parts.train):,} rows of its train part, fewer "
+            "than two rows a class",
+            expected=f"classes of {target} with at least two rows each, on average",
+            next="ingest more rows or broader classes, or set another target or task in the config",
         )
     if len(parts.validation) and not parts.validation[target].isin(classes).any():
-        yield f"no value of {target} in its validation part is in its train part"
+        yield Mistake(
+            reason=f"no value of {target} in its validation part is in its train part",
+            expected=f"classes of {target} that both parts have",
+            next="ingest more rows, or change split in the config",
+        )
     if isinstance(settings.model.class_weights, dict):
+        names = [str(known) for known in classes]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         for label in settings.model.class_weights:
             if label not in classes:
-                hint = did_you_mean(str(label), [str(known) for known in classes])
-                yield f"model.class_weights names {label!r}, no class of its train part{hint}"
+                yield Mistake(
+                    reason=f"model.class_weights names {label!r}, no class of its train part"
+                    f"{did_you_mean(str(label), names)}",
+                    expected=f"classes of its train part: {', '.join(names[:SHOWN])}{more}",
+                    next="correct model.class_weights in the config, or ingest rows of that class",
+                )
     if settings.model.monotone and len(classes) > 2:
-        yield f"model.monotone is for numbers and for two classes, and {target} has {len(classes)}"
+        yield Mistake(
+            reason=f"model.monotone is for numbers and for two classes, and {target} has {len(classes)}",
+            expected="a number or two classes to learn where model.monotone is given",
+            next="leave model.monotone out of the config, or set another target",
+        )
 
 
-def _unfit_numbers(parts: Parts, settings: config.Config, _: tuple[Label, ...]) -> Iterator[str]:
+def _constant(target: str, value: str) -> Mistake:
+    return Mistake(
+        reason=f"{target} has one value ({value}) in its train part",
+        expected=f"at least two values of {target} to tell apart",
+        next="ingest rows with other values of it, or set another target in the config",
+    )
+
+
+def _unfit_numbers(parts: Parts, settings: config.Config, _: tuple[Label, ...]) -> Iterator[Mistake]:
     """By what XGBoost takes, which is float32: a value beyond it is infinite, and close ones are equal."""
     model, target, are_fit = settings.model, settings.target, True
     for name, rows in vars(parts).items():
@@ -89,24 +125,39 @@ def _unfit_numbers(parts: Parts, settings: config.Config, _: tuple[Label, ...]) 
         unfit = ~(np.abs(values) <= scorer.LARGEST)  # nan too
         if unfit.any():
             are_fit = False
-            yield f"{target} is {values[unfit][0]} in its {name} part, no finite number of 32 bits"
+            yield Mistake(
+                reason=f"{target} is {values[unfit][0]:g} in its {name} part, no finite number of 32 bits",
+                expected=f"values of {target} that are finite numbers of 32 bits",
+                next="correct or scale the values in the source",
+            )
             continue
-        for setting in (f"objective: {model.objective}", f"target_transform: {model.target_transform}"):
-            is_allowed, in_words = TARGET_RULES.get(setting, ANY_NUMBER)
+        for key, value in (("objective", model.objective), ("target_transform", model.target_transform)):
+            is_allowed, in_words = TARGET_RULES.get(f"{key}: {value}", ANY_NUMBER)
             if (unfit := ~is_allowed(values)).any():
                 are_fit = False
-                yield (
-                    f"{target} is {values[unfit][0]} in its {name} part{_such_rows(unfit)}; `{setting}` takes targets "
-                    f"{in_words}"
+                yield Mistake(
+                    reason=f"{target} is {values[unfit][0]:g} in its {name} part{_such_rows(unfit)}; `{key}: {value}` "
+                    f"takes targets {in_words}",
+                    expected=f"targets {in_words}, or another model.{key} than {value}",
+                    next=f"change model.{key} in the config, or correct the values in the source",
                 )
     targets = parts.train[target].to_numpy(dtype=np.float64)
     if are_fit and len(np.unique(targets)) == 1:
-        yield f"{target} has one value ({targets[0]}) in its train part"
+        yield _constant(target, f"{targets[0]:g}")
     elif are_fit and len(np.unique(targets.astype(np.float32))) == 1:
-        yield f"{target} is {targets[0]:g} in its whole train part, to XGBoost's 32 bits; take off what is the same"
+        yield Mistake(
+            reason=f"{target} is {targets[0]:g} in its whole train part, to XGBoost's 32 bits",
+            expected=f"values of {target} that differ as numbers of 32 bits",
+            next="take off what is the same in all values in the source",
+        )
     elif are_fit and not LEAST_GAIN < (gain := _greatest_gain(parts.train, settings)) < scorer.LARGEST:
         size = "small" if gain < 1 else "large"
-        yield f"{target} is between {targets.min():g} and {targets.max():g} in its train part, too {size} for XGBoost"
+        yield Mistake(
+            reason=f"{target} is between {targets.min():g} and {targets.max():g} in its train part, too {size} for "
+            "XGBoost",
+            expected=f"values of {target} whose squared deviations are numbers of 32 bits",
+            next="scale the values in the source",
+        )
 
 
 def warnings(train: pd.DataFrame, settings: config.Config) -> list[str]:
@@ -133,17 +184,23 @@ def _greatest_gain(train: pd.DataFrame, settings: config.Config) -> float:
     return float((weights * (learnt - learnt.mean()) ** 2).sum())
 
 
-def _unfit_weights(parts: Parts, weight: str) -> Iterator[str]:
+def _unfit_weights(parts: Parts, weight: str) -> Iterator[Mistake]:
+    next = f"correct {weight} in the source, or weight in the config"
     for name, rows in vars(parts).items():
         values = rows[weight].to_numpy(dtype=np.float64, na_value=np.nan)
         if (unfit := ~((values >= 0) & (values <= scorer.LARGEST))).any():
-            shown = "missing" if np.isnan(values[unfit][0]) else values[unfit][0]
-            yield (
-                f"the weight {weight} is {shown} in its {name} part{_such_rows(unfit)}; a weight is a finite number, 0 "
-                "or more"
+            shown = "missing" if np.isnan(values[unfit][0]) else f"{values[unfit][0]:g}"
+            yield Mistake(
+                reason=f"the weight {weight} is {shown} in its {name} part{_such_rows(unfit)}",
+                expected=f"a finite number, 0 or more, as the weight {weight} of each row",
+                next=next,
             )
         elif name != "test" and len(values) and not values.any():
-            yield f"the weight {weight} is 0 in all rows of its {name} part"
+            yield Mistake(
+                reason=f"the weight {weight} is 0 in all rows of its {name} part",
+                expected=f"rows whose weight {weight} is above 0",
+                next=next,
+            )
 
 
 def _such_rows(unfit: np.ndarray) -> str:

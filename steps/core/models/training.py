@@ -18,7 +18,6 @@ from steps.core.models.training_rows import Survey, TrainingRows
 from steps.core.process import scratch
 
 NOT_BY_SPARK = ("device",)  # of XGBoost's parameters: a worker has the cores of its task
-_TO_LEARN = {"classification": "to tell apart", "regression": "to learn from, all finite numbers of 32 bits"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,22 +136,22 @@ def learn_schema(
     classes = targets.classes_of(parts.train, settings)
     seen = parts.train if seen is None else seen
     known = features.features_of(seen, settings)
-    mistakes = [f"its {name} part has no labelled row" for name, rows in vars(parts).items() if rows.empty]
-    mistakes += targets.mistakes(parts, settings, classes)
+    mistakes, of_features = targets.mistakes(parts, settings, classes), list[str]()
     if len(parts.train):
-        mistakes += features.mistakes(seen, known, where="its train part")
-    if mistakes:
+        of_features = features.mistakes(seen, known, where="its train part")
+    if empty := [name for name, rows in vars(parts).items() if rows.empty]:
         with_label = labelled() if labelled else pd.concat([parts.train, parts.validation, parts.test])
+        next = f"{more_rows(with_label, split_settings)}, or change split in the config"
+        mistakes = [_empty_part(name, next) for name in empty] + mistakes
         if parts.train.empty and len(with_label):  # rows without a value may all be in one part
-            mistakes += features.mistakes(with_label, known, where="all of its rows")
-        is_about_values = settings.task == "regression" and not any(rows.empty for rows in vars(parts).values())
-        more = "correct or scale the values in the source" if is_about_values else more_rows(with_label, split_settings)
+            of_features = features.mistakes(with_label, known, where="all of its rows")
+    mistakes += [_unfit_features(line) for line in of_features]
+    if mistakes:
         raise TableUnfit(
             table_uri,
-            mistakes,
-            expected=f"rows in all three parts, with at least two values of {settings.target} "
-            f"{_TO_LEARN[settings.task]}",
-            next=f"{more}, or change split or target in the config",
+            [mistake.reason for mistake in mistakes],
+            expected="; ".join(dict.fromkeys(mistake.expected for mistake in mistakes)),
+            next="; ".join(dict.fromkeys(mistake.next for mistake in mistakes)),
         )
     return scorer.Schema(
         features=known,
@@ -164,6 +163,20 @@ def learn_schema(
         objective=objectives.objective_of(settings.model, class_count=len(classes)),
         target_transform=settings.model.target_transform,
         weight=settings.weight,
+    )
+
+
+def _empty_part(name: str, next: str) -> targets.Mistake:
+    return targets.Mistake(
+        reason=f"its {name} part has no labelled row", expected="labelled rows in all three parts", next=next
+    )
+
+
+def _unfit_features(reason: str) -> targets.Mistake:
+    return targets.Mistake(
+        reason=reason,
+        expected="features with values that rows have in common",
+        next="correct these columns in the source or in the config",
     )
 
 

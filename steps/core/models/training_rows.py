@@ -72,7 +72,7 @@ class TrainingRows:
         """One pass over all rows, which keeps the target and the weight of each row, and of the features' columns the
         values that there are: all of categories."""
         narrow = [self.settings.target, *([self.settings.weight] if self.settings.weight else [])]
-        seen, unlabelled, outside, rounded = _Seen(self.settings), 0, 0, Counter[str]()
+        seen, unlabelled, outside, untimed, rounded = _Seen(self.settings), 0, 0, 0, Counter[str]()
         numbers = {name: self.settings.columns[name] for name in self.settings.features}
         part_of_row = [np.empty(0, np.int8)]
         kept = {name: [self._no_rows()[narrow]] for name in PARTS}
@@ -82,6 +82,8 @@ class TrainingRows:
             rounded.update(float32_loss.rounded_counts(stored, numbers))
             parts = split.parts(rows, self.split_settings)
             outside += int((parts == OUTSIDE).sum())
+            if time := self.split_settings.time:
+                untimed += int(((parts == "train") & rows[time].isna()).sum())
             part_of_row.append(np.full(len(stored), NO_PART, np.int8))
             part_of_row[-1][rows.index] = np.select(
                 [parts == name for name in PARTS], range(len(PARTS)), default=NO_PART
@@ -96,6 +98,7 @@ class TrainingRows:
             example=seen.example,
             unlabelled=unlabelled,
             outside=outside,
+            untimed=untimed,
             rounded=dict(rounded),
             part_of_row=np.concatenate(part_of_row),
             sample=sample.rows(),
@@ -120,7 +123,8 @@ class Survey:
     """What a first pass finds. `parts` has the target and the weight alone of each row, `example` the first rows of the
     train part with all features. `seen` has a column for each feature with values that it has in the train part, each
     once and missing ones below them: all values of categories, one of any other. `rounded` counts the whole numbers of
-    each feature that float32 rounds, `outside` the labelled rows outside the window. `part_of_row` is the position in
+    each feature that float32 rounds, `outside` the labelled rows outside the window, `untimed` those of the train part
+    that have no time to be parted by. `part_of_row` is the position in
     PARTS of each row, (n,) int8, or NO_PART. `sample` has some of all rows, or of those in the window, as they are
     stored, with the columns that training reads."""
 
@@ -129,9 +133,18 @@ class Survey:
     example: pd.DataFrame
     unlabelled: int
     outside: int
+    untimed: int
     rounded: dict[str, int]
     part_of_row: np.ndarray
     sample: pa.Table
+
+    def warnings(self, settings: SplitSettings) -> Iterator[str]:
+        """Which rows are left out for their time, and which are trained on without one, a line each."""
+        if self.outside:
+            since = split.in_words(settings.window_from)
+            yield f"{self.outside:,} rows are left out, whose {settings.window} is before {since} or missing"
+        if self.untimed:
+            yield f"{self.untimed:,} rows have no {settings.time}, and are trained on"
 
 
 class _Seen:

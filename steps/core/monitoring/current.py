@@ -84,7 +84,7 @@ def rows_of(table: Snapshot, watched: Watched, settings: Monitor) -> Current:
         SCORED_AT if has_times else "", written_at=table.commit.when, since=settings.since, window=settings.window
     )
     if has_times:
-        which = f"scored in the {settings.since} before it was written" if settings.since else "of all times"
+        which = f"scored in the {settings.since} before it was written" if settings.since else "of any time"
         own = watched.uri if REQUEST_ID in table.schema.names else ""
         return Current(table=table, rows=table, windows=windows, which=which, answered_by=own)
     trained = location.parse_table(watched.reference.table_uri)

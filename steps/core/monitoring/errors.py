@@ -24,11 +24,11 @@ class ReferenceUnknown(UserError):
 
 
 class TooManyWindows(UserError):
-    """The rows make more windows of the given length than are compared."""
+    """From the first row on there are more windows of the given length than are compared."""
 
     def __init__(self, count: int, *, most: int) -> None:
         super().__init__(
-            f"the rows make {count:,} windows of this length or more",
+            f"from the first row to when its table was written there are {count:,} windows of this length, or more",
             expected=f"at most {most}",
             next="choose a longer one with -P window=, or leave older rows out with -P since=",
         )

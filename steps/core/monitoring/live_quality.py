@@ -62,7 +62,7 @@ def findings(
         return [_unknown(f"{metric} is {_shown(scored)}; what the gate saw {known}{others}", numbers)]
     interval = _for_one_of(windows, scored.value, scored.interval)
     level, drop = _fall(metric, scored.value, interval, *seen, settings=settings)
-    verb = "is" if level == "ok" else "fell to"
+    verb = "is" if level == "ok" else f"{_worsened(metric)} to"
     reason = f"{metric} {verb} {_shown(scored)} on {scored.rows:,} labels; the gate saw {_ends(*seen)}{others}"
     numbers |= {"gate": seen[0], "gate_low": seen[1][0], "gate_high": seen[1][1], "drop": drop}
     found = [Finding(level=level, subject=SUBJECT, reason=reason, numbers=numbers)]
@@ -83,6 +83,11 @@ def _fall(
     return ("alert" if drop >= settings.drop.alert else "warn"), drop
 
 
+def _worsened(metric: str) -> str:
+    """What a score did that has become worse, in a word."""
+    return "fell" if METRICS[metric].greater_is_better else "rose"
+
+
 def _for_one_of(windows: int, value: float, interval: Interval) -> Interval:
     """A 95% interval as wide as it has to be to hold in 95% of cases in all windows at once (Bonferroni), by the normal
     distribution: the bootstrap has too few resamples out there."""
@@ -98,9 +103,9 @@ def _concept(metric: str, level: Level, features: Sequence[Finding]) -> list[Fin
         return []
     names = {finding.subject for finding in known}
     reason = (
-        f"{metric} fell while none of {len(names)} features moved: concept drift, as the same values mean something "
+        f"{metric} {_worsened(metric)} while none of {len(names)} features moved: concept drift, as the same values "
+        "mean something else now; train on rows that were labelled since"
     )
-    reason += "else now; train on rows that were labelled since"
     return [Finding(level=level, subject=CONCEPT, reason=reason)]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from steps.core.metrics import METRICS
 from steps.core.monitoring.report import Section
 from steps.core.monitoring.watching import LIVE, Watch
 
@@ -92,8 +93,8 @@ def _pictures(watch: Watch, metric: str) -> list[Markup]:
                 gate = _point("gate", numbers["gate"], numbers, "gate")
     if not points:
         return []
-    worst = min(points, key=lambda point: point.value)
-    what = f"{metric} of {len(points)} windows, the lowest {worst.value:.4f} ({worst.label})"
+    worst = (min if METRICS[metric].greater_is_better else max)(points, key=lambda point: point.value)
+    what = f"{metric} of {len(points)} windows, the worst {worst.value:.4f} ({worst.label})"
     seen = f"; the gate saw {gate.value:.4f} ({gate.low:.4f} to {gate.high:.4f})" if gate else ""
     return [over_time(points, gate, what=f"{what}{seen}")]
 

@@ -21,7 +21,7 @@ from steps.core.tables.snapshot import Snapshot
 
 REJECTS, ROWS, CLOCKS = "rejects", "rows", "scored_at"  # subjects that are no features
 LIVE = "live quality"  # a section of quality: by labels
-SHOWN = 5  # reasons of the verdict
+SHOWN = 5  # features of a window in a line, and reasons of each level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,22 +82,28 @@ class Watch:
         return [name for name in dict.fromkeys(subject for subject, _ in findings) if name not in {*judged, ROWS}]
 
     def reasons(self) -> list[str]:
-        """The findings that make the verdict, the first ones; each with its window where there are several."""
-        told = [
-            (finding, window.window.label if len(self.windows) > 1 else "")
-            for window in reversed(self.windows)
-            for finding in window.all_findings
-        ]
-        made = [pair for pair in [*((one, "") for one in self.findings), *told] if pair[0].level == self.verdict]
+        """The first of the findings that make the verdict, and after alerts the first of the warnings, which are marked
+        as such; each with its window where there are several."""
         if self.verdict == "ok":
             rows = sum(window.summary.rows for window in self.windows)
             few = f"; too few rows to say of {len(self.unjudged())} features" if self.unjudged() else ""
             nothing = f"nothing has moved in {rows:,} rows beyond what monitor in the config allows{few}"
             return [nothing, *self._newest_quality()]
-        ordered = sorted(made, key=lambda pair: -pair[0].numbers.get("psi", math.inf))  # what is no shift first
-        lines = [f"{one.subject}{f' ({label})' if label else ''}: {one.reason}" for one, label in ordered[:SHOWN]]
-        more = len(made) - len(lines)
-        return [*lines, *([f"and {more} more"] if more > 0 else [])]
+        levels: list[Level] = ["alert", "warn"] if self.verdict == "alert" else [self.verdict]
+        return [line for level in levels for line in self._told(level)]
+
+    def _told(self, level: Level) -> list[str]:
+        """The first findings of a level, those that are no shift before the others, and how many more there are."""
+        mark = "" if level == self.verdict else str(level)
+        told = [(one, mark) for one in self.findings]
+        for window in reversed(self.windows):
+            label = window.window.label if len(self.windows) > 1 else ""
+            told += [(one, ", ".join(filter(None, (mark, label)))) for one in window.all_findings]
+        found = [pair for pair in told if pair[0].level == level]
+        found.sort(key=lambda pair: -pair[0].numbers.get("psi", math.inf))
+        lines = [f"{one.subject}{f' ({marks})' if marks else ''}: {one.reason}" for one, marks in found[:SHOWN]]
+        more = len(found) - len(lines)
+        return [*lines, *([f"and {more} more{f' ({mark})' if mark else ''}"] if more else [])]
 
     def _newest_quality(self) -> list[str]:
         """What labels say of the newest window that has enough of them."""
@@ -140,8 +146,8 @@ def _count(rows: Current, bins: Sequence[Bins], reference: Reference) -> Counted
 
 
 def _numbers(windows: Windows, counted: Counted) -> list[int]:
-    """All windows from the first that was asked for, or has rows, to the last, also those without rows."""
-    first = windows.first if windows.first is not None else min(counted.windows, default=windows.last)
+    """All windows from the first that has rows to the last, also those without rows between them."""
+    first = min(counted.windows, default=windows.last)
     if (count := windows.last + 1 - first) > MOST_WINDOWS:
         raise TooManyWindows(count, most=MOST_WINDOWS)
     return list(range(first, windows.last + 1))
@@ -154,7 +160,7 @@ def _window(
     summary, features = counted.windows.get(number, Summary()), found.get(number, [])
     findings = [feature.finding(settings.significance) for feature in features]
     if not summary.rows:
-        which = "in this window" if windows.column else rows.which
+        which = "in this window" if counted.windows else rows.which
         findings = [Finding(level="too little data", subject=ROWS, reason=f"there is none {which}")]
     return WatchedWindow(window=windows.window(number), summary=summary, features=features, findings=findings)
 

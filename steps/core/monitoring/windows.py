@@ -71,13 +71,6 @@ class Windows:
         """The number of the window that the version was written in."""
         return self.written_at // self.length if self.length else 0
 
-    @property
-    def first(self) -> int | None:
-        """The number of the first window, None where only the rows tell."""
-        if not self.length:
-            return 0
-        return self.begin // self.length if self.begin is not None else None
-
     def window(self, number: int) -> Window:
         """The window of a number, as numbers() gives it to rows."""
         if not self.length:

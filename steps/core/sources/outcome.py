@@ -182,7 +182,7 @@ def warnings(result: Result, settings: config.Config, *, labelled: bool, beside:
         result.profile.sample(),
         result.profile.as_dict(),
         target=settings.target if labelled else "",
-        features=[name for name in _features(settings) if name != settings.target],
+        features=[name for name in _features(settings) if name not in (settings.target, settings.weight)],
         key=settings.key,
         are_all=not (beside and beside.row_count),
     )

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from steps.core.process import loaded_code
 
 CODE = "code."  # before a file's path in the project, in the inputs of a run
+COLUMNS = "config.columns."  # before a column's name and one of its settings
+ORDER = f"{COLUMNS}order"  # of all columns
 SHOWN = 3  # how many differences are listed; the rest is counted
 
 
@@ -19,11 +21,18 @@ def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     if set(code_of(before).values()) == {loaded_code.UNKNOWN}:
         yield "the earlier run was not started by `mlflow run`, so its code is not known"
         before, now = _without_code(before), _without_code(now)
+    columns, told = _new_and_gone(before, now), set[str]()
     changed = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
     for name in changed:
         kind, _, rest = name.partition(".")
         old, new = before.get(name), now.get(name)
-        if kind == "code":
+        if column := columns.get(_column(name)):
+            if column not in told:
+                told.add(column)
+                yield column
+        elif name == ORDER and columns and _is_order_kept(before, now):
+            continue
+        elif kind == "code":
             yield f"{rest} {_code_change(old, new)}"
         elif rest == "identity":
             if kind not in changed:
@@ -43,6 +52,23 @@ def code_of(inputs: Mapping[str, str]) -> dict[str, str]:
 
 def _without_code(inputs: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in inputs.items() if not name.startswith(CODE)}
+
+
+def _new_and_gone(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """The columns that one of them has and the other has not, each with what became of it."""
+    old, new = ({column for name in inputs if (column := _column(name))} for inputs in (before, now))
+    return {name: f"column {name} is {'new' if name in new else 'gone'}" for name in old ^ new}
+
+
+def _column(name: str) -> str:
+    """The column of which an input is a setting, "" for any other input."""
+    return name.removeprefix(COLUMNS).partition(".")[0] if name.startswith(COLUMNS) and name != ORDER else ""
+
+
+def _is_order_kept(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether the columns that both have are in the same order."""
+    old, new = (inputs.get(ORDER, "").split(", ") for inputs in (before, now))
+    return [name for name in old if name in new] == [name for name in new if name in old]
 
 
 def _code_change(old: str | None, new: str | None) -> str:
