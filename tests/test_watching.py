@@ -271,6 +271,13 @@ class TestWindows:
         assert (rows(watch)[0], sum(rows(watch))) == (300, 300)
         assert len(watch.windows) in (25, 26)  # the table may be written in the next hour
 
+    def test_windows_of_rows_that_went_since_are_kept_for_their_labels(self, lake: Lake) -> None:
+        """As of a table that is replaced each day, whose labels come days later."""
+        lake.score(flowers(200, seed=3), NOW - 5 * DAY, deleted_at=times(*[NOW] * 200))
+        lake.score(flowers(300, seed=2), NOW)
+        assert len(lake.watch(since="30d", window="1d").windows) in (6, 7)
+        assert len(lake.watch(window="1d").windows) in (1, 2)  # at midnight
+
     def test_where_none_has_rows_it_is_said_of_all_that_were_asked_for(self, lake: Lake) -> None:
         lake.score(flowers(300, seed=2), NOW - 60 * DAY)
         watch = lake.watch(since="30d", window="1h")

@@ -19,13 +19,15 @@ from steps.core.monitoring.windows import MOST_WINDOWS, OLDER, Windows
 class Counted:
     """The summary of each window that has rows, by its number. `older` rows and those `of_others`, which another
     version has answered, are left out; `ahead` rows say that they
-    were scored after their version was written, and are in the last window; `untimed` do not say when, and are too."""
+    were scored after their version was written, and are in the last window; `untimed` do not say when, and are too.
+    `gone_from` is the first window of rows that are marked as deleted, of which labels may still tell the quality."""
 
     windows: dict[int, Summary] = field(default_factory=dict)
     older: int = 0
     of_others: int = 0
     ahead: int = 0
     untimed: int = 0
+    gone_from: int | None = None
 
     def __add__(self, other: "Counted") -> "Counted":
         numbers = [*self.windows, *(number for number in other.windows if number not in self.windows)]
@@ -35,6 +37,7 @@ class Counted:
             of_others=self.of_others + other.of_others,
             ahead=self.ahead + other.ahead,
             untimed=self.untimed + other.untimed,
+            gone_from=min((n for n in (self.gone_from, other.gone_from) if n is not None), default=None),
         )
 
 
@@ -56,7 +59,9 @@ class Count:
         return total
 
     def _of(self, rows: pa.Table) -> Counted:
+        gone_from = None
         if DELETED_AT in rows.schema.names:  # of a row that its table has no more
+            gone_from = self._first(rows.filter(pc.is_valid(rows[DELETED_AT])))
             rows = rows.filter(pc.is_null(rows[DELETED_AT]))
         if not self.windows.column:
             return Counted(windows={0: self._summary(rows)} if len(rows) else {})
@@ -74,7 +79,13 @@ class Count:
             of_others=all_rows - len(rows),
             ahead=ahead,
             untimed=times.null_count,
+            gone_from=gone_from,
         )
+
+    def _first(self, rows: pa.Table) -> int | None:
+        """The number of the first window of rows, None where they are in none."""
+        numbers = self.windows.numbers(rows[self.windows.column])[0] if self.windows.column else np.empty(0)
+        return min(map(int, np.unique(numbers[numbers != OLDER])), default=None)
 
     def _summary(self, rows: pa.Table) -> Summary:
         return summarize(rows, self.bins, grouping=self.grouping)

@@ -146,8 +146,10 @@ def _count(rows: Current, bins: Sequence[Bins], reference: Reference) -> Counted
 
 
 def _numbers(windows: Windows, counted: Counted) -> list[int]:
-    """All windows from the first that has rows to the last, also those without rows between them."""
-    first = min(counted.windows, default=windows.last)
+    """All windows from the first that has rows to the last, also those without rows between them. Rows that are marked
+    as deleted count where a time was asked for: without one they go back to the first prediction that there was."""
+    gone = [counted.gone_from] if windows.begin is not None and counted.gone_from is not None else []
+    first = min([*counted.windows, *gone], default=windows.last)
     if (count := windows.last + 1 - first) > MOST_WINDOWS:
         raise TooManyWindows(count, most=MOST_WINDOWS)
     return list(range(first, windows.last + 1))
