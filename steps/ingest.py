@@ -82,8 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             digests = outcome.new_files(source, table, mode=settings.mode)
             before = snapshot.find(table) if settings.mode != "replace" else None
-            added = outcome.added_columns(before, job.columns)
+            added = outcome.added_columns(before, job.columns) if settings.mode == "append" else []
             if before and not digests:
+                source.parts(job.columns)  # which it must have, as when rows of it are read
                 run.remark([f"{source.uri}: all of its files are in {table.path} already", *added])
                 made_by = {**run.made_by(), "source": source.uri}
                 run.writes(table=outcome.with_columns(before, settings, job.columns, made_by=made_by))

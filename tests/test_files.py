@@ -299,11 +299,11 @@ class TestJson:
     def test_a_row_with_more_than_one_value_where_others_have_one_is_malformed(
         self, other: object, what: str, tmp_path: Path
     ) -> None:
-        rows = [{"x": number, "y": other if number == 7 else number} for number in range(20)]
+        rows = [{"x": number, "y": other if number == 7 else number} for number in range(200)]
         source = find(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))))
         [part] = source.parts({name: Column(type="string") for name in ("x", "y")})
         [read_rows] = part.read()
-        assert read_rows.columns["x"].to_pylist() == [str(number) for number in range(20) if number != 7]
+        assert read_rows.columns["x"].to_pylist() == [str(number) for number in range(200) if number != 7]
         [malformed] = read_rows.malformed
         assert (malformed.reason, malformed.line) == (f"have {what} in 'y', not a value", 8)
         assert malformed.text == json.dumps(rows[7])

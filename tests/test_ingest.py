@@ -477,21 +477,24 @@ def test_append_rejects_rows_whose_key_the_table_has_and_keeps_the_others(place:
 
 def test_a_column_that_is_new_is_told_to_be_missing_in_the_rows_before(place: Place) -> None:
     assert of_days(place, "wider", "append", 1).exit_code == 0
+    misspelt = of_days(place, "wider", "append", ww={"type": "double"})
+    assert "column 'ww': the source has no 'ww'" in misspelt.err
+    assert version_of(place.lake("wider")) == 0
     columns = {**dict.fromkeys(("id", "x", "w"), {"type": "double"}), "label": {"type": "string"}}
     config = place.config(name="wider", columns=columns, target="label", key=[])
     narrow = place.step("train", table=place.lake("wider@v0"), config=config)
     assert narrow.exit_code == 1
     assert f"TableUnfit: {place.lake('wider@v0')}: has no column 'w'" in narrow.err
-    ended = of_days(place, "wider", "append", w={"type": "double", "nullable": True})
+    ended = of_days(place, "wider", "append", w={"type": "double", "source": "x"})
     assert ended.exit_code == 0, ended.text
     assert f"w: new, and missing in the 2 rows that are in {place.lake('wider@v0')}; `mode: replace` reads" in ended.err
     assert table(place, "wider")["w"].to_pylist() == [None, None]
     by_ingest = f"ADD COLUMN by ingest, run {place.runs()[0].info.run_id[:8]}"
     assert by_ingest in place.step("lineage", uri=place.lake("wider@v1")).out
-    again = of_days(place, "wider", "append", w={"type": "double", "nullable": True})
+    again = of_days(place, "wider", "append", w={"type": "double", "source": "x"})
     assert again.out == f"ingest: table = {place.lake('wider@v1')}\n"
     assert "new, and missing" not in again.err
-    unfit = of_days(place, "wider", "append", w={"type": "double", "nullable": True}, x={"type": "string"})
+    unfit = of_days(place, "wider", "append", w={"type": "double", "source": "x"}, x={"type": "string"})
     assert "column 'x' is double in the table and would be string" in unfit.err
 
 

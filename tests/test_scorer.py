@@ -158,6 +158,16 @@ def test_a_missing_whole_number_and_a_missing_boolean_are_missing() -> None:
             [True, True, True, True, False],
         ),
         (
+            Feature(name="x", type="date", missing=("01.02.1900",), as_text={"format": "%d.%m.%Y"}),
+            [dt.date(1900, 2, 1), "1900-02-01", "01.02.1900", dt.date(1900, 1, 2)],
+            [True, True, True, False],
+        ),
+        (
+            Feature(name="x", type="double", missing=("-999,9", -0.1), as_text={"decimal_mark": ","}),
+            [-999.9, Decimal("-999.9"), Decimal("-0.1"), 1.5],
+            [True, True, True, False],
+        ),
+        (
             Feature(name="x", type="timestamp", missing=("1900-01-01",)),
             [pd.Timestamp("1900-01-01", tz="UTC"), "1900-01-01T01:00+01:00", dt.datetime(1900, 1, 1, 1)],
             [True, True, False],

@@ -174,6 +174,21 @@ def test_a_number_that_has_lost_a_zero_is_no_day() -> None:
     assert convert([20240229, 1.5, True], type="date") == [REFUSED] * 3
 
 
+@pytest.mark.parametrize(
+    ("text", "time_format"),
+    [
+        ("20240114193005.967", "%Y%m%d%H%M%S.%f"),
+        ("20240131 9:30:05", "%Y%m%d %H:%M:%S"),
+        ("20240131T093005Z", "%Y%m%dT%H%M%S%z"),
+        ("20240131093005+01:00", "%Y%m%d%H%M%S%z"),
+        ("mon 20240101", "%a %Y%m%d"),
+        ("09990101", "%Y%m%d"),
+    ],
+)
+def test_beside_adjacent_numbers_a_format_is_as_lenient_as_elsewhere(text: str, time_format: str) -> None:
+    assert convert([text], type="timestamp", format=time_format) != [REFUSED]
+
+
 def test_an_hour_that_a_clock_skips_or_shows_twice_is_refused() -> None:
     texts = ["2024-03-31T02:30", "2024-10-27T02:30", "2024-07-01T12:00"]
     assert convert(texts, type="timestamp", zone="Europe/Berlin") == [

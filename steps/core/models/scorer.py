@@ -121,15 +121,23 @@ class Feature:
     @cached_property
     def missing_numbers(self) -> frozenset[float]:
         """Those of its `missing` that are numbers, of a feature of numbers or booleans."""
-        return frozenset(
-            float(value) for value in self.missing if self.type in ("double", "long", "boolean") and _is_finite(value)
-        )
+        written = self.missing if self.type in ("double", "long", "boolean") else ()
+        if self.as_text.get("decimal_mark") == ",":
+            written = tuple(v.replace(".", "").replace(",", ".") if isinstance(v, str) else v for v in written)
+        return frozenset(float(value) for value in written if _is_finite(value))
 
     @cached_property
     def missing_moments(self) -> np.ndarray:
         """Those of its `missing` that are dates or moments, of a feature of these."""
-        moments = [moment(value, self) for value in self.missing if self.type in PARTS_OF]
+        moments = [moment(self._parsed(value), self) for value in self.missing if self.type in PARTS_OF]
         return np.array([value for value in moments if not np.isnat(value)], dtype="datetime64[us]")
+
+    def _parsed(self, value: str | int | float) -> Any:
+        """One of its `missing` by its format, as it is where it is not written so."""
+        if time_format := self.as_text.get("format"):
+            with contextlib.suppress(ValueError):
+                return datetime.datetime.strptime(str(value), time_format)
+        return value
 
     @cached_property
     def zone(self) -> ZoneInfo | None:
@@ -274,7 +282,7 @@ def _stands_for_missing(value: Any, feature: Feature) -> bool:
         return True
     if feature.type in PARTS_OF:
         return moment(value, feature) in feature.missing_moments
-    return isinstance(value, NUMBERS) and not isinstance(value, FLAGS) and value in feature.missing_numbers
+    return isinstance(value, NUMBERS) and not isinstance(value, FLAGS) and _double(value) in feature.missing_numbers
 
 
 def _is_finite(value: Any) -> bool:

@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +15,7 @@ MOMENT = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d(?::\d\d(?::\d\d(?:[.,](\d+))?)?)?))? ?(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?", re.ASCII
 )
 
-ADJACENT_NUMBERS = re.compile(r"%[YymdHMS]%[YymdHMS]")  # in a format
+ADJACENT_NUMBERS = re.compile(r"(?:%[YymdHMS]){2,}")  # in a format
 
 
 def exact_date(value: Any, column: Column) -> dt.date:
@@ -79,12 +80,25 @@ def _moment(text: str, column: Column, kind: str) -> dt.datetime:
 
 
 def _formatted_moment(text: str, time_format: str) -> dt.datetime:
-    """By a format; to the digit where nothing is between its numbers, since 1112024 by %d%m%Y may mean two days.
+    """By a format; with all digits of numbers that nothing is between, since 1112024 by %d%m%Y may mean two days.
     ValueError for any other text."""
     moment = dt.datetime.strptime(text, time_format)
-    if ADJACENT_NUMBERS.search(time_format) and moment.strftime(time_format) != text:
+    if ADJACENT_NUMBERS.search(time_format) and not _with_all_digits(time_format).fullmatch(text):
         raise ValueError(text)
     return moment
+
+
+@lru_cache(maxsize=256)
+def _with_all_digits(time_format: str) -> re.Pattern[str]:
+    """What a text by a format is like whose adjacent numbers have all of their digits."""
+    pattern = ""
+    for part in re.findall(rf"{ADJACENT_NUMBERS.pattern}|%.|[^%]", time_format):
+        if ADJACENT_NUMBERS.fullmatch(part):
+            pattern += part.replace("%Y", "[0-9]{4}")
+            pattern = re.sub("%[ymdHMS]", "[0-9]{2}", pattern)
+        else:
+            pattern += ".+" if part[0] == "%" else r"\s+" if part.isspace() else re.escape(part)
+    return re.compile(pattern, re.IGNORECASE)
 
 
 def _iso_moment(text: str, kind: str) -> dt.datetime:

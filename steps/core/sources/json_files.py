@@ -25,7 +25,7 @@ MOST_SAMPLED_ROWS = 200_000  # where columns() is to tell all of them
 # Types of a path whose values are missing, objects, lists or of one value, of which the last that any row has counts:
 # where others are wanted as a column, those that are none are refused when they are read.
 KINDS = (pa.string(), pa.struct([]), pa.list_(pa.string()), pa.string())
-MOST_NESTED = 0.1  # of the values of a column that are objects or lists, whose rows are rejects
+MOST_NESTED = 0.01  # of the values of a column that are objects or lists, whose rows are rejects
 TEXT_CHARACTERS = 10_000
 LINES = (".jsonl", ".ndjson")  # endings of files that have an object a line, also where there is one line
 SAMPLE_BYTES = 2**18  # of a text, which tell whether it is one document
