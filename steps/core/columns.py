@@ -14,14 +14,7 @@ NUMBERS = ("int", "long", "float", "double", "decimal")
 TIMES = ("date", "timestamp")
 KINDS = (*NUMBERS, *TIMES, "boolean", "string")
 TRUE_TEXTS, FALSE_TEXTS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")  # in any case
-AS_TEXT = (
-    "type",
-    "format",
-    "zone",
-    "decimal_mark",
-    "true_texts",
-    "false_texts",
-)  # what a column says of values in text
+AS_TEXT = ("type", "format", "zone", "decimal_mark", "true_texts", "false_texts")  # what says how texts are read
 INT64 = 2**63
 WHOLE_LIMITS = {"int": 2**31, "long": INT64}
 LABELS = ("string", "int", "long", "boolean")  # kinds that a class may have

@@ -19,8 +19,8 @@ ADJACENT_NUMBERS = re.compile(r"(?:%[YymdHMS]){2,}")  # in a format
 
 
 def exact_date(value: Any, column: Column) -> dt.date:
-    """A value as a date. Refused for one with a time of day, and for numbers, unless
-    the column has a format."""
+    """A value as a date. Refused for one with a time of day, and for numbers, unless the column
+    has a format."""
     if (text := _text_of(value, column)) is not None:
         return _moment(text, column, "date").date()
     if isinstance(value, dt.datetime):

@@ -58,11 +58,11 @@ def new_files(source: Source, table: TableUri, *, mode: str) -> dict[str, str]:
 
 def added_columns(before: Snapshot | None, columns: Mapping[str, Column]) -> list[str]:
     """A line on the columns that a table to which rows are added does not have yet, and its rows no value in."""
-    new = [name for name in columns if before and before.row_count and name not in before.schema.names]
-    if not new or not before:
+    if not before or not before.row_count:
         return []
+    new = [name for name in columns if name not in before.schema.names]
     rows = f"the {before.row_count:,} rows that are in {before}"
-    return [f"{', '.join(new)}: new, and missing in {rows}; `mode: replace` reads all of the source"]
+    return [f"{', '.join(new)}: new, and missing in {rows}; `mode: replace` reads all of the source"] if new else []
 
 
 def with_columns(
@@ -178,15 +178,16 @@ def _features(settings: config.Config) -> list[str]:
 def warnings(result: Result, settings: config.Config, *, labelled: bool, beside: Snapshot | None = None) -> list[str]:
     """What is plainly wrong with the rows for learning, a line each; of rows that are put `beside` others, what is so
     of them alone."""
+    are_all = not (beside and beside.row_count)
     found = data_warnings.warnings(
         result.profile.sample(),
         result.profile.as_dict(),
         target=settings.target if labelled else "",
         features=[name for name in _features(settings) if name not in (settings.target, settings.weight)],
         key=settings.key,
-        are_all=not (beside and beside.row_count),
+        are_all=are_all,
     )
-    return [f"of the rows that are new: {line}" for line in found] if beside and beside.row_count else found
+    return found if are_all else [f"of the rows that are new: {line}" for line in found]
 
 
 def reasons_against_reuse(
