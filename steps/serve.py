@@ -16,6 +16,7 @@ from typing import Annotated
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import Field
 
+from steps.core.errors import ModelDamaged
 from steps.core.models import aliases, registry
 from steps.core.parameters import parameters
 from steps.core.serving import http_server, request_log, spool, workers
@@ -88,7 +89,9 @@ def settings_of(parameters: ServeParameters, version: ModelVersion) -> Settings:
 
 def open_log(parameters: ServeParameters, version: ModelVersion) -> Callable[[], RequestLog]:
     """What makes the request log in each process. Its table is named after the one that `version` was trained on."""
-    trained_on, _, _ = version.tags["table_uri"].rpartition("@v")
+    trained_on, _, _ = version.tags.get("table_uri", "").rpartition("@v")
+    if not trained_on:
+        raise ModelDamaged(registry.uri_of(version), "it does not say which table it was trained on")
     table = TableUri(f"{location.lake_root(parameters.lake)}/{TableUri(trained_on).name}_requests")
     spool_bytes = request_log.SPOOL_BYTES // parameters.workers
     return partial(

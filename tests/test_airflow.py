@@ -276,7 +276,7 @@ class TestFailures:
         assert (message["dag"], message["task"]) == (WORKFLOW, "ingest")
         assert message["message"].splitlines() == [
             f"SourceUnreadable: source {scene.place.folder}/nowhere.csv: there is no such file or folder",
-            "  expected  a source that is there and can be read: files or a table by path, sklearn:<name>, jdbc:postgresql://",
+            "  expected  a source that is there and can be read: files or a table by path, a URL, sklearn:<name>, jdbc:postgresql://",
             "  next      correct source.uri in the config, or pass -P source=URI",
         ]
         assert scene.airflow.tasks(WORKFLOW, no_source)["ingest"]["try_number"] == 3

@@ -441,7 +441,7 @@ class TestHttp:
         ("path", "media_type", "body"),
         [
             ("/a.csv", "", b"x,y\n1,2\n"),
-            ("/a.csv.gz?token=1", "application/gzip", gzip.compress(b"x,y\n1,2\n", mtime=0)),
+            ("/a.csv.gz?page=1", "application/gzip", gzip.compress(b"x,y\n1,2\n", mtime=0)),
             ("/a.tsv", "", b"x\ty\n1\t2\n"),
             ("/export", "text/csv; charset=utf-8", b"x,y\n1,2\n"),
             ("/export", "text/tab-separated-values", b"x\ty\n1\t2\n"),
@@ -497,6 +497,34 @@ class TestHttp:
         with pytest.raises(SourceUnreadable, match=r"~/\.netrc") as raised:
             find(server.replace("http://", "http://ann:secret@") + "/a.csv")
         assert "secret" not in str(raised.value)
+
+    @pytest.mark.parametrize("name", ["token", "X-Amz-Signature", "sig", "api_key", "password", "X-Goog-Credential"])
+    def test_a_secret_among_the_parameters_of_a_url_is_refused_and_not_shown(self, name: str, server: str) -> None:
+        with pytest.raises(SourceUnreadable, match=f"its parameter {name} holds a secret") as raised:
+            find(f"{server}/a.csv?page=1&{name}=abc123")
+        assert "abc123" not in str(raised.value)
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            ("x,ä\n1,ü\n".encode("cp1252"), "it is not UTF-8"),
+            (b"x,x\n1,2\n", "of its columns 'x'"),
+            (b"PK\x03\x04", "a zip archive"),
+        ],
+    )
+    def test_what_is_wrong_with_its_content_is_told_by_its_url(self, body: bytes, said: str, server: str) -> None:
+        _Handler.answers["/a.csv"] = (200, {}, body)
+        with pytest.raises(SourceUnreadable, match=f"{server}/a.csv: .*{said}"):
+            read(find(f"{server}/a.csv"), "x")
+
+    def test_a_column_that_it_lacks_is_told_by_its_url(self, server: str) -> None:
+        _Handler.answers["/a.csv"] = (200, {}, b"x\n1\n")
+        with pytest.raises(ContractBroken, match=f"source {server}/a.csv breaks the contract"):
+            read(find(f"{server}/a.csv"), "y")
+
+    def test_it_is_named_after_its_path(self, server: str) -> None:
+        _Handler.answers["/data/churn.csv.gz?page=1"] = (200, {}, b"x\n1\n")
+        assert find(f"{server}/data/churn.csv.gz?page=1").named_after == "churn"
 
     def test_the_loaded_file_is_removed_with_the_source(self, server: str) -> None:
         _Handler.answers["/a.csv"] = (200, {}, b"x\n1\n")

@@ -53,6 +53,10 @@ class HeldSource(Source):
         super().__init__(config.Source(uri=uri, format=format))
         self.table, self.part_rows = table, -(-len(table) // parts) or 1
 
+    @property
+    def is_text(self) -> bool:
+        return self.settings.format in ("csv", "json")
+
     def check(self) -> None:
         pass
 
@@ -314,6 +318,7 @@ class TestTypes:
             (("1,5", "2"), {"type": "double", "decimal_mark": ","}),
             (("1.234,50", "7,25"), {"type": "double", "decimal_mark": ","}),
             (("1,234", "5,678"), {"type": "string"}),
+            (("1,234", "15000", "2,500"), {"type": "string"}),
             (("0,756", "0,123"), {"type": "double", "decimal_mark": ","}),
             (("+491700000037", "+491700000038"), {"type": "string"}),
             (("+5", "-3"), {"type": "long"}),
@@ -403,6 +408,14 @@ class TestTypes:
         assert found is not None
         assert found.keys == {"type": "string"}
         assert found.notes == [f"text, as a number is digits and a decimal mark alone, unlike {first!r}"]
+
+    @pytest.mark.parametrize("plain", [(), ("15000",), tuple(map(str, range(1000, 1040)))])
+    def test_commas_that_may_be_of_thousands_are_told_whatever_is_beside_them(self, plain: tuple[str, ...]) -> None:
+        inferred = infer_type(texts("1,234", *plain, "2,500"), is_text=True)
+        assert inferred is not None
+        assert inferred.notes == [
+            'text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which'
+        ]
 
     def test_points_that_may_be_of_thousands_are_told(self) -> None:
         found = infer_type(texts("2.100", "13.250", "7"), is_text=True)

@@ -1,11 +1,15 @@
 """Own data in one command: a source and a target, without a config, from the file to predictions."""
 
+import functools
 import json
 import re
 import shlex
 import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from place import PROJECT, Ended, Place, new_database, rows_of
 
@@ -72,6 +76,26 @@ def test_ingest_alone_infers_and_its_config_is_one_for_train(own: Place) -> None
     trained = own.step("train", config=path[1])
     assert trained.exit_code == 0, trained.text
     assert "model = models:/plans_model/1" in trained.out
+
+
+def test_a_file_at_a_url_is_inferred_as_one_on_this_machine(own: Place) -> None:
+    """In cp1252, with a line above its table, and of types that its texts tell."""
+    rows = [f"{number},{number / 4},{('für', 'gegen')[number % 2]}" for number in range(100)]
+    text = "\n".join(["Umfrage vom März", "id,Größe,Stimme", *rows])
+    (folder := own.folder / "web").mkdir()
+    (folder / "votes.csv").write_bytes(text.encode("cp1252"))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/votes.csv"
+        ended = own.step("ingest", source=url, target="Stimme")
+        server.shutdown()
+    assert ended.exit_code == 0, ended.text
+    table = rows_of(own.lake("votes"))
+    assert table.schema.types[:2] == [pa.int64(), pa.float64()]
+    assert {*table["Stimme"].to_pylist()} == {"für", "gegen"}
+    assert f"{url}: no config was given" in ended.err
+    assert "workflow-source-" not in ended.err
 
 
 def test_the_command_that_a_failure_shows_runs_as_it_stands(own: Place) -> None:

@@ -144,7 +144,10 @@ class TestProfiles:
 def warned(rows: pa.Table, *, target: str, key: tuple[str, ...] = ()) -> list[str]:
     made = profile_of(rows)
     features = [name for name in rows.column_names if name not in (target, *key)]
-    return data_warnings.warnings(made.sample(), made.as_dict(), target=target, features=features, key=key)
+    labels = made.counts(target)
+    return data_warnings.warnings(
+        made.sample(), made.as_dict(), target=target, labels=labels, features=features, key=key
+    )
 
 
 class TestWarnings:
@@ -204,6 +207,13 @@ class TestWarnings:
         lines = warned(rows, target="y")
         assert any("fewer rows than parts of the split have 'maybe' (1)" in line for line in lines)
         assert any("'yes', 'Yes.' differ by case or a mark only" in line for line in lines)
+
+    def test_labels_are_named_however_many_there_are(self) -> None:
+        often = [f"C{number}" for number in range(30)]
+        rows = pa.table({"x": np.arange(602) % 7 / 7, "y": [*often * 20, "c5", "rare"]})
+        lines = warned(rows, target="y")
+        assert any("fewer rows than parts of the split have 'c5' (1), 'rare' (1)" in line for line in lines)
+        assert any("'C5', 'c5' differ by case or a mark only" in line for line in lines)
 
     @pytest.mark.parametrize(
         ("first", "second", "shown"),

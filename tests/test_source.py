@@ -3,6 +3,7 @@
 import bz2
 import datetime as dt
 import gzip
+import lzma
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -210,7 +211,10 @@ def test_a_folder_without_files_is_told_also_when_its_format_is_said(tmp_path: P
 
 @pytest.mark.parametrize(
     ("name", "compress"),
-    [("a.csv", gzip.compress), ("a.csv.gzip", gzip.compress), ("a.csv.gz", bytes), ("a.csv.gz", bz2.compress)],
+    [
+        *[("a.csv", gzip.compress), ("a.csv.gzip", gzip.compress), ("a.csv.gz", bytes), ("a.csv.gz", bz2.compress)],
+        ("a.csv.xz", lzma.compress),
+    ],
 )
 def test_a_file_is_decompressed_by_its_content_whatever_its_name(
     name: str, compress: Callable[[bytes], bytes], tmp_path: Path

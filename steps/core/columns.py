@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,6 +18,7 @@ TRUE_TEXTS, FALSE_TEXTS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "
 AS_TEXT = ("type", "format", "zone", "decimal_mark", "true_texts", "false_texts")  # what says how texts are read
 INT64 = 2**63
 WHOLE_LIMITS = {"int": 2**31, "long": INT64}
+LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of 32 bits, by IEEE 754
 LABELS = ("string", "int", "long", "boolean")  # kinds that a class may have
 ALLOWED: dict[str, tuple[type, ...]] = {  # of which types the values under `allowed` are
     **dict.fromkeys(("float", "double", "decimal"), (int, float)),
@@ -58,9 +60,9 @@ class Column(Strict):
     missing: tuple[str | int | float, ...] = ()
     """What stands for a missing value, beside an empty one."""
     min: int | float | datetime.datetime | datetime.date | None = None
-    """The least value that there may be, in the column's own unit."""
+    """The least value that there may be, in the column's own unit and `zone`."""
     max: int | float | datetime.datetime | datetime.date | None = None
-    """The greatest value that there may be, in the column's own unit."""
+    """The greatest value that there may be, in the column's own unit and `zone`."""
     allowed: tuple[str | int | float | bool, ...] | None = None
     """The only values that there may be."""
     pattern: str | None = None
@@ -109,8 +111,8 @@ class Column(Strict):
     def _rules_fit_the_type(self) -> Self:
         if self.kind not in (*NUMBERS, *TIMES) and (self.min is not None or self.max is not None):
             raise ValueError(f"min and max are for columns of type {', '.join((*NUMBERS, *TIMES))}, not {self.type}")
-        self._check_limits()
         self._check_texts()
+        self._check_limits()
         self._check_allowed()
         return self
 
@@ -125,12 +127,25 @@ class Column(Strict):
         if wrong:
             raise ValueError(f"allowed: {wrong[0]!r} is not of type {self.type} (YAML reads no, yes and 1 unquoted)")
         for value in self.allowed:
-            if isinstance(value, str) and (not value.strip() or value != value.strip()):
-                raise ValueError(f"allowed: {value!r} is no value, as blanks around values are no part of them")
-            if type(value) is int and not -WHOLE_LIMITS.get(self.kind, INT64) <= value < WHOLE_LIMITS.get(
-                self.kind, INT64
-            ):
+            if isinstance(value, str):
+                if not value.strip() or value != value.strip():
+                    raise ValueError(f"allowed: {value!r} is no value, as blanks around values are no part of them")
+            elif not self._holds(value):
                 raise ValueError(f"allowed: {value} is not of type {self.type}")
+
+    def _holds(self, value: float) -> bool:
+        """Whether a number is one of the column's type, with all of its digits."""
+        if self.kind == "decimal":
+            digits, after_point = self.decimal_digits
+            number = Decimal(str(value)).normalize()
+            exponent = int(number.as_tuple().exponent)
+            return abs(number) < 10 ** (digits - after_point) and -exponent <= after_point
+        if self.kind == "float":
+            return abs(value) <= LARGEST_FLOAT
+        if isinstance(value, float):
+            return True
+        limit = WHOLE_LIMITS.get(self.kind, INT64)
+        return -limit <= value < limit and (self.kind != "double" or int(float(value)) == value)
 
     def _check_limits(self) -> None:
         is_time = self.kind in TIMES
@@ -140,7 +155,8 @@ class Column(Strict):
                 isinstance(limit, datetime.date) != is_time or (self.kind == "date" and has_time)
             ):
                 raise ValueError(f"{name}: {limit} is not of type {self.type}")
-        if self.min is not None and self.max is not None and _comparable(self.min) > _comparable(self.max):
+        zone = ZoneInfo(self.zone or "UTC")
+        if self.min is not None and self.max is not None and _comparable(self.min, zone) > _comparable(self.max, zone):
             raise ValueError(f"min {_shown(self.min)} is above max {_shown(self.max)}")
 
     def boolean_texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -186,10 +202,10 @@ def _check_format(text: str) -> None:
         raise ValueError(f"format: {text!r} does not tell year, month and day as strptime has them, such as %d.%m.%Y")
 
 
-def _comparable(limit: float | datetime.date) -> Any:
+def _comparable(limit: float | datetime.date, zone: ZoneInfo) -> Any:
     if isinstance(limit, datetime.date) and not isinstance(limit, datetime.datetime):
-        return datetime.datetime.combine(limit, datetime.time(), datetime.UTC)
-    return limit.replace(tzinfo=limit.tzinfo or datetime.UTC) if isinstance(limit, datetime.datetime) else limit
+        return datetime.datetime.combine(limit, datetime.time(), zone)
+    return limit.replace(tzinfo=limit.tzinfo or zone) if isinstance(limit, datetime.datetime) else limit
 
 
 def _shown(limit: float | datetime.date) -> str:

@@ -29,6 +29,7 @@ Anything else that is raised is a bug of ours and keeps its traceback.
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from typing import Self
 
 
 class UserError(Exception):
@@ -36,6 +37,11 @@ class UserError(Exception):
 
     def __init__(self, given: str, *, expected: str, next: str) -> None:
         super().__init__(f"{type(self).__name__}: {given}\n  expected  {expected}\n  next      {next}")
+
+    def about(self, address: str, *, instead_of: str) -> Self:
+        """The same of what is known to the user by another address, such as a file that was loaded from there."""
+        self.args = (str(self).replace(instead_of, address),)
+        return self
 
     def __reduce__(self) -> tuple[Callable[..., "UserError"], tuple[object, ...]]:
         # Spark's workers hand errors back pickled; Exception's own way calls a subclass with the message alone
@@ -238,10 +244,14 @@ class SourceUnreadable(UserError):
     ) -> None:
         super().__init__(
             f"source {uri}: {reason}",
-            expected="a source that is there and can be read: files or a table by path, sklearn:<name>, jdbc:postgresql://",
+            expected="a source that is there and can be read: files or a table by path, a URL, sklearn:<name>, jdbc:postgresql://",
             next=next,
         )
         self.reason = reason
+
+    def about(self, address: str, *, instead_of: str) -> Self:
+        self.reason = self.reason.replace(instead_of, address)
+        return super().about(address, instead_of=instead_of)
 
 
 class FormUnclear(SourceUnreadable):
@@ -250,6 +260,10 @@ class FormUnclear(SourceUnreadable):
     def __init__(self, uri: str, reason: str, *, likely: Mapping[str, str | int], next: str) -> None:
         super().__init__(uri, reason, next=next)
         self.uri, self.likely = uri, dict(likely)
+
+    def about(self, address: str, *, instead_of: str) -> Self:
+        self.uri = self.uri.replace(instead_of, address)
+        return super().about(address, instead_of=instead_of)
 
 
 class FormatsMixed(SourceUnreadable):

@@ -231,8 +231,11 @@ class Spool:
         self.size_bytes += batch.size_bytes
 
     def _own(self, folder: Path) -> bool:
-        """Whether the folder's lock is this process's now; not where its writer lives."""
-        lock = os.open(folder / OWNED, os.O_RDWR | os.O_CREAT, PRIVATE)
+        """Whether the folder's lock is this process's now; not where its writer lives, or has just removed it."""
+        try:
+            lock = os.open(folder / OWNED, os.O_RDWR | os.O_CREAT, PRIVATE)
+        except FileNotFoundError:
+            return False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -86,8 +86,9 @@ def run(settings: Settings, bound_socket: socket.socket, *, workers: int, on_sta
 
 
 def _tell_when_ready(address: str, on_start: Callable[[str], None]) -> None:
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy knows this machine as localhost
     while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/ping", timeout=START_SECONDS) as answer:
+        with contextlib.suppress(OSError), directly.open(f"{address}/ping", timeout=START_SECONDS) as answer:
             return on_start(str(answer.headers[MODEL_URI]))
         time.sleep(POLL_SECONDS)
 

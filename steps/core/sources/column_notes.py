@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from steps.core.columns import Column
 from steps.core.sources import exact_number, exact_time, values
 from steps.core.sources.written_forms import (
-    AMBIGUOUS_COMMA,
     AMBIGUOUS_POINT,
     CODE,
     DAY_MONTH,
     MARKED_NUMBER,
     MOSTLY,
     WHOLE,
+    are_ambiguous_commas,
     are_mostly_dates,
     beyond_months,
 )
@@ -87,11 +87,11 @@ def of_texts(texts: Sequence[str]) -> list[str]:
     numbers = [text for text in texts if exact_number.NUMBER.fullmatch(text)]
     if len(numbers) == len(texts):
         return [f"text, as {_reason_of_no_number(texts)}"]
+    if are_ambiguous_commas(texts):
+        return ['text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which']
     others = len(texts) - len(numbers)
     if len(numbers) >= MOSTLY * len(texts) or len(numbers) > others == 1:
         return [f"text, as {next(text for text in texts if text not in numbers)!r} is no number"]
-    if any("," in text for text in texts) and all(AMBIGUOUS_COMMA.fullmatch(text) for text in texts):
-        return ['text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which']
     if all(DAY_MONTH.fullmatch(text) for text in texts):
         return [f"text, as {_reason_of_day_months(texts)}"]
     if are_mostly_dates(texts):

@@ -5,12 +5,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from steps.core.columns import WHOLE_LIMITS, Column
+from steps.core.sources.exact_value import exact
 from steps.core.sources.values import Converted
 
 MISSING = "are missing"  # how rows break the rule `nullable: false`
@@ -30,7 +32,7 @@ def broken_rules(converted: Converted, column: Column, *, is_key: bool) -> Itera
     if column.max is not None:
         yield f"are above {_shown(column.max)}", _mask(pc.greater(comparable, _limit(column.max, column, math.floor)))
     if column.allowed is not None:
-        yield from _not_allowed(array, column.allowed)
+        yield from _not_allowed(array, column, column.allowed)
     if column.pattern is not None:
         yield f"do not fit the pattern {column.pattern}", _misfits(array, column.pattern)
 
@@ -50,16 +52,17 @@ def _limit(limit: float | dt.date, column: Column, to_whole: Callable[[float], i
     moment = limit if isinstance(limit, dt.datetime) else dt.datetime.combine(limit, dt.time())
     if column.kind == "date":
         return pa.scalar(moment.date(), pa.date32())
-    return pa.scalar(moment.replace(tzinfo=moment.tzinfo or dt.UTC), pa.timestamp("us", "UTC"))
+    return pa.scalar(moment.replace(tzinfo=moment.tzinfo or ZoneInfo(column.zone or "UTC")), pa.timestamp("us", "UTC"))
 
 
 def _shown(limit: float | dt.date) -> str:
     return str(int(limit)) if isinstance(limit, float) and limit.is_integer() and abs(limit) < 1e16 else str(limit)
 
 
-def _not_allowed(array: pa.Array, allowed: Sequence[Any]) -> Iterator[tuple[str, np.ndarray]]:
+def _not_allowed(array: pa.Array, column: Column, allowed: Sequence[Any]) -> Iterator[tuple[str, np.ndarray]]:
     """Where a value is none of those allowed; apart, where it is one but for its letters' case, blanks or a mark."""
-    is_other = _mask(pc.invert(pc.is_in(array, value_set=pa.array(allowed).cast(array.type), skip_nulls=True)))
+    values = [exact(value, column) for value in allowed]
+    is_other = _mask(pc.invert(pc.is_in(array, value_set=pa.array(values, array.type), skip_nulls=True)))
     is_other &= _mask(array.is_valid())
     more = len(allowed) - SHOWN_LABELS
     shown = ", ".join(map(str, allowed[:SHOWN_LABELS])) + (f" and {more} more" if more > 0 else "")

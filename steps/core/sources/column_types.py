@@ -10,7 +10,15 @@ import pyarrow.compute as pc
 from steps.core.columns import Column
 from steps.core.sources import column_notes, exact_number, exact_time, values
 from steps.core.sources.arrow_values import stripped_texts
-from steps.core.sources.written_forms import AMBIGUOUS_COMMA, CODE, COMMA, DAY_MONTH, WHOLE, YEAR_MONTH, beyond_months
+from steps.core.sources.written_forms import (
+    CODE,
+    COMMA,
+    DAY_MONTH,
+    WHOLE,
+    YEAR_MONTH,
+    are_ambiguous_commas,
+    beyond_months,
+)
 
 MISSING_WORDS = frozenset(  # in lower case; missing where all other values are numbers, times or booleans
     {"na", "n/a", "#n/a", "<na>", "null", "none", "nil", "nan", "missing", "unknown", r"\n", "?", "-", "--", "."}
@@ -157,7 +165,7 @@ def _boolean(texts: Sequence[str]) -> dict[str, object] | None:
 def _has_decimal_comma(texts: Sequence[str]) -> bool:
     return (
         all(COMMA.fullmatch(text) for text in texts)
-        and not all(AMBIGUOUS_COMMA.fullmatch(text) for text in texts)
+        and not are_ambiguous_commas(texts)
         and not any(re.match(r"[+-]?0\d", text) for text in texts)
         and any("," in text for text in texts)
     )

@@ -25,6 +25,10 @@ class CsvFiles(Files):
     options = csv_options.OPTIONS
     instead = csv_options.INSTEAD
 
+    @property
+    def is_text(self) -> bool:
+        return True
+
     def check(self) -> None:
         self._options  # noqa: B018  # refuses wrong ones
         super().check()

@@ -26,19 +26,22 @@ def warnings(
     profile: Mapping[str, Any],
     *,
     target: str,
+    labels: Mapping[Any, int] | None = None,
     features: Sequence[str],
     key: Sequence[str],
     are_all: bool = True,
 ) -> list[str]:
-    """A line for each; `sample` are some of the rows, `profile` is of all, target "" where rows have none. Unless they
-    `are_all` rows of their table, nothing is said of what rows they are too few of."""
+    """A line for each; `sample` are some of the rows, `profile` is of all, target "" where rows have none. `labels` is
+    how many rows have each value of the target, None where too many are different. Unless they `are_all` rows of their
+    table, nothing is said of what rows they are too few of."""
     columns = profile["columns"]
     task = "regression" if target and _is_measured(columns[target]) else "classification"
     lines = list(_useless(columns, features, rows=profile["rows"]))
     lines += _unique(columns, features, rows=profile["rows"])
     if not target or len(sample) < 2:
         return lines
-    lines += _labels(columns[target], target, task=task, are_all=are_all)
+    if task == "classification":
+        lines += _labels(labels or {}, target, are_all=are_all)
     varying = [name for name in features if columns[name]["distinct"] > 1]
     lines += _equal_features(sample, varying)
     if len(sample) >= FEWEST_ROWS:
@@ -86,17 +89,13 @@ def _counts_or_names(column: Mapping[str, Any], rows: int) -> bool:
     return bool(column["type"] == "string")
 
 
-def _labels(column: Mapping[str, Any], target: str, *, task: str, are_all: bool) -> list[str]:
-    if task != "classification":
-        return []
+def _labels(counts: Mapping[Any, int], target: str, *, are_all: bool) -> list[str]:
     lines = []
-    rare = [f"{label!r} ({count})" for label, count in column["top"] if count < FEWEST_OF_A_CLASS]
+    rare = [f"{label!r} ({count})" for label, count in counts.items() if count < FEWEST_OF_A_CLASS]
     if rare and are_all:
-        lines.append(
-            f"{target}: fewer rows than parts of the split have {', '.join(rare[:SHOWN])}; train may not see it"
-        )
+        lines.append(f"{target}: fewer rows than parts of the split have {_listed(rare)}; train may not see it")
     alike: dict[str, list[str]] = {}
-    for label, _ in column["top"]:
+    for label in counts:
         alike.setdefault(_without_marks(str(label)), []).append(str(label))
     for labels in alike.values():
         if len(labels) > 1:

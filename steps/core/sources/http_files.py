@@ -3,18 +3,18 @@
 import contextlib
 import functools
 import hashlib
+import re
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
 from steps.core.columns import Column
-from steps.core.errors import SourceUnreadable
+from steps.core.errors import SourceUnreadable, UserError
 from steps.core.process import scratch
 from steps.core.sources import listing
 from steps.core.sources.csv_files import CsvFiles
@@ -41,6 +41,9 @@ ENDINGS = {  # by media type, where the URL's path has no ending that is known
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 60  # after which a server that sends nothing is given up
 BLOCK_BYTES = 2**20
+SECRETS = re.compile(
+    r".*(token|signature|secret|passw(or)?d|credential|api_?key)|sig|auth", re.IGNORECASE
+)  # parameters
 UNCHANGED = ("ETag", "Last-Modified")  # headers of which either says whether a file changed
 
 
@@ -49,25 +52,36 @@ class HttpFile(Source):
 
     scheme = "http"
 
+    @property
+    def named_after(self) -> str:
+        return PurePosixPath(listing.uncompressed(unquote(urlsplit(self.uri).path).rstrip("/"))).stem
+
+    @property
+    def is_text(self) -> bool:
+        return self._file.is_text
+
     def check(self) -> None:
         parsed = urlsplit(self.settings.uri)
         if not parsed.hostname:
             raise SourceUnreadable(self.uri, "it names no server")
+        if secret := next((name for name, _ in parse_qsl(parsed.query) if SECRETS.fullmatch(name)), ""):
+            shown = parsed._replace(netloc=parsed.netloc.rpartition("@")[2], query="").geturl()
+            reason = f"its parameter {secret} holds a secret, which would be kept with the run"
+            next_step = f"load the file yourself and pass its path, or put a login for {parsed.hostname} into ~/.netrc"
+            raise SourceUnreadable(shown, reason, next=next_step)
         if "@" in parsed.netloc:
             shown = parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl()
             reason = "it holds a user or password, which would be kept with the run"
-            next = f"put them into ~/.netrc (machine {parsed.hostname} login ... password ...), and pass {shown}"
-            raise SourceUnreadable(shown, reason, next=next)
-        with self._response() as response:
-            self._ending(response)
+            next_step = f"put them into ~/.netrc (machine {parsed.hostname} login ... password ...), and pass {shown}"
+            raise SourceUnreadable(shown, reason, next=next_step)
+        self._ending(self._headers)
 
     def is_for_spark(self) -> bool:
         """Never: it is loaded onto this machine, where the workers may not be."""
         return False
 
     def size_bytes(self) -> int:
-        with self._response() as response:
-            return int(response.headers.get("Content-Length", 0))
+        return int(self._headers.get("Content-Length", 0))
 
     def change_token(self) -> str:
         with self._response() as response:
@@ -80,16 +94,28 @@ class HttpFile(Source):
         return self._file.fingerprint()
 
     def remarks(self) -> list[str]:
-        return self._file.remarks()
+        with self._told_by_url():
+            return [remark.replace(self._file.uri, self.uri) for remark in self._file.remarks()]
 
     def columns(self) -> dict[str, pa.DataType]:
-        return self._file.columns()
+        with self._told_by_url():
+            return self._file.columns()
 
     def parts(self, columns: Mapping[str, Column]) -> list[Part]:
-        return [_LoadedPart(file=self.uri, size_bytes=part.size_bytes, part=part) for part in self._file.parts(columns)]
+        with self._told_by_url():
+            return [_LoadedPart(self, part) for part in self._file.parts(columns)]
 
     def with_missing(self, columns: Mapping[str, Column]) -> dict[str, Column]:
         return self._file.with_missing(columns)
+
+    @contextlib.contextmanager
+    def _told_by_url(self) -> Iterator[None]:
+        """A block whose errors name the URL in place of the file on this machine, which nobody knows."""
+        file = self._file
+        try:
+            yield
+        except UserError as err:
+            raise err.about(self.uri, instead_of=file.uri)  # noqa: B904 # it is the same error
 
     @functools.cached_property
     def _file(self) -> Files:
@@ -98,7 +124,7 @@ class HttpFile(Source):
         weakref.finalize(self, resources.close)
         folder = resources.enter_context(scratch.scratch_folder("workflow-source-"))
         with self._response() as response:
-            ending = self._ending(response)
+            ending = self._ending(response.headers)
             path = folder / f"source{ending}"
             self._load(response, path)
         kind = self._kind(ending)
@@ -112,6 +138,12 @@ class HttpFile(Source):
             self._load(response, folder / "source")
             with (folder / "source").open("rb") as stream:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    @functools.cached_property
+    def _headers(self) -> Mapping[str, str]:
+        """Of the first answer, which tells what kind of file it is."""
+        with self._response() as response:
+            return response.headers
 
     def _response(self) -> "requests.Response":
         """The server's answer, of which nothing but the head is there yet."""
@@ -169,9 +201,9 @@ class HttpFile(Source):
             reason = f"it cannot be loaded ({type(error).__name__})"
         return SourceUnreadable(self.uri, reason, next="correct the URL, or run it again when its server is there")
 
-    def _ending(self, response: "requests.Response") -> str:
+    def _ending(self, headers: Mapping[str, str]) -> str:
         """The file's ending by the config, the URL's path, or the answer's media type."""
-        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         path = unquote(urlsplit(self.settings.uri).path)
         if media_type == "text/html":
             reason = "its server answers with a web page, as for a login or a preview"
@@ -198,13 +230,13 @@ class HttpsFile(HttpFile):
     scheme = "https"
 
 
-@dataclass(frozen=True, kw_only=True)
 class _LoadedPart(Part):
     """A part of the file on this machine, by the name that the file has elsewhere."""
 
-    file: str
-    size_bytes: int
-    part: Part
+    def __init__(self, source: HttpFile, part: Part) -> None:
+        self.file, self.size_bytes = source.uri, part.size_bytes
+        self._source, self._part = source, part
 
     def read(self) -> Iterator[RawRows]:
-        yield from self.part.read()
+        with self._source._told_by_url():
+            yield from self._part.read()

@@ -113,13 +113,12 @@ def _decide(
     source: Source, found: SourceSample, names: Mapping[str, str], *, target: str
 ) -> tuple[dict[str, Decision], dict[str, str]]:
     """The decision on each column, by its contract name, and why others are left out, by their name in the source."""
-    is_text = source.settings.format in TEXT_FORMATS
     decisions: dict[str, Decision] = {}
     kinds = source.columns()
     left_out: dict[str, str] = {"": "it has no name"} if "" in kinds else {}
     is_read, objects = set(found.rows.column_names), with_fields(names)
     for column, valid in names.items():
-        inferred = infer_type(found.rows[valid], is_text=is_text) if valid in is_read else None
+        inferred = infer_type(found.rows[valid], is_text=source.is_text) if valid in is_read else None
         kind = kinds[column]
         if column in found.unreadable:
             left_out[column] = found.unreadable[column]

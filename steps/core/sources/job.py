@@ -29,6 +29,7 @@ class Result:
     profile: Profile
     rows: int = 0  # that keep the contract
     rejected: int = 0
+    malformed: int = 0  # of `rejected`: rows that have no columns
     fingerprint: int = 0  # order-free sum of the rows' hashes
     unlabelled: int = 0  # of `rows` and `rejected`: without a value in the target
     broken: Counter[str] = field(default_factory=Counter)  # rejected rows by rule; a row may break several
@@ -43,7 +44,8 @@ class Result:
 
     def fingerprint_of(self, columns: Mapping[str, Column]) -> str:
         """Equal for two results whose rows and columns are the same, in whatever order."""
-        types = ",".join(f"{name}:{column.type}" for name, column in columns.items())
+        units = {name: f" in {column.unit}" for name, column in columns.items() if column.unit}
+        types = ",".join(f"{name}:{column.type}{units.get(name, '')}" for name, column in columns.items())
         return f"{types}|{self.rows}|{self.fingerprint}"
 
     @property
@@ -56,6 +58,7 @@ class Result:
         self.profile.merge(other.profile)
         self.rows += other.rows
         self.rejected += other.rejected
+        self.malformed += other.malformed
         self.fingerprint += other.fingerprint
         self.unlabelled += other.unlabelled
         self.blank += other.blank
@@ -114,6 +117,7 @@ class Job:
                 result.add(checked, file=part.file, features=features, key=self.key)
                 result.unlabelled += checked.missing(self.target)
                 result.blank += raw.blank_count
+                result.malformed += len(raw.malformed)
                 rows.write(checked.rows)
                 rejects.write(checked.rejects)
         result.files, result.reject_files = rows.close(), rejects.close()

@@ -49,6 +49,10 @@ class JsonFiles(Files):
     _sampled_rows: int | None = SAMPLED_ROWS  # None for all
     _with_comma: frozenset[str] = frozenset()  # columns of the contract whose decimal mark it is
 
+    @property
+    def is_text(self) -> bool:
+        return True
+
     def header_of(self, file: str, size_bytes: int) -> "JsonHeader | None":
         kinds: dict[str, Counter[int]] = {}  # by path, of how many rows a value has which place in KINDS
         first: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from steps.core.errors import SourceUnreadable
 from steps.core.storage import filesystem
 
-COMPRESSIONS = (".gz", ".gzip", ".bz2", ".zst", ".zstd", ".lz4")  # endings of compressed text
+COMPRESSED_ENDINGS = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd", ".lz4")  # of text
 UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart")  # endings while a file is written or loaded
 SHOWN_NAMES = 5  # in a message
 
@@ -62,7 +62,7 @@ def nothing_to_read(path: str) -> SourceUnreadable:
 def uncompressed(name: str) -> str:
     """A file's name without the ending that says its compression."""
     stem, ending = os.path.splitext(name)
-    return stem if ending.lower() in COMPRESSIONS else name
+    return stem if ending.lower() in COMPRESSED_ENDINGS else name
 
 
 def shown(names: Iterable[str], *, below: str) -> str:

@@ -20,8 +20,9 @@ SHOWN_RULES = 20  # on the screen; the rejects have all
 
 def check_labels(result: Result, *, source: Source, target: str, table: TableUri) -> None:
     """SourceUnlabelled when no row has a value in the target."""
-    if target and result.source_rows and result.unlabelled == result.source_rows:
-        reason = f"its target, column {target!r}, is empty in all {result.source_rows:,} rows"
+    rows = result.source_rows - result.malformed
+    if target and rows and result.unlabelled == rows:
+        reason = f"its target, column {target!r}, is empty in all {rows:,} rows"
         raise SourceUnlabelled(source.uri, reason, table=table.path)
 
 
@@ -179,10 +180,12 @@ def warnings(result: Result, settings: config.Config, *, labelled: bool, beside:
     """What is plainly wrong with the rows for learning, a line each; of rows that are put `beside` others, what is so
     of them alone."""
     are_all = not (beside and beside.row_count)
+    target = settings.target if labelled else ""
     found = data_warnings.warnings(
         result.profile.sample(),
         result.profile.as_dict(),
-        target=settings.target if labelled else "",
+        target=target,
+        labels=result.profile.counts(target) if target else None,
         features=[name for name in _features(settings) if name not in (settings.target, settings.weight)],
         key=settings.key,
         are_all=are_all,

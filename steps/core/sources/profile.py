@@ -60,6 +60,11 @@ class Profile:
         """The largest value of a column; None when all are missing."""
         return self._columns[name].largest
 
+    def counts(self, name: str) -> Mapping[Any, int] | None:
+        """How many rows have each value of a column of text, booleans or whole numbers; None when more than
+        COUNTED_VALUES are different."""
+        return self._columns[name].counts
+
     def as_dict(self, units: Mapping[str, str | None] | None = None) -> dict[str, Any]:
         """For JSON: `rows`, `sampled_rows`, and under `columns` what is known of each, in its own unit."""
         columns = {
@@ -93,7 +98,7 @@ class _Column:
         self.largest: Any = None
         self._sketch = np.empty(0, np.uint64)
         is_counted = pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)
-        self._counts: Counter[Any] | None = Counter() if is_counted else None
+        self.counts: Counter[Any] | None = Counter() if is_counted else None
 
     @property
     def _is_number(self) -> bool:
@@ -116,7 +121,7 @@ class _Column:
         if values.null_count:
             hashes = hashes[pc.is_valid(values).to_numpy(zero_copy_only=False)]
         self._add_hashes(hashes)
-        if self._counts is not None:
+        if self.counts is not None:
             counted = pc.value_counts(values.drop_null())
             self._count(dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)))
 
@@ -127,10 +132,10 @@ class _Column:
         self._extend(other.smallest, other.largest)
         self._add_moments(other._present, other._mean, other._squares)
         self._add_hashes(other._sketch)
-        if other._counts is None:
-            self._counts = None
-        elif self._counts is not None:
-            self._count(other._counts)
+        if other.counts is None:
+            self.counts = None
+        elif self.counts is not None:
+            self._count(other.counts)
 
     def _extend(self, smallest: Any, largest: Any) -> None:
         self.smallest = smallest if self.smallest is None else min(self.smallest, smallest)
@@ -150,14 +155,14 @@ class _Column:
             self._sketch = np.unique(np.concatenate([self._sketch, hashes]))[:SKETCH]
 
     def _count(self, counts: Mapping[Any, int]) -> None:
-        assert self._counts is not None
-        self._counts.update(counts)
-        if len(self._counts) > COUNTED_VALUES:
-            self._counts = None
+        assert self.counts is not None
+        self.counts.update(counts)
+        if len(self.counts) > COUNTED_VALUES:
+            self.counts = None
 
     def _distinct(self) -> int:
-        if self._counts is not None:
-            return len(self._counts)
+        if self.counts is not None:
+            return len(self.counts)
         if len(self._sketch) < SKETCH:
             return len(self._sketch)
         return round((SKETCH - 1) / (int(self._sketch[-1]) / 2**64))
@@ -171,7 +176,7 @@ class _Column:
             "max": _json(self.largest),
         }
         present = sample.drop_null()
-        counts = self._counts
+        counts = self.counts
         if counts is None and self._is_number:
             counts = Counter()
         elif counts is None:

@@ -43,6 +43,11 @@ class Source(ABC):
         return self.settings.uri
 
     @property
+    def is_text(self) -> bool:
+        """Whether it has no types of its own, so that all of its values are texts."""
+        return False
+
+    @property
     def named_after(self) -> str:
         """What a table of these rows may be named after: churn for /data/churn.csv.gz, iris for sklearn:iris."""
         return PurePath(uncompressed(re.split(r"[/:\\]", self.uri.rstrip("/"))[-1])).stem

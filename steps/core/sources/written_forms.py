@@ -10,7 +10,7 @@ AMBIGUOUS_POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}", re.ASCII)  # 1.234, wh
 MARKED_NUMBER = re.compile(  # $1,234.50, 5 %, (12), 1'000
     r"[-+(]?[$€£¥]? ?[-+]?(\d+|\d{1,3}([,.'\s]\d{3})+)([.,]\d+)?\)?-? ?[%$€£¥]?", re.ASCII
 )
-AMBIGUOUS_COMMA = re.compile(r"[+-]?(0|[1-9]\d{0,2}(,\d{3})?)", re.ASCII)  # 1,234: a thousand, or a little over one
+AMBIGUOUS_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)  # 1,234: a thousand, or a little over one
 TIME = r"(?P<time> \d{1,2}:\d\d(:\d\d)?)?"
 YEAR_MONTH = re.compile(r"\d{4}(?P<mark>[./])\d{1,2}(?P=mark)\d{1,2}" + TIME, re.ASCII)
 DAY_MONTH = re.compile(r"(\d{1,2})(?P<mark>[./-])(\d{1,2})(?P=mark)\d{4}" + TIME, re.ASCII)
@@ -19,6 +19,12 @@ WRITTEN_DATE = re.compile(  # in any form: 2024/01/05, 5.1.2024, 05-Jan-2024, 1/
     re.ASCII,
 )
 MOSTLY = 0.9  # a column of which so many values are numbers, or dates, was perhaps meant to be one
+
+
+def are_ambiguous_commas(texts: Sequence[str]) -> bool:
+    """Whether these are numbers with commas, each of which may be of thousands or of decimals."""
+    with_commas = [text for text in texts if "," in text]
+    return bool(with_commas) and all(map(COMMA.fullmatch, texts)) and all(map(AMBIGUOUS_COMMA.fullmatch, with_commas))
 
 
 def are_mostly_dates(texts: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ from steps.core.config import Config
 from steps.core.errors import FormatsMixed, FormUnclear, NotText, ParametersInvalid, SourceUnreadable
 from steps.core.sources import kinds, text_files
 from steps.core.sources.file_source import Files
+from steps.core.sources.http_files import HttpFile
 from steps.core.sources.inferred_config import FILE_FORMATS, TEXT_FORMATS, infer_config
 from steps.core.sources.source import Source
 from steps.core.tables import location
@@ -96,7 +97,7 @@ def _in_its_form(settings: config.Source) -> Source:
     """The source that they say, which can be read: a text that is not in the usual form in the one that it most likely
     has, such as another encoding, or lines above its table."""
     source = kinds.resolve(settings)
-    if source.settings.format not in FILE_FORMATS:
+    if not isinstance(source, HttpFile) and source.settings.format not in FILE_FORMATS:
         return source
     try:
         source.columns()
