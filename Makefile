@@ -1,6 +1,6 @@
 # Thin names over the real commands; the first one also makes the environment.
 .PHONY: run run-stack test test-share soak check check-infrastructure check-automation sbom audit train-and-report
-.PHONY: rollout kubeconfig airflow notebook bench image-size docs docs-generated docs-console setup ui up down
+.PHONY: rollout kubeconfig airflow notebook bench image-size docs docs-generated docs-console setup packages ui up down
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PINS = sed -n '/- pip:$$/,$$ s/^ *- \([^ ]*==.*\)/\1/p' conda.yaml
@@ -36,17 +36,17 @@ soak: SEED ?= $(shell echo $$RANDOM)
 soak: setup
 	SOAK_ACTS=$(ACTS) SOAK_SEED=$(SEED) python -m pytest tests/test_soak.py
 
-check: setup check-automation
+check: packages check-automation
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports
 
-check-automation: setup
+check-automation: packages
 	.ci/check-automation
 
 # The site of docs/ into site/, by a generator in an environment of its own; warnings and lost links are errors.
-docs: setup
+docs: packages
 	python -m automation.docs.build
 
 # What docs/ has from the code: the reference, and the pictures, for which Graphviz is needed.
@@ -60,7 +60,7 @@ docs-console: setup
 	python -m automation.docs.console write $(PAGES)
 
 # The first time it builds the tools, which takes some minutes.
-check-infrastructure: setup
+check-infrastructure: packages
 	infrastructure/check.sh
 
 # The packages of the environment, as a CycloneDX bill of materials.
@@ -116,8 +116,15 @@ down:
 
 setup: .venv/installed
 
+packages: .venv/packages
+
+.venv/installed: .venv/packages
+	@echo "preparing Spark: its jars, and an archive of its classes for faster starts ..."
+	@python -m steps.core.spark.prepare
+	@touch $@
+
 # Java is looked for first: it takes a moment, and the packages take minutes. uv is used when it is there.
-.venv/installed: conda.yaml
+.venv/packages: conda.yaml
 	@python3 -m steps.core.spark.java
 	@command -v uv >/dev/null || test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet uv; } || \
 	  { rm -rf .uv; echo "make needs uv, or python3 with venv: sudo apt-get install python3-venv" >&2; exit 1; }
@@ -126,6 +133,4 @@ setup: .venv/installed
 	  echo "installing the packages of conda.yaml ..."; \
 	  $(PINS) | \
 	    uv pip install --quiet --compile-bytecode --python .venv/bin/python --requirements -
-	@echo "preparing Spark: its jars, and an archive of its classes for faster starts ..."
-	@python -m steps.core.spark.prepare
 	@touch $@

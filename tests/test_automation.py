@@ -134,7 +134,7 @@ class TestTargets:
     """Those of the Makefile that no other test runs; the environment is taken for made."""
 
     def make(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = ["make", "--silent", "--old-file=.venv/installed", *words]
+        command = ["make", "--silent", "--old-file=.venv/packages", "--old-file=.venv/installed", *words]
         outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")  # of a `make test ARGS=...` that has started these tests
         environment = {**{name: value for name, value in os.environ.items() if name not in outer}, **variables}
         return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
