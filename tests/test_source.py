@@ -3,6 +3,7 @@
 import bz2
 import datetime as dt
 import gzip
+import json
 import lzma
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from steps.core import config
 from steps.core.errors import FormatsMixed, SourceUnreadable
+from steps.core.process import memory
 from steps.core.sources import contract, ingestion, kinds, listing, sklearn_dataset
 from steps.core.sources.job import Job
 from steps.core.sources.source import Source
@@ -231,6 +233,19 @@ def test_arrays_and_lines_in_one_folder_are_each_read_as_what_they_are(tmp_path:
     folder(tmp_path / "in", "a.json", text=b'[{"x": 1}]')
     folder(tmp_path / "in", "b.json", text=b'{"x": 2}\n{"x": 3}\n')
     assert rows_read(tmp_path / "in", "x") == [("1",), ("2",), ("3",)]
+
+
+def test_a_document_that_memory_does_not_hold_is_refused_before_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object a line takes as little, whatever the size of the file."""
+    rows = [json.dumps({"x": number}) for number in range(1000)]
+    folder(tmp_path, "a.json", text=f"[{','.join(rows)}]".encode())
+    folder(tmp_path, "b.jsonl", text="\n".join(rows).encode())
+    monkeypatch.setattr(memory, "available_bytes", lambda: 50_000)
+    with pytest.raises(SourceUnreadable, match=r"(?s)it is one document, .* of more than 5,000 letters; .*\.jsonl"):
+        rows_read(tmp_path / "a.json", "x")
+    assert len(rows_read(tmp_path / "b.jsonl", "x")) == 1000
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket/a.csv", "https://host/a.csv", "sklean:iris"])

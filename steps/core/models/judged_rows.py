@@ -21,6 +21,7 @@ from steps.core.process import progress
 from steps.core.tables.snapshot import Snapshot
 
 MOST_TEST_ROWS = 1_000_000
+MOST_TEST_CELLS = 250_000_000  # rows times columns: 2 GB as doubles
 SAMPLE_SEED = 1  # of the hashes by which rows are taken; those that decide a row's part have the split's own
 
 
@@ -49,9 +50,11 @@ def read(
     champion: loading.LoadedModel | None = None,
     most_rows: int = MOST_TEST_ROWS,
 ) -> JudgedRows:
-    """The labelled rows of `table` to judge `model` on beside its `champion`, at most so many: with the config's
-    columns, and those that these models need as far as there are any. TableUnfit when none is in the test part."""
+    """The labelled rows of `table` to judge `model` on beside its `champion`, at most so many, and fewer of a table of
+    more than 250 columns: with the config's columns, and those that these models need as far as there are any.
+    TableUnfit when none is in the test part."""
     columns = _columns(table, settings, [model, *([champion] if champion else [])])
+    most_rows = min(most_rows, MOST_TEST_CELLS // len(columns))
     split_settings = split_to_judge_by(columns, settings, model)
     if not split_settings.is_complete:
         split_settings = training_rows.split_settings_of(table, settings)

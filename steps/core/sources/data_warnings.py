@@ -169,16 +169,21 @@ def _is_told(numbers: np.ndarray, truth: np.ndarray, *, is_exact: bool) -> np.nd
     """Whether each row has the most frequent label of the others with its value, or where there are none, of the
     nearest one: either of two at the same distance."""
     distinct, places = np.unique(numbers, return_inverse=True)
-    counts = np.zeros((len(distinct), int(truth.max()) + 1))
-    np.add.at(counts, (places, truth), 1)
-    others = counts[places]
-    others[np.arange(len(truth)), truth] -= 1
-    has_others = others.sum(axis=1) > 0
-    is_told: np.ndarray = has_others & (others[np.arange(len(truth)), truth] == others.max(axis=1))
+    class_count = int(truth.max()) + 1
+    pairs, pair_of_row, counts = np.unique(places * class_count + truth, return_inverse=True, return_counts=True)
+    pair_places, pair_labels = np.divmod(pairs, class_count)
+    by_count = np.lexsort((pair_labels, -counts, pair_places))  # the most frequent label of each value first
+    first = by_count[np.searchsorted(pair_places[by_count], np.arange(len(distinct)))]
+    next_count = np.zeros(len(distinct), dtype=counts.dtype)  # of the label that comes second, 0 where there is one
+    is_first = np.isin(np.arange(len(pairs)), first)
+    np.maximum.at(next_count, pair_places[~is_first], counts[~is_first])
+    most_others = np.where(is_first[pair_of_row], next_count[places], counts[first][places])  # of another label
+    has_others = np.bincount(places)[places] > 1
+    is_told: np.ndarray = has_others & (counts[pair_of_row] - 1 >= most_others)
     if is_exact:
         return is_told
     with np.errstate(over="ignore"):  # from one end of the doubles to the other is infinitely far
-        labels, gaps = counts.argmax(axis=1), np.concatenate([[np.inf], np.diff(distinct), [np.inf]])
+        labels, gaps = pair_labels[first], np.concatenate([[np.inf], np.diff(distinct), [np.inf]])
     nearest = np.minimum(gaps[:-1], gaps[1:])
     for step, gap in ((-1, gaps[:-1]), (1, gaps[1:])):
         neighbour = (np.arange(len(distinct)) + step).clip(0, len(distinct) - 1)

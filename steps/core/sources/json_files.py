@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
 
 from steps.core.columns import Column
 from steps.core.errors import FormUnclear, SourceUnreadable
+from steps.core.process import memory
 from steps.core.sources import json_objects, listing, text_files
 from steps.core.sources.file_source import Files, Header
 from steps.core.sources.rows import Malformed, Part, RawRows
@@ -28,6 +29,7 @@ KINDS = (pa.string(), pa.struct([]), pa.list_(pa.string()), pa.string())
 MOST_NESTED = 0.01  # of the values of a column that are objects or lists, whose rows are rejects
 TEXT_CHARACTERS = 10_000
 LINES = (".jsonl", ".ndjson")  # endings of files that have an object a line, also where there is one line
+BYTES_A_LETTER = 10  # about, of the memory that a document takes while it is read: of keys and short numbers
 SAMPLE_BYTES = 2**18  # of a text, which tell whether it is one document
 FIRST_LINES = 20  # of which one is an object where a file has an object a line
 
@@ -200,7 +202,7 @@ class JsonPart(Part):
         with text_files.open_text(self.file, self.size_bytes, self.form) as stream:
             try:
                 if self.is_document:
-                    yield from map(json_objects.element, self._rows_of(json_objects.documents(stream.read())))
+                    yield from map(json_objects.element, self._rows_of(json_objects.documents(self._whole(stream))))
                     return
                 for number, line in enumerate(stream, 1):
                     if not line.strip():
@@ -208,6 +210,19 @@ class JsonPart(Part):
                     yield json_objects.row_of(line.removeprefix("\ufeff")), number, line.rstrip("\n")
             except (ValueError, RecursionError) as err:
                 raise SourceUnreadable(self.file, f"it is not JSON: {err}", next="correct the file") from err
+
+    def _whole(self, stream: TextIO) -> str:
+        """The text of a document. SourceUnreadable for one that memory does not hold as objects."""
+        available_bytes = memory.available_bytes()
+        most_letters = available_bytes // BYTES_A_LETTER
+        text = stream.read(most_letters + 1)
+        if len(text) <= most_letters:
+            return text
+        reason = (
+            f"it is one document, which is read as a whole, of more than {most_letters:,} letters; it takes "
+            f"{BYTES_A_LETTER} bytes of memory for each, and {available_bytes / 2**30:.1f} GiB are free"
+        )
+        raise SourceUnreadable(self.file, reason, next="write an object a line (.jsonl), which are read some at a time")
 
     def _rows_of(self, document: Any) -> list[Any]:
         """The rows of a document. SourceUnreadable when it has none, or elsewhere than is said."""
