@@ -627,12 +627,23 @@ def test_rows_that_are_too_few_or_stale_are_refused(place: Place, changes: dict[
     refused(place, name, place.step("ingest", config=config), said)
 
 
-def test_the_unit_of_a_column_is_its_comment(place: Place) -> None:
-    flowers().to_csv(place.folder / "units.csv", index=False)
-    columns = {**COLUMNS, "petal_width": {"type": "double", "unit": "cm"}}
-    assert (
-        place.step("ingest", config=place.config(name="units", source={"uri": "units.csv"}, columns=columns)).exit_code
-        == 0
-    )
-    fields = {field.name: field.metadata for field in DeltaTable(place.lake("units")).schema().fields}
-    assert fields["petal_width"] == {"comment": "cm"}
+@pytest.mark.parametrize("mode", ["replace", "upsert"])
+def test_the_unit_of_a_column_is_its_comment(mode: str, place: Place) -> None:
+    """Another unit is another table, though its rows are the same: written in place of it, or refused beside it."""
+    flowers().assign(id=range(150)).to_csv(place.folder / "units.csv", index=False)
+
+    def ingested(unit: str) -> Ended:
+        columns = {**COLUMNS, "id": {"type": "long"}, "petal_width": {"type": "double", "unit": unit}}
+        settings = {"name": f"{mode}_units", "source": {"uri": "units.csv"}, "key": ["id"], "mode": mode}
+        return place.step("ingest", config=place.config(columns=columns, **settings))
+
+    def comment() -> object:
+        fields = DeltaTable(place.lake(f"{mode}_units")).schema().fields
+        return {field.name: field.metadata for field in fields}["petal_width"]
+
+    assert ingested("cm").exit_code == 0
+    assert comment() == {"comment": "cm"}
+    changed = ingested("mm")
+    if mode == "upsert":
+        assert "column 'petal_width' is in 'cm' in the table and would be in 'mm'" in changed.err
+    assert comment() == {"comment": "mm" if mode == "replace" else "cm"}
