@@ -277,6 +277,20 @@ def test_blanks_around_a_text_count_for_nothing_as_in_a_source() -> None:
     assert unseen(given, features) == {"color": 1}
 
 
+@pytest.mark.parametrize("blank", ["", "  ", "\u00a0"])
+@pytest.mark.parametrize("kind", ["double", "long", "boolean", "string", "date", "timestamp", "codes"])
+def test_text_of_blanks_is_a_missing_value_of_any_type(kind: str, blank: str) -> None:
+    """As many clients send an empty cell. Other text stays refused, in its place."""
+    levels: dict[str, Any] = {"string": ("a",), "codes": (1, 2)}
+    feature = Feature(name="x", type="long" if kind == "codes" else kind, levels=levels.get(kind))  # type: ignore[arg-type]
+    missing = design_matrix(pd.DataFrame({"x": [None, None]}, dtype=object), [feature])
+    for values in ([None, blank], pd.Categorical([None, blank]), pd.array([None, blank], dtype="string")):
+        np.testing.assert_array_equal(design_matrix(pd.DataFrame({"x": values}), [feature]), missing)
+    if kind != "string":
+        with pytest.raises(MlflowException, match=r"row 1, column 'x': 'soon' is not (?!.*more in this)"):
+            design_matrix(pd.DataFrame({"x": [blank, "soon"]}), [feature])
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
 def test_a_double_beyond_the_range_of_float32_is_scored() -> None:
     """The contract takes any finite double; XGBoost refuses infinity with a trace of its own."""

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -285,6 +286,39 @@ class TestCsv:
                     taken(cell)
             else:
                 assert taken(cell) == expected, cell
+
+    @pytest.mark.parametrize("time_format", ["%Y%m%d", "%d%m%Y", "%Y%d%m", "%d.%m.%Y"])
+    @pytest.mark.parametrize("kind", ["date", "timestamp"])
+    def test_a_day_of_json_and_parquet_is_read_by_the_format_as_ingest_reads_it(
+        self, kind: str, time_format: str
+    ) -> None:
+        column = Column(type=kind, format=time_format, zone="Europe/Berlin" if kind == "timestamp" else None)
+        feature = Feature(name="x", type=FEATURE_TYPES[kind], as_text=column.as_text())
+        day = dt.date(2024, 3, 4)
+        written = day.strftime(time_format)
+        whole = [int(written)] if written.isdigit() and written[0] != "0" else []  # which a number would lose
+        values = [written, f" {written} ", *whole]
+        expected = [exact_value.exact(value, column) for value in values]
+        for rows in ({"x": np.array(values, dtype=object)}, pd.DataFrame({"x": pd.Series(values, dtype=object)})):
+            assert list(request_body.with_dates(rows, [feature])["x"]) == expected
+        typed = pd.DataFrame({"x": np.array(whole, dtype=np.int64)})
+        assert list(request_body.with_dates(typed, [feature])["x"]) == expected[2:]
+
+    def test_what_the_format_does_not_say_stays_as_it_is(self) -> None:
+        column = Column(type="date", format="%Y%d%m")
+        feature = Feature(name="x", type="date", as_text=column.as_text())
+        values: list[Any] = [
+            "2024-03-04",
+            "2024-03-04T00:00:00",
+            None,
+            True,
+            1.5,
+            "soon",
+            7,
+            day := dt.date(2024, 3, 4),
+        ]
+        rows = request_body.with_dates({"x": np.array(values, dtype=object), "y": np.array([1])}, [feature])
+        assert list(rows["x"]) == [*values[:-1], day]
 
     def test_blanks_around_the_names_of_csv_are_no_part_of_them(self, server: Running) -> None:
         plain = server.post("petal_length,petals,wild,color\n1.5,2,true,red", CSV)

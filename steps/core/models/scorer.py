@@ -256,12 +256,13 @@ def _read_column(values: pd.Series | np.ndarray, feature: Feature) -> tuple[np.n
     """A column as float64, (n, its columns in the matrix), and where a value is none of its type, (n,)."""
     if feature.type in PARTS_OF:
         moments, refused = _moments(values, feature)
-        return _parts(moments, feature.type), refused
-    if feature.levels is not None:
-        numbers, refused = _codes(values, feature)
+        columns = _parts(moments, feature.type)
     else:
-        numbers, refused = _numbers(values, feature)
-    return numbers[:, np.newaxis], refused
+        numbers, refused = (_numbers if feature.levels is None else _codes)(values, feature)
+        columns = numbers[:, np.newaxis]
+    if refused.any():
+        refused[refused] = [not is_blank(value) for value in _objects(values)[refused]]
+    return columns, refused
 
 
 def present(values: pd.Series | np.ndarray, feature: Feature) -> np.ndarray:
@@ -275,6 +276,11 @@ def present(values: pd.Series | np.ndarray, feature: Feature) -> np.ndarray:
         return is_present & ~np.isin(moments, feature.missing_moments)
     is_present[is_present] = [not _stands_for_missing(value, feature) for value in _objects(values)[is_present]]
     return is_present
+
+
+def is_blank(value: Any) -> bool:
+    """Whether it is text of nothing but blanks, which is a missing value of any type."""
+    return isinstance(value, str) and not value.strip()
 
 
 def _stands_for_missing(value: Any, feature: Feature) -> bool:

@@ -8,7 +8,7 @@ same rows, as tests/test_serving.py holds.
 import csv
 import io
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from mlflow.pyfunc import scoring_server
 from mlflow.types import Schema as MlflowSchema
 
 from steps.core.columns import Column
+from steps.core.models import scorer
 from steps.core.models.scorer import Feature
 from steps.core.serving.refusals import Refused, invalid
 from steps.core.sources.values import convert
@@ -128,6 +129,40 @@ def parse(
     return rows
 
 
+def with_dates(rows: Rows, features: Iterable[Feature]) -> Rows:
+    """`rows` with dates and moments in place of what the `format` of these features says is one: 20240131, 31.01.2024.
+
+    A text in ISO 8601 stays, unless it is digits alone. What is no date by the format stays, for the scorer to refuse.
+    """
+    for feature in features:
+        if feature.name not in rows:
+            continue
+        values = np.array(list(rows[feature.name]), dtype=object)
+        texts = pa.array([str(value) if _is_written(value, feature) else None for value in values], pa.string())
+        read = convert(texts, _column(feature)).values
+        is_read = read.is_valid().to_numpy(zero_copy_only=False)
+        if is_read.any():
+            values[is_read] = read.filter(read.is_valid()).to_pylist()
+            rows = (
+                rows.assign(**{feature.name: values})
+                if isinstance(rows, pd.DataFrame)
+                else {**rows, feature.name: values}
+            )
+    return rows
+
+
+def _is_written(value: Any, feature: Feature) -> bool:
+    """Whether the feature's format may say which day this is."""
+    if isinstance(value, str):
+        return value.strip().isdecimal() or bool(np.isnat(scorer.moment(value, feature)))
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _column(feature: Feature) -> Column:
+    """The contract of a feature's values where they are text."""
+    return Column.model_validate({"type": feature.type, **feature.as_text, "missing": feature.missing})
+
+
 def check_count(rows: int, limit: int) -> None:
     """Refused, with status 413, for more than `limit` rows."""
     if rows > limit:
@@ -183,8 +218,7 @@ def _of_csv(body: bytes, features: Collection[Feature]) -> pd.DataFrame:
     for feature in features:
         if feature.name in names:
             texts = rows[feature.name]
-            rules = {"type": feature.type, **feature.as_text, "missing": feature.missing}
-            converted = convert(texts, Column.model_validate(rules))
+            converted = convert(texts, _column(feature))
             mistakes += [_mistake(feature.name, texts, *broken) for broken in converted.broken.items()]
             rows = rows.set_column(names.index(feature.name), feature.name, converted.values)
     if mistakes:

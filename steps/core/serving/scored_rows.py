@@ -100,7 +100,10 @@ def _feature_column(rows: Rows, feature: Feature, count: int) -> pa.Array:
         unit = "datetime64[D]" if feature.type == "date" else "datetime64[us]"
         return pa.array(moments.astype(unit)).cast(TYPES[feature.type])
     convert = CONVERTED[feature.type]
-    values = [convert(value) if is_there else None for value, is_there in zip(objects, is_present, strict=True)]
+    values = [
+        convert(value) if is_there and not scorer.is_blank(value) else None
+        for value, is_there in zip(objects, is_present, strict=True)
+    ]
     return pa.array(values, TYPES[feature.type])
 
 
