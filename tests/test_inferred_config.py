@@ -320,6 +320,15 @@ class TestTypes:
             (("1,234", "5,678"), {"type": "string"}),
             (("1,234", "15000", "2,500"), {"type": "string"}),
             (("0,756", "0,123"), {"type": "double", "decimal_mark": ","}),
+            (("1,234.50", "7", "-12,000"), {"type": "double", "thousands_mark": ","}),
+            (("1,234,567", "15000"), {"type": "long", "thousands_mark": ","}),
+            (("1,234", "0.5"), {"type": "double", "thousands_mark": ","}),
+            (("1,234", "0.5", "0,75"), {"type": "string"}),
+            (("1,234.5", "007"), {"type": "string"}),
+            (("1'234.5", "1\u2019000\u2019000"), {"type": "double", "thousands_mark": "'"}),
+            (("1\u00a0234,5", "1\u202f000", "12 000"), {"type": "double", "thousands_mark": " ", "decimal_mark": ","}),
+            (("555 123 456", "555 123 457"), {"type": "string"}),
+            (("$1,234.50", "$2"), {"type": "string"}),
             (("+491700000037", "+491700000038"), {"type": "string"}),
             (("+5", "-3"), {"type": "long"}),
             (("True", "FALSE"), {"type": "boolean"}),
@@ -400,21 +409,24 @@ class TestTypes:
             assert others.notes == []
 
     @pytest.mark.parametrize(
-        "values", ["$5|$6", "1,234.50|12.10", "(12.50)|3", "5 %|7 %", "1'000|2", "12-|3-", "€ 3,50|€ 4"]
+        "values", ["$5|$6", "$1,234.50|12.10", "(12.50)|3", "5 %|7 %", "1 000|2", "12-|3-", "€ 3,50|€ 4"]
     )
     def test_numbers_with_marks_are_text_and_told(self, values: str) -> None:
         first, *others = values.split("|")
         found = infer_type(texts(first, first.replace("1", "2").replace("5", "6"), *others), is_text=True)
         assert found is not None
         assert found.keys == {"type": "string"}
-        assert found.notes == [f"text, as a number is digits and a decimal mark alone, unlike {first!r}"]
+        assert found.notes == [
+            f"text, as a number is digits, with marks of decimals and thousands, and nothing else, unlike {first!r}"
+        ]
 
     @pytest.mark.parametrize("plain", [(), ("15000",), tuple(map(str, range(1000, 1040)))])
     def test_commas_that_may_be_of_thousands_are_told_whatever_is_beside_them(self, plain: tuple[str, ...]) -> None:
         inferred = infer_type(texts("1,234", *plain, "2,500"), is_text=True)
         assert inferred is not None
         assert inferred.notes == [
-            'text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which'
+            "text, as its commas may be of thousands or of decimals; "
+            '`type: double` with `thousands_mark: ","` or `decimal_mark: ","` says which'
         ]
 
     def test_points_that_may_be_of_thousands_are_told(self) -> None:

@@ -168,6 +168,11 @@ def test_a_missing_whole_number_and_a_missing_boolean_are_missing() -> None:
             [True, True, True, False],
         ),
         (
+            Feature(name="x", type="double", missing=("-9,999.9",), as_text={"thousands_mark": ","}),
+            [-9999.9, Decimal("-9999.9"), "-9,999.9", -9.9],
+            [True, True, True, False],
+        ),
+        (
             Feature(name="x", type="timestamp", missing=("1900-01-01",)),
             [pd.Timestamp("1900-01-01", tz="UTC"), "1900-01-01T01:00+01:00", dt.datetime(1900, 1, 1, 1)],
             [True, True, False],

@@ -140,6 +140,42 @@ def test_numbers_of_another_decimal_mark() -> None:
     assert convert(texts, type="double", decimal_mark=",") == [1234.5, 1234.5, REFUSED, REFUSED, -0.5]
 
 
+@pytest.mark.parametrize(
+    ("marks", "texts", "numbers"),
+    [
+        (
+            {"thousands_mark": ","},
+            ["1,234.5", "1,234", "-12,345,678", "1234.5", "+1,000."],
+            [1234.5, 1234, -12345678, 1234.5, 1000],
+        ),
+        (
+            {"thousands_mark": ","},
+            ["1,23", "12,3456", "1,234,56", "1234,567", ",123", "1,,234", "1,234,"],
+            [REFUSED] * 7,
+        ),
+        ({"thousands_mark": "'"}, ["1'234.5", "1\u2019234", "1'23"], [1234.5, 1234, REFUSED]),
+        (
+            {"thousands_mark": " ", "decimal_mark": ","},
+            ["1 234,5", "1\u00a0234,5", "1\u202f000\u2009000", "1.5", "1 23", "12,5"],
+            [1234.5, 1234.5, 1000000, REFUSED, REFUSED, 12.5],
+        ),
+        ({"decimal_mark": ","}, ["1.234,5", "1.234", "1.23", "1 234,5"], [1234.5, 1234, REFUSED, REFUSED]),
+    ],
+)
+def test_numbers_with_a_mark_between_thousands(marks: dict[str, str], texts: list[str], numbers: list[Any]) -> None:
+    assert convert(texts, type="double", **marks) == numbers
+    assert [convert([text], type="double", **marks) for text in texts] == [[number] for number in numbers]
+
+
+def test_whole_numbers_and_decimals_have_marks_too() -> None:
+    assert convert(["1,234", "1,234.0", "1,234.5"], type="long", thousands_mark=",") == [1234, 1234, REFUSED]
+    assert convert(["9,007,199,254,740,993"], type="double", thousands_mark=",") == [REFUSED]
+    assert convert(["1,234.50", "-1"], type="decimal(9,2)", thousands_mark=",", missing=["-1"]) == [
+        Decimal("1234.5"),
+        None,
+    ]
+
+
 def test_words_of_another_language_for_true_and_false() -> None:
     words = {"true_texts": ["WAHR"], "false_texts": ["FALSCH"]}
     assert convert(["wahr", "FALSCH", "vrai"], type="boolean", **words) == [True, False, REFUSED]
@@ -235,6 +271,8 @@ MOMENTS = st.builds(
         {"type": "boolean", "true_texts": ["x", "e"], "false_texts": ["-"]},
         {"type": "double", "decimal_mark": ","},
         {"type": "decimal(6,2)", "decimal_mark": ",", "missing": ["0", "-"]},
+        {"type": "double", "thousands_mark": ",", "missing": ["1,234"]},
+        {"type": "long", "thousands_mark": " ", "decimal_mark": ","},
         {"type": "double", "missing": [0, "e", 12]},
         *({"type": kind} for kind in ("date", "timestamp")),
         {"type": "date", "format": "%d.%m.%Y"},

@@ -15,7 +15,15 @@ NUMBERS = ("int", "long", "float", "double", "decimal")
 TIMES = ("date", "timestamp")
 KINDS = (*NUMBERS, *TIMES, "boolean", "string")
 TRUE_TEXTS, FALSE_TEXTS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")  # in any case
-AS_TEXT = ("type", "format", "zone", "decimal_mark", "true_texts", "false_texts")  # what says how texts are read
+AS_TEXT = (
+    "type",
+    "format",
+    "zone",
+    "decimal_mark",
+    "thousands_mark",
+    "true_texts",
+    "false_texts",
+)  # what says how texts are read
 INT64 = 2**63
 WHOLE_LIMITS = {"int": 2**31, "long": INT64}
 LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of 32 bits, by IEEE 754
@@ -75,6 +83,9 @@ class Column(Strict):
     """Of timestamps without one, such as `Europe/Berlin`; by default UTC."""
     decimal_mark: Literal[".", ","] = "."
     """Of numbers that are text; `,` where `1.234,5` is meant."""
+    thousands_mark: Literal[",", ".", " ", "'"] | None = None
+    """Of numbers that are text; `,` where `1,234.50` is meant. By default there is none, and `.` where the decimal mark
+    is a comma."""
     true_texts: tuple[str, ...] = ()
     """Of booleans, beside true, t, yes, y and 1: WAHR."""
     false_texts: tuple[str, ...] = ()
@@ -88,6 +99,11 @@ class Column(Strict):
     def kind(self) -> str:
         """Its type without digits: one of KINDS."""
         return self.type.partition("(")[0]
+
+    @property
+    def grouping_mark(self) -> str:
+        """What stands between the thousands of numbers that are text; "" for nothing."""
+        return self.thousands_mark or ("." if self.decimal_mark == "," else "")
 
     @property
     def decimal_digits(self) -> tuple[int, int]:
@@ -169,7 +185,8 @@ class Column(Strict):
 
     def _check_texts(self) -> None:
         fitting = {"format": TIMES, "zone": ("timestamp",), "pattern": ("string",)}
-        fitting |= {"decimal_mark": NUMBERS, "true_texts": ("boolean",), "false_texts": ("boolean",)}
+        fitting |= {"decimal_mark": NUMBERS, "thousands_mark": NUMBERS}
+        fitting |= {"true_texts": ("boolean",), "false_texts": ("boolean",)}
         fitting |= {"categorical": ("int", "long", "string")}
         for name, kinds in fitting.items():
             if getattr(self, name) != type(self).model_fields[name].default and self.kind not in kinds:
@@ -177,6 +194,8 @@ class Column(Strict):
         true, false = ({text.casefold() for text in texts} for texts in self.boolean_texts())
         if both := sorted(true & false):
             raise ValueError(f"true_texts and false_texts: {both[0]!r} cannot be both")
+        if self.thousands_mark == self.decimal_mark:
+            raise ValueError(f"decimal_mark and thousands_mark: {self.decimal_mark!r} cannot be both")
         if self.format is not None:
             _check_format(self.format)
         if self.pattern is not None:

@@ -52,8 +52,8 @@ logger = logging.getLogger(__name__)
 # Of schema.json; the first files have none. Raise it with a field that a reader must know to read the model right: to
 # take the same rows, give the same answers, or tell which rows it was trained on. Readers pass over other new fields.
 # 1: classifiers; 2: regressions; 3: dates and timestamps, codes (long with levels), optional columns, a split by time;
-# 4: a window; 5: values that stand for missing ones, a zone.
-FORMAT_VERSION = 5
+# 4: a window; 5: values that stand for missing ones, a zone; 6: a mark between thousands.
+FORMAT_VERSION = 6
 FORMAT_OF_TASK = {"classification": 1, "regression": 2}  # the oldest that can say what a model of the task is
 # The oldest that can say which rows a model was trained on that were parted by time, and that are in a window.
 FORMAT_OF_TIME_SPLIT, FORMAT_OF_WINDOW = 3, 4
@@ -93,8 +93,8 @@ class Feature:
     """A column that the model sees. `levels` are the values that a column of categories had in training: always of a
     string, of a long where its numbers are codes. An `optional` one may be absent as a whole. `missing` lists what
     stands for a missing value. `as_text` is what the config says of its values where they are text, as a server reads
-    those of a CSV file: their exact `type`, `format`, `decimal_mark`, `true_texts` and `false_texts`; and their `zone`,
-    which holds for all moments that do not say theirs."""
+    those of a CSV file: their exact `type`, `format`, `decimal_mark`, `thousands_mark`, `true_texts` and `false_texts`;
+    and their `zone`, which holds for all moments that do not say theirs."""
 
     name: str
     type: Literal["double", "long", "boolean", "string", "date", "timestamp"]
@@ -122,8 +122,12 @@ class Feature:
     def missing_numbers(self) -> frozenset[float]:
         """Those of its `missing` that are numbers, of a feature of numbers or booleans."""
         written = self.missing if self.type in ("double", "long", "boolean") else ()
-        if self.as_text.get("decimal_mark") == ",":
-            written = tuple(v.replace(".", "").replace(",", ".") if isinstance(v, str) else v for v in written)
+        decimal = self.as_text.get("decimal_mark", ".")
+        thousands = self.as_text.get("thousands_mark") or ("." if decimal == "," else "")
+        if thousands:
+            written = tuple(
+                v.replace(thousands, "").replace(decimal, ".") if isinstance(v, str) else v for v in written
+            )
         return frozenset(float(value) for value in written if _is_finite(value))
 
     @cached_property
@@ -148,6 +152,8 @@ class Feature:
     @property
     def format_version(self) -> int:
         """The oldest that can say what it is."""
+        if "thousands_mark" in self.as_text:
+            return 6
         if self.missing or self.zone:
             return 5
         is_new = self.type in PARTS_OF or (self.type == "long" and self.levels is not None) or self.optional

@@ -88,7 +88,8 @@ def of_texts(texts: Sequence[str]) -> list[str]:
     if len(numbers) == len(texts):
         return [f"text, as {_reason_of_no_number(texts)}"]
     if are_ambiguous_commas(texts):
-        return ['text, as its commas may be of thousands or of decimals; `type: double, decimal_mark: ","` says which']
+        which = '`type: double` with `thousands_mark: ","` or `decimal_mark: ","` says which'
+        return [f"text, as its commas may be of thousands or of decimals; {which}"]
     others = len(texts) - len(numbers)
     if len(numbers) >= MOSTLY * len(texts) or len(numbers) > others == 1:
         return [f"text, as {next(text for text in texts if text not in numbers)!r} is no number"]
@@ -98,7 +99,9 @@ def of_texts(texts: Sequence[str]) -> list[str]:
         return [f"text, as {_reason_of_no_date(texts)}"]
     if all(map(MARKED_NUMBER.fullmatch, texts)):
         marked = next(text for text in texts if text not in numbers)
-        return [f"text, as a number is digits and a decimal mark alone, unlike {marked!r}"]
+        return [
+            f"text, as a number is digits, with marks of decimals and thousands, and nothing else, unlike {marked!r}"
+        ]
     return []
 
 

@@ -14,6 +14,7 @@ from steps.core.sources.written_forms import (
     CODE,
     COMMA,
     DAY_MONTH,
+    GROUPED,
     WHOLE,
     YEAR_MONTH,
     are_ambiguous_commas,
@@ -141,6 +142,8 @@ def _candidates(texts: Sequence[str]) -> Iterator[dict[str, object]]:
             yield {"type": "long" if all(map(WHOLE.fullmatch, texts)) else "double"}
     elif _has_decimal_comma(texts):
         yield {"type": "double", "decimal_mark": ","}
+    elif grouped := _with_thousands(texts):
+        yield grouped
     elif all(exact_time.MOMENT.fullmatch(text) for text in texts):
         yield {"type": "date"} if all(len(text) == len("2024-02-29") for text in texts) else {"type": "timestamp"}
     elif time_format := _year_month_format(texts) or _day_month_format(texts):
@@ -169,6 +172,20 @@ def _has_decimal_comma(texts: Sequence[str]) -> bool:
         and not any(re.match(r"[+-]?0\d", text) for text in texts)
         and any("," in text for text in texts)
     )
+
+
+def _with_thousands(texts: Sequence[str]) -> dict[str, object] | None:
+    """A number's keys where some have a mark between thousands. Blanks alone may be those of a telephone number."""
+    plain = [text.translate(exact_number.LIKE_MARKS) for text in texts]
+    for mark, form in GROUPED.items():
+        if any(mark in text for text in plain) and all(map(form.fullmatch, plain)) and not are_ambiguous_commas(plain):
+            decimal = "," if mark != "," and any("," in text for text in plain) else "."
+            has_decimals = any(decimal in text for text in plain)
+            if mark == " " and not has_decimals:
+                return None
+            keys = {"type": "double" if has_decimals else "long", "thousands_mark": mark}
+            return {**keys, **({"decimal_mark": decimal} if decimal == "," else {})}
+    return None
 
 
 def _year_month_format(texts: Sequence[str]) -> str:

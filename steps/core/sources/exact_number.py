@@ -3,6 +3,7 @@
 import math
 import re
 from decimal import Context, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from steps.core.sources.refusals import INFINITE, LOSES_DIGITS, NOT_WHOLE, Refus
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
-GROUPED_COMMA = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d*)?", re.ASCII)  # 1.234.567,89
+LIKE_MARKS = str.maketrans({"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2019": "'"})  # as spreadsheets write them
 EXACT_DOUBLE = 2**53  # up to here each whole number is a double
 MOST_DIGITS = 40  # before the point, of what int() is asked for; no type has more than 38
 WIDE = Context(prec=MOST_DIGITS)  # quantize() of a decimal(38,0) with all its digits
@@ -82,11 +83,19 @@ def exact_decimal(value: Any, column: Column) -> Decimal | None:
 
 
 def _with_point(value: Any, column: Column) -> str:
-    """A number as it is written with a point: 1.234,5 is 1234.5 where the comma is the decimal mark."""
-    if not isinstance(value, str) or column.decimal_mark == ".":
+    """A number as it is written with a point alone: 1.234,5 is 1234.5 where the comma is the decimal mark."""
+    thousands, decimal = column.grouping_mark, column.decimal_mark
+    if not isinstance(value, str) or (not thousands and decimal == "."):
         return str(value)
-    if GROUPED_COMMA.fullmatch(value):
-        return value.replace(".", "").replace(",", ".")
-    if "." in value:
-        raise Refused(f"are not of type {column.type}, with {column.decimal_mark!r} as the decimal mark")
-    return value.replace(",", ".")
+    text = value.translate(LIKE_MARKS)
+    if thousands and _grouped(thousands, decimal).fullmatch(text):
+        text = text.replace(thousands, "")
+    elif decimal != "." and "." in text:
+        raise Refused(f"are not of type {column.type}, with {decimal!r} as the decimal mark")
+    return text.replace(decimal, ".")
+
+
+@lru_cache
+def _grouped(thousands: str, decimal: str) -> re.Pattern[str]:
+    """A number with a mark between its thousands: 1.234.567,89."""
+    return re.compile(rf"[+-]?\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+(?:{re.escape(decimal)}\d*)?", re.ASCII)

@@ -5,6 +5,7 @@ as fast. What they refuse or take too lightly goes through exact(), once a diffe
 """
 
 import datetime as dt
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,9 +142,10 @@ def _may_be_missing(values: pa.Array, read: pa.Array, column: Column) -> np.ndar
 
 def _plainly_written(texts: pa.Array, column: Column) -> pa.Array:
     """Numbers with a point as their decimal mark, and whole ones without a fraction of zeros."""
-    if column.decimal_mark != "." and column.kind in NUMBERS:
-        is_plain = pc.match_substring_regex(texts, r"^-?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?$")
-        with_points = pc.replace_substring(pc.replace_substring(texts, ".", ""), ",", ".")
+    if (thousands := column.grouping_mark) and column.kind in NUMBERS:
+        digits = rf"(?:\d+|\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+)"
+        is_plain = pc.match_substring_regex(texts, rf"^-?{digits}(?:{re.escape(column.decimal_mark)}\d+)?$")
+        with_points = pc.replace_substring(pc.replace_substring(texts, thousands, ""), column.decimal_mark, ".")
         texts = pc.if_else(is_plain, with_points, pa.scalar(None, pa.string()))
     if column.kind in ("int", "long"):
         return pc.replace_substring_regex(texts, r"^(-?\d+)\.0+$", r"\1")
