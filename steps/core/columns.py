@@ -25,6 +25,7 @@ AS_TEXT = (
     "false_texts",
 )  # what says how texts are read
 INT64 = 2**63
+EXACT_DOUBLE = 2**53  # up to here each whole number is a double
 WHOLE_LIMITS = {"int": 2**31, "long": INT64}
 LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of 32 bits, by IEEE 754
 LABELS = ("string", "int", "long", "boolean")  # kinds that a class may have

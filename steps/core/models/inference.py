@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from mlflow.exceptions import MlflowException
 
 from steps.core.errors import TableBusy, TableChanged, TableUnfit
 from steps.core.models import features, local_inference, predictions, scorer, scoring_plan
 from steps.core.models.loading import LoadedModel
+from steps.core.models.predictions import STORED_TYPES
 from steps.core.models.scoring_plan import SCORED_BY, Mode, Plan, Work
 from steps.core.tables import collation, commit, conditional
 from steps.core.tables.conditional import Committed
@@ -22,10 +22,6 @@ from steps.core.tables.snapshot import Snapshot
 
 PLANS = 20  # each is made again when another run has written predictions meanwhile
 LATER_CODE = ("steps/core/models/spark_inference.py",)  # is imported by what scores a large table, and part of it
-STORED_TYPES = {
-    **{"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()},
-    **{"date": pa.date32(), "timestamp": pa.timestamp("us", "UTC")},
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from steps.core.columns import EXACT_DOUBLE
 from steps.core.models import scorer
 
-EXACT_IN_DOUBLE = 2**53  # up to here each whole number is a double
 UTC_MICROSECONDS = pa.timestamp("us", "UTC")
+STORED_TYPES = {  # by the type of a feature
+    **{"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()},
+    **{"date": pa.date32(), "timestamp": UTC_MICROSECONDS},
+}
 ORIGIN = (
     pa.schema(  # of a prediction; `deleted_at` is when its row was found to be no longer in the table, else missing
         [
@@ -24,7 +28,7 @@ ORIGIN = (
 def to_frame(rows: pa.Table | pa.RecordBatch) -> pd.DataFrame:
     """`rows` in pandas, with whole numbers as they are: beside missing ones pandas has doubles, which hold not all."""
     may_round = [column for column in rows.columns if pa.types.is_integer(column.type) and column.null_count]
-    is_rounded = any((pc.max(pc.abs(column)).as_py() or 0) > EXACT_IN_DOUBLE for column in may_round)
+    is_rounded = any((pc.max(pc.abs(column)).as_py() or 0) > EXACT_DOUBLE for column in may_round)
     return rows.to_pandas(integer_object_nulls=is_rounded)
 
 
@@ -35,7 +39,7 @@ def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
     for name in frames[0].columns:
         columns = [rows[name] for rows in frames]
         kinds = {values.dtype.kind for values in columns}
-        is_large = "f" in kinds and any(v.dtype.kind == "i" and v.abs().max() > EXACT_IN_DOUBLE for v in columns)
+        is_large = "f" in kinds and any(v.dtype.kind == "i" and v.abs().max() > EXACT_DOUBLE for v in columns)
         if is_large:
             frames = [rows.astype({name: object}) for rows in frames]
     return pd.concat(frames, ignore_index=True)

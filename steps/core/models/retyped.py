@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steps.core.columns import DECIMAL, FALSE_TEXTS, TRUE_TEXTS
+from steps.core.columns import DECIMAL, EXACT_DOUBLE, FALSE_TEXTS, TRUE_TEXTS
 
 WHOLE = re.compile(r"[+-]?\d+")
-EXACT_WHOLE = 2**53  # beyond it doubles do not tell neighbours apart
 OF_NUMBERS = ("integer", "floating", "mixed-integer-float")  # pandas' names for what is hashed as numbers
 
 
@@ -73,7 +72,7 @@ def _whole(value: Any) -> int | None:
         return int(value) if WHOLE.fullmatch(value.strip()) else None
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, Decimal)):
         return None
-    return int(value) if math.isfinite(value) and value == int(value) and abs(int(value)) <= EXACT_WHOLE else None
+    return int(value) if math.isfinite(value) and value == int(value) and abs(int(value)) <= EXACT_DOUBLE else None
 
 
 def _double(value: Any, *, single: bool) -> float | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from steps.core.errors import TableUnfit
 from steps.core.models import predictions, scorer
+from steps.core.models.predictions import STORED_TYPES
 from steps.core.models.scorer import Feature
 from steps.core.process import console
 from steps.core.serving.request_body import Rows
@@ -19,10 +20,6 @@ from steps.core.serving.request_log import RequestLog
 from steps.core.serving.served_model import Scored, ServedModel
 from steps.core.sources import json_objects
 
-TYPES = {
-    **{"double": pa.float64(), "long": pa.int64(), "boolean": pa.bool_(), "string": pa.string()},
-    **{"date": pa.date32(), "timestamp": predictions.UTC_MICROSECONDS},
-}
 OF_THE_REQUEST = ("model_uri", "request_id", "scored_at", "row")  # columns of the log beside the model's own
 LARGEST = 2**63 - 1  # the scorer takes 2**63, which as a double is the same
 INLINE_ROWS = 16  # of a request that is handed on in the event loop: a tenth of a millisecond and more
@@ -90,7 +87,7 @@ def table_of(scored: Scored, *, request_id: str, scored_at: datetime.datetime) -
 def _feature_column(rows: Rows, feature: Feature, count: int) -> pa.Array:
     """A feature's values, which the scorer has taken, in its type; all missing where the column is absent."""
     if feature.name not in rows:
-        return pa.nulls(count, TYPES[feature.type])
+        return pa.nulls(count, STORED_TYPES[feature.type])
     values = rows[feature.name]
     objects = values.to_numpy(dtype=object) if isinstance(values, pd.Series) else values
     is_present = scorer.present(values, feature)
@@ -98,13 +95,13 @@ def _feature_column(rows: Rows, feature: Feature, count: int) -> pa.Array:
         moments = np.full(count, scorer.NO_MOMENT)
         moments[is_present] = [scorer.moment(value, feature) for value in objects[is_present]]
         unit = "datetime64[D]" if feature.type == "date" else "datetime64[us]"
-        return pa.array(moments.astype(unit)).cast(TYPES[feature.type])
+        return pa.array(moments.astype(unit)).cast(STORED_TYPES[feature.type])
     convert = CONVERTED[feature.type]
     values = [
         convert(value) if is_there and not scorer.is_blank(value) else None
         for value, is_there in zip(objects, is_present, strict=True)
     ]
-    return pa.array(values, TYPES[feature.type])
+    return pa.array(values, STORED_TYPES[feature.type])
 
 
 def _long(value: Any) -> int:

@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from steps.core.columns import Column
-from steps.core.sources.exact_number import EXACT_DOUBLE
+from steps.core.columns import EXACT_DOUBLE, Column
 
 DAY = (  # any of a year but 29 February, on which calendars must be asked
     r"\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
@@ -176,3 +175,9 @@ READERS: dict[str, Callable[[pa.Array, Column], Read]] = {
     "date": _read_dates,
     "timestamp": _read_timestamps,
 }
+
+
+def true_mask(answers: pa.Array) -> np.ndarray:
+    """Arrow's booleans as NumPy's, null as false."""
+    mask: np.ndarray = answers.fill_null(False).to_numpy(zero_copy_only=False)
+    return mask

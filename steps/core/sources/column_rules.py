@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from steps.core.columns import WHOLE_LIMITS, Column
+from steps.core.sources.arrow_values import UTC_MICROSECONDS, true_mask
 from steps.core.sources.exact_value import exact
 from steps.core.sources.values import Converted
 
@@ -25,22 +26,19 @@ def broken_rules(converted: Converted, column: Column, *, is_key: bool) -> Itera
     array = converted.values
     if column.nullable is False or is_key:
         is_refused = np.logical_or.reduce([*converted.broken.values(), np.zeros(len(array), dtype=bool)])
-        yield MISSING, _mask(pc.is_null(array)) & ~is_refused
+        yield MISSING, true_mask(pc.is_null(array)) & ~is_refused
     comparable = array.cast(pa.float64()) if column.kind == "decimal" else array
     if column.min is not None:
-        yield f"are below {_shown(column.min)}", _mask(pc.less(comparable, _limit(column.min, column, math.ceil)))
+        yield f"are below {_shown(column.min)}", true_mask(pc.less(comparable, _limit(column.min, column, math.ceil)))
     if column.max is not None:
-        yield f"are above {_shown(column.max)}", _mask(pc.greater(comparable, _limit(column.max, column, math.floor)))
+        yield (
+            f"are above {_shown(column.max)}",
+            true_mask(pc.greater(comparable, _limit(column.max, column, math.floor))),
+        )
     if column.allowed is not None:
         yield from _not_allowed(array, column, column.allowed)
     if column.pattern is not None:
         yield f"do not fit the pattern {column.pattern}", _misfits(array, column.pattern)
-
-
-def _mask(answers: pa.Array) -> np.ndarray:
-    """Arrow's booleans as NumPy's, null as false."""
-    mask: np.ndarray = answers.fill_null(False).to_numpy(zero_copy_only=False)
-    return mask
 
 
 def _limit(limit: float | dt.date, column: Column, to_whole: Callable[[float], int]) -> pa.Scalar:
@@ -52,7 +50,7 @@ def _limit(limit: float | dt.date, column: Column, to_whole: Callable[[float], i
     moment = limit if isinstance(limit, dt.datetime) else dt.datetime.combine(limit, dt.time())
     if column.kind == "date":
         return pa.scalar(moment.date(), pa.date32())
-    return pa.scalar(moment.replace(tzinfo=moment.tzinfo or ZoneInfo(column.zone or "UTC")), pa.timestamp("us", "UTC"))
+    return pa.scalar(moment.replace(tzinfo=moment.tzinfo or ZoneInfo(column.zone or "UTC")), UTC_MICROSECONDS)
 
 
 def _shown(limit: float | dt.date) -> str:
@@ -62,14 +60,14 @@ def _shown(limit: float | dt.date) -> str:
 def _not_allowed(array: pa.Array, column: Column, allowed: Sequence[Any]) -> Iterator[tuple[str, np.ndarray]]:
     """Where a value is none of those allowed; apart, where it is one but for its letters' case, blanks or a mark."""
     values = [exact(value, column) for value in allowed]
-    is_other = _mask(pc.invert(pc.is_in(array, value_set=pa.array(values, array.type), skip_nulls=True)))
-    is_other &= _mask(array.is_valid())
+    is_other = true_mask(pc.invert(pc.is_in(array, value_set=pa.array(values, array.type), skip_nulls=True)))
+    is_other &= true_mask(array.is_valid())
     more = len(allowed) - SHOWN_LABELS
     shown = ", ".join(map(str, allowed[:SHOWN_LABELS])) + (f" and {more} more" if more > 0 else "")
     if is_other.any() and pa.types.is_string(array.type):
         known = {_bare(label) for label in allowed}
         near = [text for text in pc.unique(array.filter(pa.array(is_other))).to_pylist() if _bare(text) in known]
-        is_near = is_other & _mask(pc.is_in(array, value_set=pa.array(near, pa.string())))
+        is_near = is_other & true_mask(pc.is_in(array, value_set=pa.array(near, pa.string())))
         yield f"differ by upper and lower case, blanks or a mark alone from {shown}", is_near
         is_other = is_other & ~is_near
     yield f"are none of {shown}", is_other

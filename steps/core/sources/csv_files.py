@@ -39,7 +39,7 @@ class CsvFiles(Files):
 
     def parts_of(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> list[Part]:
         form = self.form_of(file, size_bytes)
-        places = csv_part.places_of(file, form, columns)
+        places = csv_part.places_of(form, columns)
         return list(csv_part.parts_of(file, size_bytes, form, self._options, places))
 
     def with_missing(self, columns: Mapping[str, Column]) -> dict[str, Column]:

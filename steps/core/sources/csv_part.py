@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from steps.core.errors import SourceUnreadable
 from steps.core.sources import csv_rows, text_files
 from steps.core.sources.csv_dialect import WHITESPACE
 from steps.core.sources.csv_form import CsvForm
@@ -185,21 +184,10 @@ def parts_of(
     ]
 
 
-def places_of(file: str, form: CsvForm, columns: Mapping[str, str]) -> dict[str, int | None]:
-    """The place in a row of each column of the contract, by its name in the file but for upper and lower case.
-
-    None where the file has no such column. SourceUnreadable when two columns of the file have that name.
-    """
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(form.names):
-        places.setdefault(name.casefold(), []).append(place)
-    asked = {name: places.get(source.strip().casefold(), []) for name, source in columns.items()}
-    for same in asked.values():
-        if len(same) > 1:
-            shown = " and ".join(f"{form.names[place]!r} (column {place + 1})" for place in same)
-            reason = f"its header has {shown}, which are equal{_but_for_case({form.names[place] for place in same})}"
-            raise SourceUnreadable(file, reason, next="rename one of them in the file")
-    return {name: same[0] if same else None for name, same in asked.items()}
+def places_of(form: CsvForm, columns: Mapping[str, str]) -> dict[str, int | None]:
+    """The place in a row of each column of the contract, by its name in the file; None where the file has none."""
+    places = {name: place for place, name in enumerate(form.names)}
+    return {name: places.get(source) for name, source in columns.items()}
 
 
 def _whole(file: str, size_bytes: int, form: CsvForm, options: CsvOptions, places: Mapping[str, int | None]) -> CsvPart:
@@ -224,10 +212,6 @@ def _has_no_value(table: pa.Table) -> np.ndarray:
         if not is_empty.any():
             break
     return is_empty
-
-
-def _but_for_case(names: set[str]) -> str:
-    return " but for upper and lower case" if len(names) > 1 else ""
 
 
 def _range_starts(file: str, size_bytes: int, form: CsvForm) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from steps.core.errors import SourceUnreadable
 from steps.core.sources.csv_dialect import STAND_IN, Dialect, Row, line_count, rows_of, split
+from steps.core.sources.refusals import NOT_UTF8
 from steps.core.sources.rows import Malformed
 
 BLOCK_BYTES = 2**21  # above, pyarrow's parser gets slower
@@ -19,7 +20,6 @@ LONGEST_ROW_BYTES = 2**26
 SHOWN_CHARACTERS = 10_000  # of a malformed row
 REPEATED_HEADER = "repeat the header"
 BAD_QUOTE = "have text behind a closing quote, or a quote within quotes that is not doubled"
-NOT_UTF8 = "are not UTF-8 (say source.options.encoding)"
 HAS_STAND_IN = "hold the control character 0x1F"
 NEWLINE, RETURN = 10, 13
 

@@ -14,7 +14,6 @@ from steps.core.sources.refusals import INFINITE, LOSES_DIGITS, NOT_WHOLE, Refus
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 LIKE_MARKS = str.maketrans({"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2019": "'"})  # as spreadsheets write them
-EXACT_DOUBLE = 2**53  # up to here each whole number is a double
 MOST_DIGITS = 40  # before the point, of what int() is asked for; no type has more than 38
 WIDE = Context(prec=MOST_DIGITS)  # quantize() of a decimal(38,0) with all its digits
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from steps.core.columns import NUMBERS, TIMES, Column
 from steps.core.sources import arrow_values, exact_value
-from steps.core.sources.arrow_values import DAY, TIME, arrow_type, stripped_texts
+from steps.core.sources.arrow_values import DAY, TIME, arrow_type, stripped_texts, true_mask
 from steps.core.sources.exact_value import exact
 from steps.core.sources.refusals import NOT_IN_CALENDAR, Refused
 
@@ -44,7 +44,7 @@ def convert(raw: pa.Array | pa.ChunkedArray, column: Column) -> Converted:
         return Converted(values=pa.nulls(len(plain), arrow_type(column)))
     if pa.types.is_nested(plain.type):
         return _refuse(
-            pa.nulls(len(plain), arrow_type(column)), f"are not of type {column.type}", _true(plain.is_valid())
+            pa.nulls(len(plain), arrow_type(column)), f"are not of type {column.type}", true_mask(plain.is_valid())
         )
     is_outside = _is_outside_calendar(plain)
     if is_outside.any():
@@ -84,7 +84,7 @@ def _is_outside_calendar(values: pa.Array) -> np.ndarray:
     first, after = FIRST_DAY * ticks_a_day, (LAST_DAY + 1) * ticks_a_day
     if first < -(2**63):  # nanoseconds are never so far away
         return np.zeros(len(values), dtype=bool)
-    return _true(pc.or_(pc.less(ticks, first), pc.greater_equal(ticks, after)))
+    return true_mask(pc.or_(pc.less(ticks, first), pc.greater_equal(ticks, after)))
 
 
 def _convert(values: pa.Array, column: Column) -> Converted:
@@ -116,9 +116,9 @@ def _settled(values: pa.Array, column: Column, *, texts: pa.Array | None = None)
         return None
     if (read := arrow_values.read(values, column)) is None:
         return None
-    is_unsure = np.zeros(len(values), dtype=bool) if read.is_unsure is None else _true(read.is_unsure)
+    is_unsure = np.zeros(len(values), dtype=bool) if read.is_unsure is None else true_mask(read.is_unsure)
     if texts is not None:
-        is_unsure |= _true(pc.and_(values.is_null(), texts.is_valid()))
+        is_unsure |= true_mask(pc.and_(values.is_null(), texts.is_valid()))
     if column.missing:
         is_unsure |= _may_be_missing(texts if texts is not None else values, read.values, column)
     if pa.types.is_timestamp(read.values.type) or pa.types.is_date(read.values.type):
@@ -131,12 +131,12 @@ def _may_be_missing(values: pa.Array, read: pa.Array, column: Column) -> np.ndar
     may_be = np.zeros(len(values), dtype=bool)
     if pa.types.is_string(values.type):
         words = pa.array([str(value).strip() for value in column.missing])
-        may_be |= _true(pc.is_in(pc.utf8_trim_whitespace(values), value_set=words))
+        may_be |= true_mask(pc.is_in(pc.utf8_trim_whitespace(values), value_set=words))
     elif column.kind == "string":
         words = pa.array([str(value) for value in column.missing])
-        may_be |= _true(pc.is_in(read, value_set=words))
+        may_be |= true_mask(pc.is_in(read, value_set=words))
     if column.kind in (*NUMBERS, *TIMES):
-        may_be |= _true(pc.is_in(read, value_set=pa.array(exact_value.missing_values(column), read.type)))
+        may_be |= true_mask(pc.is_in(read, value_set=pa.array(exact_value.missing_values(column), read.type)))
     return may_be
 
 
@@ -165,12 +165,6 @@ def _is_plain(texts: pa.Array, column: Column) -> pa.Array:
         ways = [pc.match_substring_regex(texts, f"^{way}$") for way in (pattern, TIME_WITH_OFFSET)]
         return max(ways, key=lambda way: pc.sum(way).as_py() or 0)
     return pc.match_substring_regex(texts, f"^(?:{pattern})$") if pattern else pa.array([False] * len(texts))
-
-
-def _true(answers: pa.Array) -> np.ndarray:
-    """Arrow's booleans as NumPy's, null as false."""
-    mask: np.ndarray = answers.fill_null(False).to_numpy(zero_copy_only=False)
-    return mask
 
 
 def _by_value(values: pa.Array, column: Column) -> Converted:
