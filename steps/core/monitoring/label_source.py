@@ -12,6 +12,7 @@ from steps.core.errors import ContractBroken, SourceUnreadable
 from steps.core.monitoring.errors import LabelsUnusable
 from steps.core.sources import contract, kinds
 from steps.core.sources import source as sources
+from steps.core.sources.contract import Rule
 from steps.core.sources.delta_table import DeltaTable
 from steps.core.tables import location, snapshot
 from steps.core.tables.snapshot import Snapshot
@@ -34,8 +35,8 @@ class LabelSource:
     source: sources.Source
     table: Snapshot | None = None
     rejected_rows: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
+    rejected: Counter[Rule] = field(default_factory=Counter)
+    examples: dict[Rule, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

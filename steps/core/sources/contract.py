@@ -1,10 +1,9 @@
 """What a table's rows must be: each value of its column's type, and every row that breaks a rule set apart."""
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +26,23 @@ REJECTS_SCHEMA = pa.schema(
 )
 EXAMPLE_CHARACTERS = 80
 MALFORMED_CHARACTERS = 10_000  # of the text of a row that has no columns
-RULE = re.compile(
-    r"((?:column '(\w+)'|key [\w, ]+): )?(.*)", re.DOTALL
-)  # a rule's subject, its column, and what rows are or do
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What rows must not be or do, such as "are missing"; whose values, and in which column, "" of a row as a whole."""
+
+    predicate: str
+    subject: str = ""
+    column: str = ""
+
+    @classmethod
+    def of_column(cls, name: str, predicate: str) -> "Rule":
+        """Of the values of one column."""
+        return cls(predicate, subject=f"column {name!r}", column=name)
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.predicate}" if self.subject else self.predicate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +51,8 @@ class Checked:
 
     rows: pa.Table
     rejects: pa.Table
-    broken: Counter[str]
-    examples: dict[str, str]
+    broken: Counter[Rule]
+    examples: dict[Rule, str]
     missing_counts: Mapping[str, int]  # of all rows, by column
 
     def missing(self, column: str) -> int:
@@ -72,18 +85,18 @@ def check(
     converted = {name: values.convert(raw.columns[name], column) for name, column in columns.items()}
     rows = pa.table([converted[name].values for name in columns], schema=schema_of(columns))
     broken = {
-        f"column {name!r}: {rule}": mask
+        Rule.of_column(name, predicate): mask
         for name, column in columns.items()
-        for rule, mask in column_rules.broken_rules(converted[name], column, is_key=name in key)
+        for predicate, mask in column_rules.broken_rules(converted[name], column, is_key=name in key)
         if mask.any()
     }
-    for rule, keys in (refused_keys or {}).items():
+    for predicate, keys in (refused_keys or {}).items():
         if (is_refused := is_among(rows.select(list(key)), keys)).any():
-            broken[f"key {', '.join(key)}: {rule}"] = is_refused
+            broken[Rule(predicate, subject=f"key {', '.join(key)}")] = is_refused
     is_bad = np.logical_or.reduce([*broken.values(), np.zeros(len(rows), dtype=bool)])
     rejects = _rejects(raw, np.flatnonzero(is_bad), broken, file=file)
     counts = Counter({rule: int(mask.sum()) for rule, mask in broken.items()})
-    counts.update(malformed.reason for malformed in raw.malformed)
+    counts.update(Rule(malformed.reason) for malformed in raw.malformed)
     return Checked(
         rows=rows.filter(pa.array(~is_bad)) if is_bad.any() else rows,
         rejects=rejects,
@@ -93,7 +106,7 @@ def check(
     )
 
 
-def violations(broken: Counter[str], examples: Mapping[str, str], row_count: int) -> list[str]:
+def violations(broken: Counter[Rule], examples: Mapping[Rule, str], row_count: int) -> list[str]:
     """A line for each rule that rows break, the most frequent first."""
     return [
         f"{_with_count(rule, count, row_count)}{f', such as {_shown(examples[rule])}' if rule in examples else ''}"
@@ -117,42 +130,35 @@ def missing_columns(columns: Mapping[str, str], present: Iterable[str]) -> dict[
     }
 
 
-def _with_count(rule: str, count: int, row_count: int) -> str:
-    subject, _, predicate = _parts(rule)
-    return f"{subject or ''}{count} of {row_count} rows {predicate}"
-
-
-def _parts(rule: str) -> tuple[str | None, str | None, str]:
-    """What a rule begins with, as "column 'x': ", the column's name in that, and what rows are or do that break it."""
-    subject, column, predicate = RULE.fullmatch(rule).groups()  # type: ignore[union-attr]
-    return subject, column, predicate
+def _with_count(rule: Rule, count: int, row_count: int) -> str:
+    return str(replace(rule, predicate=f"{count} of {row_count} rows {rule.predicate}"))
 
 
 def _refused(converted: values.Converted) -> int:
     return sum(int(mask.sum()) for mask in converted.broken.values())
 
 
-def _examples(raw: RawRows, broken: Mapping[str, np.ndarray]) -> dict[str, str]:
+def _examples(raw: RawRows, broken: Mapping[Rule, np.ndarray]) -> dict[Rule, str]:
     """The first value that breaks each rule, as it stands in the source."""
     examples = {}
     for rule, mask in broken.items():
-        if name := _parts(rule)[1]:
-            text = _texts(raw.columns[name].slice(int(mask.argmax()), 1))[0]
+        if rule.column:
+            text = _texts(raw.columns[rule.column].slice(int(mask.argmax()), 1))[0]
             if text is not None:
                 examples[rule] = text[:EXAMPLE_CHARACTERS]
     for malformed in raw.malformed:
-        examples.setdefault(malformed.reason, malformed.text[:EXAMPLE_CHARACTERS])
+        examples.setdefault(Rule(malformed.reason), malformed.text[:EXAMPLE_CHARACTERS])
     return examples
 
 
-def _rejects(raw: RawRows, bad: np.ndarray, broken: Mapping[str, np.ndarray], *, file: str) -> pa.Table:
+def _rejects(raw: RawRows, bad: np.ndarray, broken: Mapping[Rule, np.ndarray], *, file: str) -> pa.Table:
     taken = raw.columns.take(pa.array(bad)) if len(bad) else raw.columns.slice(0, 0)
     texts = {name: _texts(column) for name, column in zip(taken.column_names, taken.columns, strict=True)}
     rows = [
         {
             "file": file,
             "line": int(raw.lines[row]) if raw.lines is not None else None,
-            "rules": [rule for rule, mask in broken.items() if mask[row]],
+            "rules": [str(rule) for rule, mask in broken.items() if mask[row]],
             "values": [(name, column[place]) for name, column in texts.items()],
             "text": None,
         }

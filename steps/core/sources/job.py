@@ -15,7 +15,7 @@ import pyarrow as pa
 from steps.core import float32_loss
 from steps.core.columns import Column
 from steps.core.sources import contract
-from steps.core.sources.contract import Checked
+from steps.core.sources.contract import Checked, Rule
 from steps.core.sources.profile import Profile
 from steps.core.sources.rows import Part
 from steps.core.tables import row_hash
@@ -32,8 +32,8 @@ class Result:
     malformed: int = 0  # of `rejected`: rows that have no columns
     fingerprint: int = 0  # order-free sum of the rows' hashes
     unlabelled: int = 0  # of `rows` and `rejected`: without a value in the target
-    broken: Counter[str] = field(default_factory=Counter)  # rejected rows by rule; a row may break several
-    examples: dict[str, str] = field(default_factory=dict)  # a value that breaks each rule
+    broken: Counter[Rule] = field(default_factory=Counter)  # rejected rows by rule; a row may break several
+    examples: dict[Rule, str] = field(default_factory=dict)  # a value that breaks each rule
     rounded: Counter[str] = field(default_factory=Counter)  # whole numbers that float32 does not hold, by column
     rows_read: Counter[str] = field(default_factory=Counter)  # good and bad, by file
     key_hashes: list[np.ndarray] = field(default_factory=list)
@@ -62,12 +62,9 @@ class Result:
         self.fingerprint += other.fingerprint
         self.unlabelled += other.unlabelled
         self.blank += other.blank
-        for counts, added in (
-            (self.broken, other.broken),
-            (self.rounded, other.rounded),
-            (self.rows_read, other.rows_read),
-        ):
-            counts.update(added)
+        self.broken.update(other.broken)
+        self.rounded.update(other.rounded)
+        self.rows_read.update(other.rows_read)
         self.examples = {**other.examples, **self.examples}
         self.key_hashes += other.key_hashes
         self.files += other.files
