@@ -18,6 +18,7 @@ from dataclasses import replace
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
+from steps.core.config import Config
 from steps.core.models import (
     aliases,
     artifact_check,
@@ -29,13 +30,17 @@ from steps.core.models import (
     registry,
 )
 from steps.core.models.earlier import load_earlier
-from steps.core.models.evaluation import Evaluation, evaluate
+from steps.core.models.evaluation import evaluate
 from steps.core.models.evaluation_report import report_of
+from steps.core.models.loading import LoadedModel
+from steps.core.models.verdict import Verdict
 from steps.core.monitoring import gate_reference
 from steps.core.parameters import parameters
 from steps.core.tables import location, snapshot
+from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import config_files
 from steps.core.workflow import entry_point
+from steps.core.workflow.step_run import StepRun
 from steps.core.workflow.step_spec import StepSpec
 
 
@@ -56,17 +61,6 @@ SPEC = StepSpec(
     works_on=("table", "model"),
     outputs=("verdict", "champion"),
 )
-
-
-def _checked(
-    evaluation: Evaluation, version: ModelVersion, check: artifact_check.Check, *, columns: Sequence[str]
-) -> Evaluation:
-    """`evaluation` with what the registry adds: how often its test rows were asked, and, where it would pass, whether
-    others can use the version on a table with these `columns`."""
-    judged = registry.judged_on(version, evaluation.test_rows) if evaluation.test_rows else 0
-    doubts = [f"these test rows have judged {judged} versions"] if judged > 1 else []
-    rules = [check.rule(columns)] if evaluation.verdict.outcome == "pass" else []
-    return replace(evaluation, verdict=evaluation.verdict.with_rules(rules, doubts=doubts))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,54 +84,65 @@ def main(argv: Sequence[str] | None = None) -> None:
             if lost:
                 run.warn(lost)
             run.reads(champion=champion.uri if champion else "")
-            judged = judged_rows.read(table, settings, model, champion=champion)
-            parts = judged.parts
-            truth = parts.test[settings.target].to_numpy()
-            facts = {"table": str(table), "rows in the test part": f"{judged.test_rows}"}
-            if judged.is_sample:
-                facts["rows that it is judged on"] = f"{len(truth)}, chosen by hash"
-                run.remark([f"evaluate: judged on {len(truth):,} of {judged.test_rows:,} test rows, chosen by hash"])
-            evaluation = evaluate(
-                parts,
-                model,
-                settings=settings,
-                champion=champion,
-                lost_champion=lost,
-                earlier=lambda: load_earlier(version, loaded=champion),
-            )
-            if judged.is_sample and evaluation.scores:
-                evaluation_log.log_scores_of_all_rows(table, model, settings, judged)
-            report = report_of(
-                evaluation,
-                parts.test,
-                model,
-                settings=settings,
-                facts=facts,
-                warnings=(table.commit.metadata.get("warnings") or "").splitlines(),
-            )
-            evaluation = _checked(evaluation, version, check, columns=table.schema.names)
-            verdict = evaluation.verdict
-            report = replace(report, verdict=verdict)
-            evaluation_log.log_scores(evaluation, evaluation.per_class(truth), model_uri=model.uri)
-            judgement = model_card.Judgement(report=report, run_id=run.run_id, experiment_id=run.experiment_id)
-            card = model_card.of_version(version, model.schema, judgement=judgement)
-            evaluation_log.log_report(report, card)
-            if kept := gate_reference.of(evaluation, truth, model_uri=model.uri, metric=settings.gate.metric):
-                mlflow.log_text(kept.dumps(), gate_reference.ARTIFACT)
-            registry.record_verdict(
-                version,
-                verdict=verdict.outcome,
-                reasons=verdict.reasons,
-                run_id=run.run_id,
-                test_rows=len(truth),
-                test_rows_digest=evaluation.test_rows,
-            )
-            if verdict.outcome == "pass":
-                aliases.move_alias(version, aliases.STAGING, how="gate")
-            model_card.describe(version, card)
+            verdict = _judge(run, settings, version, table, model=model, champion=champion, lost=lost, check=check)
         run.explains(verdict.reasons)
         usable = model if verdict.outcome == "pass" else champion
         run.writes(verdict=verdict.outcome, champion=usable.uri if usable else "")
+
+
+def _judge(
+    run: StepRun,
+    settings: Config,
+    version: ModelVersion,
+    table: Snapshot,
+    *,
+    model: LoadedModel,
+    champion: LoadedModel | None,
+    lost: str,
+    check: artifact_check.Check,
+) -> Verdict:
+    """The verdict on a version, which is logged and recorded, and what follows from it: the alias `staging`."""
+    judged = judged_rows.read(table, settings, model, champion=champion)
+    test = judged.parts.test
+    truth = test[settings.target].to_numpy()
+    facts = {"table": str(table), "rows in the test part": f"{judged.test_rows}"}
+    if judged.is_sample:
+        facts["rows that it is judged on"] = f"{len(truth)}, chosen by hash"
+        run.remark([f"evaluate: judged on {len(truth):,} of {judged.test_rows:,} test rows, chosen by hash"])
+    evaluation = evaluate(
+        judged.parts,
+        model,
+        settings=settings,
+        champion=champion,
+        lost_champion=lost,
+        earlier=lambda: load_earlier(version, loaded=champion),
+    )
+    if judged.is_sample and evaluation.scores:
+        evaluation_log.log_scores_of_all_rows(table, model, settings, judged)
+    warnings = (table.commit.metadata.get("warnings") or "").splitlines()
+    report = report_of(evaluation, test, model, settings=settings, facts=facts, warnings=warnings)
+    rules = [check.rule(table.schema.names)] if evaluation.verdict.outcome == "pass" else []
+    doubts = registry.doubts_of_rows(version, evaluation.test_rows)
+    verdict = evaluation.verdict.with_rules(rules, doubts=doubts)
+    evaluation, report = replace(evaluation, verdict=verdict), replace(report, verdict=verdict)
+    evaluation_log.log_scores(evaluation, evaluation.per_class(truth), model_uri=model.uri)
+    judgement = model_card.Judgement(report=report, run_id=run.run_id, experiment_id=run.experiment_id)
+    card = model_card.of_version(version, model.schema, judgement=judgement)
+    evaluation_log.log_report(report, card)
+    if kept := gate_reference.of(evaluation, truth, model_uri=model.uri, metric=settings.gate.metric):
+        mlflow.log_text(kept.dumps(), gate_reference.ARTIFACT)
+    registry.record_verdict(
+        version,
+        verdict=verdict.outcome,
+        reasons=verdict.reasons,
+        run_id=run.run_id,
+        test_rows=len(truth),
+        test_rows_digest=evaluation.test_rows,
+    )
+    if verdict.outcome == "pass":
+        aliases.move_alias(version, aliases.STAGING, how="gate")
+    model_card.describe(version, card)
+    return verdict
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ from steps.core.models import (
     training,
     training_log,
 )
-from steps.core.models.training_rows import TrainingRows, split_settings_of
+from steps.core.models.scorer import Schema
+from steps.core.models.training import Fit
+from steps.core.models.training_rows import Survey, TrainingRows, split_settings_of
 from steps.core.monitoring import reference
 from steps.core.parameters import Hyperparameters, parameters
 from steps.core.tables import location, snapshot
@@ -92,12 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             labelled=lambda: rows.first(MOST_ROWS_TO_COUNT),
         )
         objectives.check_parameters(schema, model, path=parameters.config)
-        warnings = [
-            *features.warnings(schema.features, survey.rounded),
-            *targets.warnings(survey.parts.train, settings),
-            *survey.warnings(rows.split_settings),
-        ]
-        run.remark([f"train: {line}" for line in warnings])
+        run.remark([f"train: {line}" for line in _warnings(survey, schema, rows)])
         counts = {f"{part}_rows": len(part_rows) for part, part_rows in vars(survey.parts).items()}
         mlflow.log_metrics({**counts, "unlabelled_rows": survey.unlabelled, "rows_outside_window": survey.outside})
 
@@ -124,13 +121,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         training_log.log_fit(fit, run.run_id)
         identity = {registry.TABLE_IDENTITY: inputs["table.identity"]}
         tags = {"table_uri": str(table), **run.made_by(), **found, **identity, **registration.tags_of(settings)}
-        kept = reference.of_sample(survey.sample, schema, settings, rows.split_settings, table=table)
-        registered = registration.register(
-            fit.booster, schema, example=survey.example, name=model.name, tags=tags, reference=kept.dumps()
-        )
-        with aliases.deciding(model.name):  # they are in the model's description
-            model_card.describe(registered, model_card.of_version(registered, schema, judgement=None))
-        run.writes(model=registry.uri_of(registered))
+        run.writes(model=_register(fit, survey, schema, rows, tags=tags))
+
+
+def _warnings(survey: Survey, schema: Schema, rows: TrainingRows) -> list[str]:
+    """What of the rows is not learnt from as it stands, a line each."""
+    return [
+        *features.warnings(schema.features, survey.rounded),
+        *targets.warnings(survey.parts.train, rows.settings),
+        *survey.warnings(rows.split_settings),
+    ]
+
+
+def _register(fit: Fit, survey: Survey, schema: Schema, rows: TrainingRows, *, tags: Mapping[str, str]) -> str:
+    """Register a version that is not judged yet, with what monitor holds later rows against. Its URI."""
+    name = rows.settings.model.name
+    kept = reference.of_sample(survey.sample, schema, rows.settings, rows.split_settings, table=rows.table)
+    registered = registration.register(
+        fit.booster, schema, example=survey.example, name=name, tags=tags, reference=kept.dumps()
+    )
+    with aliases.deciding(name):  # they are in the model's description
+        model_card.describe(registered, model_card.of_version(registered, schema, judgement=None))
+    return registry.uri_of(registered)
 
 
 if __name__ == "__main__":

@@ -89,9 +89,10 @@ def test_they_are_loaded_for_a_version_only_that_passes_so_far(versions: list[Mo
 
 
 def test_versions_that_were_judged_on_the_same_rows_are_counted_each_once(versions: list[ModelVersion]) -> None:
-    assert registry.judged_on(versions[0], "rows") == 4
-    assert registry.judged_on(versions[4], "rows") == 5
-    assert registry.judged_on(versions[4], "other rows") == 1
+    assert registry.doubts_of_rows(versions[0], "rows") == ["these test rows have judged 4 versions"]
+    assert registry.doubts_of_rows(versions[4], "rows") == ["these test rows have judged 5 versions"]
+    assert registry.doubts_of_rows(versions[4], "other rows") == []
+    assert registry.doubts_of_rows(versions[4], "") == []
 
 
 def test_one_that_is_lost_stops_nobody(versions: list[ModelVersion]) -> None:

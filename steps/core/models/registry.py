@@ -190,10 +190,11 @@ def newest_passed(name: str, *, count: int) -> list[ModelVersion]:
     return list(versions)
 
 
-def judged_on(version: ModelVersion, test_rows_digest: str) -> int:
-    """How many versions of a model were judged on the rows with this digest, `version` itself among them."""
+def doubts_of_rows(version: ModelVersion, test_rows_digest: str) -> list[str]:
+    """A line where the rows with this digest have judged several versions of a model, `version` itself among them."""
     condition = f'name = "{version.name}" AND tags.`{TEST_ROWS_DIGEST}` = "{test_rows_digest}"'
-    return len({version.version, *(one.version for one in all_versions(condition))})
+    versions = {version.version, *(one.version for one in all_versions(condition))} if test_rows_digest else ()
+    return [f"these test rows have judged {len(versions)} versions"] if len(versions) > 1 else []
 
 
 def describe(registered: ModelVersion | RegisteredModel, text: str) -> None:
