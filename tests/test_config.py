@@ -122,6 +122,11 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
         ({"gate": {"at_least": 85}}, "gate: at_least: 85 given; f1_macro is at least 0 and at most 1"),
         ({"gate": {"at_least": -0.1}}, "gate: at_least: -0.1 given; f1_macro is at least 0 and"),
         ({"gate": {"metric": "log_loss", "at_least": -1}}, "gate: at_least: -1 given; log_loss is at least 0"),
+        ({"gate": {"metric": "brier", "at_least": 15}}, "gate: at_least: 15 given; brier is at least 0 and at most 2"),
+        (
+            {"gate": {"at_least": 85, "min_gain_over_baseline": 5, "max_drop_in_slice": 3}},
+            "at most 1; min_gain_over_baseline: 5, max_drop_in_slice: 3 given; two versions differ by at most 1",
+        ),
         (
             {"gate": {"min_gain_over_baseline": 5}},
             "min_gain_over_baseline: 5 given; two versions differ by at most 1 in",

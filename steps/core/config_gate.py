@@ -48,14 +48,15 @@ class Gate(Strict):
     @model_validator(mode="after")
     def _can_decide(self) -> Self:
         """A limit that every version passes, or none, is a slip such as 5 for 0.05."""
-        metric = METRICS[self.metric]
+        metric, mistakes = METRICS[self.metric], []
         if self.at_least is not None and not metric.lowest <= self.at_least <= metric.highest:
             limits = {"at least": metric.lowest, "at most": metric.highest}
             known = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
-            raise ValueError(f"at_least: {self.at_least:g} given; {self.metric} is {known}")
+            mistakes.append(f"at_least: {self.at_least:g} given; {self.metric} is {known}")
         differences = {name: getattr(self, name) for name in DIFFERENCES}
         most = metric.highest - metric.lowest
-        if wrong := [name for name, difference in differences.items() if difference > most]:
-            given = f"{wrong[0]}: {differences[wrong[0]]:g} given"
-            raise ValueError(f"{given}; two versions differ by at most {most:g} in {self.metric}")
+        if wrong := [f"{name}: {difference:g}" for name, difference in differences.items() if difference > most]:
+            mistakes.append(f"{', '.join(wrong)} given; two versions differ by at most {most:g} in {self.metric}")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
         return self

@@ -99,7 +99,7 @@ METRICS = _Metrics(
             score=classes_of.recall_macro, greater_is_better=True, highest=1, taken_over=UNLIKE_SCIKIT_LEARN
         ),
         "log_loss": Metric(score=classes_of.log_loss, greater_is_better=False),
-        "brier": Metric(score=classes_of.brier, greater_is_better=False),
+        "brier": Metric(score=classes_of.brier, greater_is_better=False, highest=2),
         "roc_auc": Metric(
             score=classes_of.roc_auc,
             greater_is_better=True,
