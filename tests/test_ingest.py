@@ -173,7 +173,7 @@ def test_what_is_written_is_what_was_checked_also_when_the_source_is_replaced_me
 def test_a_file_that_is_replaced_while_it_is_read_is_not_appended(place: Place) -> None:
     ended = ingest_replaced(place, mode="append")
     assert ended.exit_code == 1, ended.text
-    assert "replaced.csv was written to between the check of its rows and their copy" in ended.err
+    assert "replaced.csv was written to while it was read" in ended.err
     assert not Path(place.lake("append_meanwhile")).exists()
 
 

@@ -432,6 +432,14 @@ class TestWhatItSaysOfItself:
         assert response.status_code == 200
         assert len(response.json()["predictions"]) == len(content["example"]["dataframe_records"]) == 2
 
+    def test_each_page_is_of_the_type_that_its_description_says(self, server: Running) -> None:
+        described = server.get("/openapi.json").json()["paths"]
+        pages = [(path, methods["get"]) for path, methods in described.items() if "get" in methods]
+        assert {path for path, _ in pages} == {"/ping", "/health", "/version", "/metrics"}
+        for path, page in pages:
+            ((media_type, _),) = page["responses"]["200"]["content"].items()
+            assert server.get(path).headers["Content-Type"].partition(";")[0] == media_type, path
+
     def test_its_description_has_the_models_columns_and_what_it_answers(self, server: Running) -> None:
         schemas = server.get("/openapi.json").json()["components"]["schemas"]
         types = {name: value["type"] for name, value in schemas["Row"]["properties"].items()}

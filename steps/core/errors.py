@@ -284,7 +284,7 @@ class SourceChanged(UserError):
 
     def __init__(self, uri: str) -> None:
         super().__init__(
-            f"source {uri} was written to between the check of its rows and their copy; the table is as it was",
+            f"source {uri} was written to while it was read; the table is as it was",
             expected="files that stay as they are while they are read",
             next="run it again when their writer has finished",
         )

@@ -28,6 +28,7 @@ REFUSALS = {
     "408": "The body did not arrive in time.",
     "413": "The body is too large, or has too many rows.",
     "415": "The body is of a type or an encoding that is not taken.",
+    "500": "The server failed; its log says why.",
     "503": "Too many large requests are at work.",
     "504": "The answer took too long.",
 }
@@ -50,9 +51,9 @@ def describe(model: ServedModel) -> dict[str, Any]:
         },
         "paths": {
             "/invocations": {"post": _scoring(model)},
-            "/ping": {"get": _get("Whether the server answers.", "text/plain")},
+            "/ping": {"get": _get("Whether the server answers.", "application/json")},
             "/health": {"get": _get("What answers, and what keeps a newer version from it.", "application/json")},
-            "/version": {"get": _get("MLflow's version.", "text/plain")},
+            "/version": {"get": _get("MLflow's version.", "application/json")},
             "/metrics": {"get": _get("Numbers for Prometheus.", "text/plain")},
         },
         "components": {"schemas": {"Row": _row(schema), "Prediction": _prediction(schema), "Error": ERROR}},

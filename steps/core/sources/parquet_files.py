@@ -13,7 +13,7 @@ from steps.core.sources.rows import Part, RawRows
 from steps.core.storage import filesystem
 
 BATCH_ROWS = 50_000
-PART_BYTES = 64 * 2**20  # of row groups, compressed, that one worker reads
+PART_BYTES = 64 * 2**20  # of row groups, uncompressed, that one worker reads
 
 
 class ParquetFiles(Files):
