@@ -51,7 +51,9 @@ def serving() -> Iterator[Receiver]:
     server = Receiver()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:  # else the thread keeps a process alive whose test has failed
+        server.shutdown()
+        thread.join()
+        server.server_close()

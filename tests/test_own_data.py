@@ -86,7 +86,7 @@ def test_a_file_at_a_url_is_inferred_as_one_on_this_machine(own: Place) -> None:
     (folder / "votes.csv").write_bytes(text.encode("cp1252"))
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/votes.csv"
         ended = own.step("ingest", source=url, target="Stimme")
         server.shutdown()
