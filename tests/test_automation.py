@@ -73,7 +73,7 @@ class TestWhatIsRun:
         everyones = [line.split() for line in CI_RUN.splitlines() if line.startswith(("make ", ".ci/"))]
         targets = [word for _, *words in everyones for word in words if not word.startswith("-")]
         assert everyones[0] == [".ci/prepare"]
-        assert targets == ["check", "check-infrastructure", "docs", "test"]
+        assert targets == ["setup", "check", "check-infrastructure", "docs", "test"]
         run_by_ci = set(commands(PROJECT / ".github" / "workflows" / "ci.yml"))
         assert {
             ".ci/prepare",
