@@ -291,12 +291,6 @@ class TestTheTrackingServer:
         assert ended.exit_code == 0, ended.text
         assert place.runs()[0].info.status == "FINISHED"
 
-    def test_that_is_not_there_is_told_at_once(self, mended: Stack, place: Place) -> None:
-        mended.mlflow.stop()
-        ended = place.step("ingest")
-        is_one_message(ended, "TrackingUnavailable")
-        assert ended.seconds < 30
-
     def test_whose_proxy_answers_in_its_place_is_told(self, place: Place) -> None:
         with http.server.HTTPServer(("127.0.0.1", 0), NobodyBehindIt) as proxy:
             threading.Thread(target=proxy.serve_forever, daemon=True).start()
