@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +60,21 @@ def environment(service: Mapping[str, Any], addresses: Mapping[str, str], folder
 
 
 def install(service: Mapping[str, Any], folder: Path) -> None:
-    """Install the packages of the project that the service's image does, from a copy: a build may leave files."""
+    """Install the packages of the project that the service's image does."""
     dockerfile = (PROJECT / service["build"]["dockerfile"]).read_text(encoding="utf-8")
     for source in re.findall(r"^RUN pip install --no-cache-dir --no-deps (/opt/\S+)$", dockerfile, re.MULTILINE):
-        copy = folder / Path(source).name
-        shutil.copytree(here(source, {}), copy)
+        shutil.copytree(_installed(here(source, {})).name, folder / "site-packages", dirs_exist_ok=True)
+
+
+@cache
+def _installed(source: str) -> tempfile.TemporaryDirectory[str]:
+    """A package of the project, once for all tests, as pip makes it from a copy: a build may leave files."""
+    target = tempfile.TemporaryDirectory()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(source, Path(folder, Path(source).name))
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        subprocess.run([*pip, "--target", str(folder / "site-packages"), str(copy)], check=True)
+        subprocess.run([*pip, "--target", target.name, str(copy)], check=True)
+    return target
 
 
 def _words(line: str | list[str]) -> list[str]:

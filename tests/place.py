@@ -79,8 +79,8 @@ class Place:
         """A process of its own; `mlflow` and this Python are forked by one that need not import the packages first."""
         began = time.monotonic()
         words = [str(word) for word in command]
-        if words[0] == str(BIN / "mlflow"):
-            words = [sys.executable, *words]
+        if words[0] in ("mlflow", str(BIN / "mlflow")):
+            words = [sys.executable, str(BIN / "mlflow"), *words[1:]]
         is_python = words[0] == sys.executable and (words[1] in ("-m", "-c") or os.path.isfile(words[1]))
         exit_code, out, err = (self._forked if is_python and self.is_forked else self._started)(words)
         return Ended(exit_code=exit_code, out=out, err=err, seconds=time.monotonic() - began)

@@ -163,6 +163,12 @@ class Postgres:
         self.stop()
         shutil.rmtree(self._folder)
 
+    def answers(self) -> bool:
+        try:
+            return bool(self.query("select 1", database="postgres"))
+        except psycopg.OperationalError:
+            return False
+
     def create(self, database: str) -> None:
         self.query(f'create database "{database}"', database="postgres")
 
@@ -253,7 +259,7 @@ class Stack:
         self.mlflow.resume()
         if not self.store.answers():
             self.store.start()
-        with contextlib.suppress(AssertionError):
+        if not self.postgres.answers():
             self.postgres.start()
         if not self.mlflow.answers():
             self.mlflow.stop()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 from composed import COMPOSE, SparkCluster, Tracking, install, services
-from place import PROJECT, until
+from place import PROJECT, Ended, until
 from services import PASSWORD, ObjectStore, Postgres, free_port, object_store
 
 EXAMPLE = COMPOSE / ".env.example"
@@ -492,13 +492,26 @@ class TestSpark:
         yield spark
         spark.stop()
 
-    def test_is_healthy_once_it_answers_a_query(self, spark: SparkCluster) -> None:
-        assert until(lambda: spark.health().exit_code == 0, seconds=150), spark.server.log()[-3000:]
+    @pytest.fixture(scope="class")
+    @classmethod
+    def asked(cls, spark: SparkCluster) -> list[Ended]:
+        """The answers to who asks how it is, until it is healthy."""
+        asked = []
 
-    def test_shows_no_token(self, spark: SparkCluster) -> None:
-        assert "token-7b1e" not in spark.health().text
+        def is_healthy() -> bool:
+            asked.append(spark.health())
+            return asked[-1].exit_code == 0
 
-    def test_is_unhealthy_without_its_token(self, spark: SparkCluster) -> None:
+        assert until(is_healthy, seconds=150), spark.server.log()[-3000:]
+        return asked
+
+    def test_is_healthy_once_it_answers_a_query(self, asked: list[Ended]) -> None:
+        assert asked[-1].exit_code == 0
+
+    def test_shows_no_token(self, asked: list[Ended]) -> None:
+        assert [ended.text for ended in asked if "token-7b1e" in ended.text] == []
+
+    def test_is_unhealthy_without_its_token(self, spark: SparkCluster, asked: list[Ended]) -> None:
         assert spark.health(SPARK_CONNECT_AUTHENTICATE_TOKEN="wrong").exit_code == 1
 
     def test_is_unhealthy_in_time_when_no_executor_is_left_and_recovers(self, spark: SparkCluster) -> None:

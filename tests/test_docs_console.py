@@ -75,7 +75,8 @@ class TestComparison:
 
 class TestShell:
     @pytest.fixture
-    def shell(self, tmp_path: Path) -> console.Shell:
+    def shell(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> console.Shell:
+        monkeypatch.setattr(console, "QUIET_SECONDS", 0.5)
         (tmp_path / "workflow").mkdir()
         return console.Shell(tmp_path, {"PATH": "/usr/bin:/bin"})
 

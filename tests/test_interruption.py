@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import re
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +35,7 @@ PROGRAMS = {
     "jvm": "org.apache.spark.deploy.SparkSubmit",
 }
 LARGE_COPIES = 20_000
-SEED, KILLS, LATEST_SECONDS = 4, 2, 15  # of the kills at random
+KILLS = {"keeper": ["steps-train"], "jvm": ["steps-infer", "pyspark.daemon"]}  # each with what is at its work then
 OF_THIS_RUN = {"run_id", "scored_at", "model_uri", "table_uri"}  # columns of predictions that differ between workflows
 
 
@@ -176,16 +176,18 @@ class TestTheMomentAfter:
 
 @pytest.fixture(scope="module")
 def went_on(place: Place) -> Place:
-    """After kills at random moments and of random processes, a workflow that nobody disturbs."""
-    chance = random.Random(SEED)
-    for _ in range(KILLS):
-        name, target = chance.choice(["SIGINT", "SIGTERM", "SIGKILL"]), chance.choice([*PROGRAMS, "group"])
+    """After kills of processes while train and infer are at their work, a workflow that nobody disturbs."""
+
+    def are_at_work(programs: list[str]) -> bool:
+        commands = " ".join(place.processes().values())
+        return all(program in commands for program in programs)
+
+    for target, programs in KILLS.items():
         with started(with_spark(place)) as running:
-            time.sleep(chance.uniform(0, LATEST_SECONDS))
-            while not running.is_gone():
-                running.send(name, target)
-                if not until(running.is_gone, seconds=10):  # Python may lose a SIGINT, as any in a weakref's callback
-                    name, target = "SIGKILL", "command"
+            assert until(partial(are_at_work, programs), seconds=120), running.text()
+            assert running.send("SIGKILL", target), running.text()
+            assert until(running.is_gone, seconds=15), place.processes()
+            assert running.command.returncode != 0, running.text()
     for owned in (place.folder.parent / "tmp").glob(f"workflow-*/{scratch.OWNED}"):
         os.utime(owned, (0, 0))  # the next start leaves young ones alone
     with started(place) as running:

@@ -279,15 +279,6 @@ def test_promote_moves_production_back_and_forth_and_keeps_the_history(trained: 
     assert f"PromotionRefused: production of {model} named nothing before version 1" in nothing_before.err
 
 
-@pytest.mark.parametrize("alias", ["latest", "v2"])
-def test_an_alias_that_mlflow_cannot_take_is_refused_before_anything(trained: Place, alias: str) -> None:
-    ended = trained.step("promote", name="no_such_model", version=1, alias=alias)
-    assert ended.exit_code == 1
-    assert "ParametersInvalid" in ended.err
-    assert f"alias: '{alias}' given; an alias has at most" in ended.err
-    assert "no_such_model" not in ended.err
-
-
 def test_labels_keep_their_values_from_source_to_predictions(trained: Place) -> None:
     """Labels 3, 7 and 10, which XGBoost alone would not take."""
     source = Path(__file__).with_name("cases") / "T01_labels_gap.csv"

@@ -73,7 +73,7 @@ class TestTheWorkflow:
 
     def test_leaves_nothing_in_the_folder_where_the_user_stands(self, ada: Place, finished: Ended) -> None:
         assert sorted(path.name for path in ada.folder.iterdir()) == ["tmp"]
-        assert [path.name for path in (ada.folder / "tmp").iterdir() if path.name.startswith("workflow-spark")] == []
+        assert [path.name for path in (ada.folder / "tmp").iterdir() if path.name.startswith("workflow")] == []
 
     def test_needs_no_key_for_the_artifacts(self, stack: Stack, ada: Place, finished: Ended) -> None:
         without = {name: value for name, value in ada.extra.items() if not name.startswith(("AWS_", "MLFLOW_S3"))}
@@ -84,7 +84,9 @@ class TestTheWorkflow:
         assert ended.out == "PyFuncModel\n", ended.text
 
     def test_runs_nothing_again_and_starts_no_spark(self, ada: Place, finished: Ended) -> None:
-        no_java = Place(ada.folder, {**ada.extra, "JAVA_HOME": "/nowhere"})
+        """Where a step that ran would start it."""
+        no_java = Place(ada.folder, {**ada.extra, "JAVA_HOME": "/nowhere", "WORKFLOW_IN_MEMORY_MEBIBYTES": "0"})
+        assert "JavaUnusable: " in no_java.step("main", reuse="false").err
         ended = no_java.step("main")
         assert ended.exit_code == 0, ended.text
         assert ended.out.count("reused, run") == 4
@@ -188,15 +190,34 @@ class TestStepsAlone:
         protocol = DeltaTable(f"s3://delta/{table}", storage_options=stack.store.deltalake_options).protocol()
         assert (protocol.min_reader_version, protocol.min_writer_version) == (1, 2)
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def numbers(cls, stack: Stack, alone: Place) -> Path:
+        """A config whose source is in the object store: 40 numbers in two files."""
+        lines = ["number,word", *(f"{n},{'even' if n % 2 == 0 else 'odd'}" for n in range(40))]
+        for part in (0, 1):
+            text = "\n".join([lines[0], *lines[1 + 20 * part : 21 + 20 * part]])
+            stack.store.client().put_object(Bucket="delta", Key=f"raw/part {part}.csv", Body=text.encode())
+        return alone.config(
+            name="numbers",
+            source={"uri": "s3://delta/raw"},
+            columns={"number": {"type": "long"}, "word": {"type": "string"}},
+            target="word",
+        )
+
     def test_one_spark_for_everyone_does_as_well(
-        self, stack: Stack, ada: Place, served_at_store: dict[str, str]
+        self, stack: Stack, ada: Place, numbers: Path, served_at_store: dict[str, str]
     ) -> None:
         port = Path(served_at_store["WORKFLOW_SPARK"], "port")
         assert until(port.exists, seconds=120)
         remote = f"sc://localhost:{port.read_text()}/;token={served_at_store['SPARK_CONNECT_AUTHENTICATE_TOKEN']}"
-        shared = Place(ada.folder, {**ada.extra, "SPARK_REMOTE": remote, "JAVA_HOME": "/nowhere"})
-        assert shared.step("ingest", lake="s3://delta/shared").out == "ingest: table = s3://delta/shared/iris@v0\n"
-        assert iris(stack, "shared/iris").num_rows == 150
+        by_workers = {"WORKFLOW_IN_MEMORY_MEBIBYTES": "0", "JAVA_HOME": "/nowhere"}
+        shared = Place(ada.folder, {**ada.extra, **by_workers, "SPARK_REMOTE": remote})
+        ended = shared.step("ingest", config=numbers, lake="s3://delta/shared")
+        assert ended.out == "ingest: table = s3://delta/shared/numbers@v0\n", ended.text
+        assert sorted(iris(stack, "shared/numbers")["number"].to_pylist()) == list(range(40))
+        without = Place(ada.folder, {**ada.extra, **by_workers})
+        assert "JavaUnusable: " in without.step("ingest", config=numbers, lake="s3://delta/shared").err
 
     def test_temporary_keys_for_a_part_of_the_bucket_do_with_their_session_token(
         self, stack: Stack, ada: Place
@@ -225,20 +246,10 @@ class TestStepsAlone:
         without_token = Place(ada.folder, {**ada.extra, **keys})
         assert "ObjectStoreUnavailable: s3://delta" in without_token.step("ingest", lake="s3://delta/team").err
 
-    def test_a_source_may_be_in_the_object_store(self, stack: Stack, alone: Place, tmp_path: Path) -> None:
-        lines = ["number,word", *(f"{n},{'even' if n % 2 == 0 else 'odd'}" for n in range(40))]
-        for part in (0, 1):
-            text = "\n".join([lines[0], *lines[1 + 20 * part : 21 + 20 * part]])
-            stack.store.client().put_object(Bucket="delta", Key=f"raw/part {part}.csv", Body=text.encode())
-        settings = alone.config(
-            name="numbers",
-            source={"uri": "s3://delta/raw"},
-            columns={"number": {"type": "long"}, "word": {"type": "string"}},
-            target="word",
-        )
-        assert alone.step("ingest", config=settings).out == "ingest: table = s3://delta/numbers@v0\n"
+    def test_a_source_may_be_in_the_object_store(self, stack: Stack, alone: Place, numbers: Path) -> None:
+        assert alone.step("ingest", config=numbers).out == "ingest: table = s3://delta/numbers@v0\n"
         assert sorted(iris(stack, "numbers")["number"].to_pylist()) == list(range(40))
-        assert alone.step("ingest", config=settings, source="s3a://delta/raw/*0.csv").exit_code == 0
+        assert alone.step("ingest", config=numbers, source="s3a://delta/raw/*0.csv").exit_code == 0
         assert iris(stack, "numbers").num_rows == 20
 
 

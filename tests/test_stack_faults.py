@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from place import Ended, Place, rows_of, until
+from place import Ended, Place, rows_of
 from services import HeldRequests, ObjectStore, Stack
 
 pytestmark = pytest.mark.spark
@@ -58,16 +58,15 @@ def place(request: pytest.FixtureRequest, mended: Stack) -> Place:
     return mended.place(name, lake=f"s3://delta/{name}", MLFLOW_HTTP_REQUEST_MAX_RETRIES="3")
 
 
-def interfered(
-    place: Place, step: str, when: Callable[[], bool], act: Callable[[], None], **parameters: object
-) -> Ended:
-    """A step, while which `act` is done as soon as `when` is true."""
+def interfered(place: Place, step: str, proxy: HeldRequests, act: Callable[[], None], **parameters: object) -> Ended:
+    """A step, and `act` at the moment of the request that `proxy` holds back; its seconds from then on."""
     there = replace(place, extra={**place.extra, "WORKFLOW_ANSWER_SECONDS": str(LIMIT_SECONDS)})
+    proxy.hold()
     with ThreadPoolExecutor() as beside:
         running = beside.submit(there.step, step, **parameters)
-        assert until(lambda: running.done() or when(), seconds=120)
-        assert not running.done(), running.result()
+        proxy.wait_for_request()
         act()
+        proxy.release()
         began = time.monotonic()
         ended = running.result()
     return replace(ended, seconds=time.monotonic() - began)
@@ -103,22 +102,24 @@ def moves_to(place: Place, version: str) -> int:
     return sum(move["to_version"] == version for move in moves)
 
 
-def is_written(stack: Stack, place: Place, table: str) -> Callable[[], bool]:
-    """Whether anything of the table is in the store."""
-    prefix = f"{place.extra['LAKE_URI'].removeprefix('s3://delta/')}/{table}/"
-    return lambda: bool(stack.store.names("delta", prefix))
+@contextlib.contextmanager
+def store_through_proxy(stack: Stack, place: Place, objects: str) -> Iterator[tuple[Place, HeldRequests]]:
+    """The place, with its object store behind a proxy that can hold back the put of an object whose name fits."""
+    with HeldRequests(stack.store.port, name=objects) as proxy:
+        yield replace(place, extra={**place.extra, "MLFLOW_S3_ENDPOINT_URL": proxy.url}), proxy
 
 
-def has_begun(stack: Stack, step: str, parameter: str) -> Callable[[], bool]:
-    """Whether a run of the step that is at work has logged what it runs with."""
-    at_work = f"select run_uuid from runs where name = '{step}' and status = 'RUNNING'"
-    query = f"select 1 from params where run_uuid in ({at_work}) and key = '{parameter}'"
-    return lambda: bool(stack.postgres.query(query))
+@contextlib.contextmanager
+def tracking_through_proxy(stack: Stack, place: Place, path: str) -> Iterator[tuple[Place, HeldRequests]]:
+    """The place, with its tracking server behind a proxy that can hold back what is posted to a path that fits."""
+    with HeldRequests(stack.mlflow.port, name=path, method="POST") as proxy:
+        yield replace(place, extra={**place.extra, "MLFLOW_TRACKING_URI": proxy.url}), proxy
 
 
 class TestTheObjectStore:
     def test_that_stops_while_ingest_writes_loses_nothing(self, mended: Stack, place: Place) -> None:
-        ended = interfered(place, "ingest", has_begun(mended, "ingest", "source.uri"), mended.store.stop)
+        with store_through_proxy(mended, place, r"/iris/\S*") as (there, proxy):
+            ended = interfered(there, "ingest", proxy, mended.store.stop)
         is_one_message(ended, "ObjectStoreUnavailable")
         assert ended.seconds < 3 * LIMIT_SECONDS
         assert place.runs()[0].info.status == "FAILED"
@@ -130,7 +131,8 @@ class TestTheObjectStore:
     def test_that_stops_while_infer_writes_loses_nothing(self, mended: Stack, place: Place) -> None:
         for step in ("ingest", "train", "evaluate"):
             assert place.step(step).exit_code == 0
-        ended = interfered(place, "infer", is_written(mended, place, "iris_predictions"), mended.store.stop)
+        with store_through_proxy(mended, place, r"/iris_predictions/_delta_log/\S*") as (there, proxy):
+            ended = interfered(there, "infer", proxy, mended.store.stop)
         is_one_message(ended, "ObjectStoreUnavailable")
         assert ended.seconds < 3 * LIMIT_SECONDS
         mended.store.start()
@@ -140,16 +142,8 @@ class TestTheObjectStore:
     def test_that_accepts_and_never_answers_while_ingest_writes_is_told_within_the_limit(
         self, mended: Stack, place: Place
     ) -> None:
-        with HeldRequests(mended.store.port, name=r"/iris/\S*") as proxy:
-            there = Place(place.folder, {**place.extra, "MLFLOW_S3_ENDPOINT_URL": proxy.url})
-            proxy.hold()
-
-            def pause() -> None:
-                proxy.wait_for_request()
-                mended.store.pause()
-                proxy.release()
-
-            ended = interfered(there, "ingest", lambda: True, pause)
+        with store_through_proxy(mended, place, r"/iris/\S*") as (there, proxy):
+            ended = interfered(there, "ingest", proxy, mended.store.pause)
         is_one_message(ended, "ObjectStoreUnavailable")
         assert ended.seconds < 3 * LIMIT_SECONDS
         assert place.runs()[0].info.status == "FAILED"
@@ -231,15 +225,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class TestTheTrackingServer:
-    SLOW = {"num_boost_round": 3000, "early_stopping_rounds": 3000, "learning_rate": 0.01}  # seconds of training
+    TRAINED = "/logged-models"  # a path to which train posts only once it has trained
 
     def test_that_stops_while_train_works_registers_nothing_and_is_told(self, mended: Stack, place: Place) -> None:
         assert place.step("ingest").exit_code == 0
         versions = len(place.client.search_model_versions(f"name = '{MODEL}'"))
-        slow = place.config(model=self.SLOW)
-        ended = interfered(
-            place, "train", has_begun(mended, "train", "model.num_boost_round"), mended.mlflow.stop, config=slow
-        )
+        with tracking_through_proxy(mended, place, self.TRAINED) as (there, proxy):
+            ended = interfered(there, "train", proxy, mended.mlflow.stop)
         is_one_message(ended, "TrackingUnavailable")
         mended.mlflow.start()
         assert len(place.client.search_model_versions(f"name = '{MODEL}'")) == versions
@@ -253,8 +245,9 @@ class TestTheTrackingServer:
         self, mended: Stack, place: Place
     ) -> None:
         assert place.step("ingest").exit_code == 0
-        there = Place(place.folder, {**place.extra, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7"})  # MLflow's own
-        ended = interfered(there, "train", has_begun(mended, "train", "model.num_boost_round"), mended.mlflow.pause)
+        patient = Place(place.folder, {**place.extra, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7"})  # MLflow's own
+        with tracking_through_proxy(mended, patient, self.TRAINED) as (there, proxy):
+            ended = interfered(there, "train", proxy, mended.mlflow.pause)
         is_one_message(ended, "TrackingUnavailable")
         assert ended.seconds < 3 * LIMIT_SECONDS
         mended.mlflow.resume()
@@ -265,16 +258,8 @@ class TestTheTrackingServer:
     ) -> None:
         version = trained(place)
         named = staging(place)
-        with HeldRequests(mended.mlflow.port, name="/registered-models/alias", method="POST") as proxy:
-            there = Place(place.folder, {**place.extra, "MLFLOW_TRACKING_URI": proxy.url})
-            proxy.hold()
-
-            def stop() -> None:
-                proxy.wait_for_request()
-                mended.mlflow.stop()
-                proxy.release()
-
-            ended = interfered(there, "evaluate", lambda: True, stop)
+        with tracking_through_proxy(mended, place, "/registered-models/alias") as (there, proxy):
+            ended = interfered(there, "evaluate", proxy, mended.mlflow.stop)
         is_one_message(ended, "TrackingUnavailable")
         mended.mlflow.start()
         assert staging(place) == named != version
@@ -296,21 +281,15 @@ class TestTheTrackingServer:
 
     def test_whose_database_restarts_while_train_works_is_waited_for(self, mended: Stack, place: Place) -> None:
         assert place.step("ingest").exit_code == 0
-        slow = place.config(model=self.SLOW)
 
         def restart() -> None:
             mended.postgres.stop()
             mended.postgres.start()
 
-        ended = interfered(place, "train", has_begun(mended, "train", "model.num_boost_round"), restart, config=slow)
+        with tracking_through_proxy(mended, place, self.TRAINED) as (there, proxy):
+            ended = interfered(there, "train", proxy, restart)
         assert ended.exit_code == 0, ended.text
         assert place.runs()[0].info.status == "FINISHED"
-
-    def test_that_is_not_there_is_told_at_once(self, mended: Stack, place: Place) -> None:
-        mended.mlflow.stop()
-        ended = place.step("ingest")
-        is_one_message(ended, "TrackingUnavailable")
-        assert ended.seconds < 30
 
     def test_whose_proxy_answers_in_its_place_is_told(self, place: Place) -> None:
         with http.server.HTTPServer(("127.0.0.1", 0), NobodyBehindIt) as proxy:

@@ -199,3 +199,4 @@ def test_a_file_of_the_project_that_is_not_python_is_named_before_any_step_runs(
     ended = place.run(sys.executable, project / "main.py")
     one_message(ended, "ProjectBroken: steps/infer.py, line 2, is not Python: ")
     assert "ingest ..." not in ended.text
+    assert place.runs()[0].info.run_name == "main"
