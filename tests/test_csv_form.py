@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from steps.core.errors import SourceUnreadable
+from steps.core.errors import FormUnclear, SourceUnreadable
 from steps.core.sources import csv_form, csv_options, csv_rows
 from steps.core.sources.csv_form import CsvForm
 
@@ -30,6 +30,15 @@ def form_of_text(folder: Path, text: str, **options: str | bool | int) -> CsvFor
     path = folder / "file.csv"
     path.write_bytes(text.encode())
     return form_of(path, **options)
+
+
+def test_text_in_single_quotes_names_the_option_that_reads_it(tmp_path: Path) -> None:
+    (path := tmp_path / "a.csv").write_text("name;x;y\n" + "'O''Brien; x';-0.07;no\n" * 3)
+    with pytest.raises(
+        FormUnclear, match=r"""(?s)say source.options.quote: "'", if that stands around its values; else"""
+    ) as raised:
+        csv_form.look_at(str(path), path.stat().st_size, csv_options.parse(str(path), {}))
+    assert raised.value.likely == {}
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])

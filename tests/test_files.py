@@ -308,6 +308,22 @@ class TestJson:
         assert (malformed.reason, malformed.line) == (f"have {what} in 'y', not a value", 8)
         assert malformed.text == json.dumps(rows[7])
 
+    def test_pandas_categories_in_one_file_and_texts_in_another_are_one_column(self, tmp_path: Path) -> None:
+        texts = pa.array(["a", "b"])
+        pq.write_table(pa.table({"y": texts.dictionary_encode()}), tmp_path / "1.parquet")
+        pq.write_table(pa.table({"y": texts}), tmp_path / "2.parquet")
+        source = find(str(tmp_path))
+        assert source.columns() == {"y": pa.string()}
+        assert read(source, "y") == [("a",), ("b",)] * 2
+        assert (
+            len(
+                pa.concat_tables(
+                    [rows.columns for part in source.parts({"y": config.Column(type="string")}) for rows in part.read()]
+                )
+            )
+            == 4
+        )
+
     def test_a_number_has_a_point_whatever_the_decimal_mark_of_texts(self, tmp_path: Path) -> None:
         source = find(write(tmp_path / "a.jsonl", '{"x": 1.234}\n{"x": 12}\n{"x": 1.5e3}\n{"x": "1.234,5"}\n'))
         for kind in ("double", "decimal(12,3)"):

@@ -429,6 +429,14 @@ class TestTypes:
             '`type: double` with `thousands_mark: ","` or `decimal_mark: ","` says which'
         ]
 
+    def test_codes_that_look_like_numbers_with_an_exponent_are_told(self) -> None:
+        inferred = infer_type(texts("1E1", "10E0", "3e2"), is_text=True)
+        assert inferred == InferredType(
+            {"type": "double"}, ["'10E0' is read as a number; if it is a code, say `type: string`"]
+        )
+        with_a_fraction = infer_type(texts("1E1", "1.5e3"), is_text=True)
+        assert with_a_fraction == InferredType({"type": "double"})
+
     def test_points_that_may_be_of_thousands_are_told(self) -> None:
         found = infer_type(texts("2.100", "13.250", "7"), is_text=True)
         assert found is not None
@@ -458,6 +466,10 @@ class TestTypes:
             ([*(f"2024-01-{day} 10:00" for day in range(10, 30)), "2024-01-09 24:00"], "'2024-01-09 24:00' is no date"),
             (["05-Jan-2024", "06-Feb-2024"], "'05-Jan-2024' is a date in a form that is not inferred"),
             (["1/5/24", "2/6/24"], "'1/5/24' is a date in a form that is not inferred"),
+            (
+                ["1/31/2020 1:05 PM"] * 2,
+                "'1/31/2020 1:05 PM' is a date in a form that is not inferred; `type: timestamp,",
+            ),
             (["1.5", "1e400"], "a double does not hold '1e400' as it stands"),
             (["99999999999999999999", "1"], "more digits than a long has"),
             (["+491700000037", "+491700000038"], "a number would lose the plus of '+491700000037'"),
@@ -686,6 +698,10 @@ class TestTarget:
         [
             (["same"] * 40, "it has one value, 'same'"),
             ([f"name {number // 2}" for number in range(60)], "it has 30 different values"),
+            (
+                [f"${number}" for number in range(60)],
+                r"it has 60 different values; text, as a number is .* unlike '\$0'",
+            ),
             ([""] * 40, "it has no value at all"),
             (["2024-02-29", "2024-03-01"] * 20, "it holds values of type date"),
         ],

@@ -173,6 +173,16 @@ def test_a_missing_whole_number_and_a_missing_boolean_are_missing() -> None:
             [True, True, True, False],
         ),
         (
+            Feature(name="x", type="double", missing=("-999.5", "1.2"), as_text={"decimal_mark": ","}),
+            [-9995.0, -999.5, 12.0, 1.2, "-999.5"],
+            [False, False, False, False, True],
+        ),
+        (
+            Feature(name="x", type="date", missing=("1900-01-01",), as_text={"format": "%Y%m%d"}),
+            [dt.date(1900, 1, 1), "1900-01-01"],
+            [False, True],
+        ),
+        (
             Feature(name="x", type="timestamp", missing=("1900-01-01",)),
             [pd.Timestamp("1900-01-01", tz="UTC"), "1900-01-01T01:00+01:00", dt.datetime(1900, 1, 1, 1)],
             [True, True, False],

@@ -320,6 +320,16 @@ class TestCsv:
         rows = request_body.with_dates({"x": np.array(values, dtype=object), "y": np.array([1])}, [feature])
         assert list(rows["x"]) == [*values[:-1], day]
 
+    def test_a_blank_line_of_one_column_is_a_row_and_of_several_none(self) -> None:
+        def rows(text: bytes, *names: str) -> list[Any]:
+            features = [Feature(name=name, type="long") for name in names]
+            schema = Schema([ColSpec("long", names[0])])
+            parsed = request_body.parse(text, CSV, schema=schema, features=features, row_limit=9)
+            return list(parsed["x"])
+
+        assert [None if pd.isna(value) else value for value in rows(b"x\n1\n\n2\n", "x")] == [1, None, 2]
+        assert rows(b"x,y\n1,1\n\n2,2\n", "x", "y") == [1, 2]
+
     def test_blanks_around_the_names_of_csv_are_no_part_of_them(self, server: Running) -> None:
         plain = server.post("petal_length,petals,wild,color\n1.5,2,true,red", CSV)
         assert server.post("petal_length, petals ,wild, color\n1.5,2,true,red", CSV).json() == plain.json()
@@ -422,6 +432,42 @@ def half_a_request(server: Running, *, length: int, body: bytes) -> socket.socke
     head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: {length}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection
+
+
+class TestKeys:
+    """What a row of JSON does not have is refused beside others as it is alone."""
+
+    @pytest.mark.parametrize("form", ["dataframe_records", "instances", "inputs"])
+    def test_a_row_that_lacks_one_is_refused_whatever_the_other_rows_have(self, form: str, server: Running) -> None:
+        lacking = {name: value for name, value in ROW.items() if name != "petals"}
+        for rows in ([ROW, lacking], [lacking, ROW], [ROW, {**lacking, "Petals": 5}]):
+            response = server.post(json.dumps({form: rows}))
+            assert response.status_code == 400
+            assert "the columns petals are missing, which other rows have" in error_of(response)
+        assert "others are there: Petals" in error_of(response)
+        if form != "instances":  # of which MLflow asks that all rows have the same keys
+            assert server.post(json.dumps({form: [ROW, {**ROW, "more": 1}]})).status_code == 200
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"dataframe_records": [%s, %s]}'
+            % (json.dumps(ROW).encode(), json.dumps(ROW).encode()[:-1] + b', "petals": 9}'),
+            b'{"dataframe_records": [%s], "dataframe_records": [%s]}' % ((json.dumps(ROW).encode(),) * 2),
+            b'{"dataframe_split": {"columns": ["a"], "data": [[1]], "data" : [[2]]}}',
+            b'{"inputs": {"petals": [1], "petals": [2]}}',
+        ],
+        ids=["a column", "the form", "data", "a column of columns"],
+    )
+    def test_one_that_is_there_twice_is_refused(self, body: bytes, server: Running) -> None:
+        response = server.post(body)
+        assert response.status_code == 400
+        assert re.search(r"an object has the key '(petals|data|dataframe_records)' twice", error_of(response))
+
+    def test_text_that_looks_like_one_is_text(self, server: Running) -> None:
+        rows = [{**ROW, "color": color} for color in ('"petals": 1', "red")]
+        told = server.post(json.dumps({"dataframe_records": rows})).json()["predictions"]
+        assert told == [server.post(json.dumps({"dataframe_records": [row]})).json()["predictions"][0] for row in rows]
 
 
 class TestWhatItSaysOfItself:

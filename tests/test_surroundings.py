@@ -1,6 +1,7 @@
 """What is wrong around a step (its disk, its database, its run, its Python) is one message, and not a traceback."""
 
 import contextlib
+import errno
 import resource
 import shutil
 import sqlite3
@@ -200,3 +201,20 @@ def test_a_file_of_the_project_that_is_not_python_is_named_before_any_step_runs(
     one_message(ended, "ProjectBroken: steps/infer.py, line 2, is not Python: ")
     assert "ingest ..." not in ended.text
     assert place.runs()[0].info.run_name == "main"
+
+
+def test_mlflow_that_may_not_make_its_folder_by_a_quoted_name_has_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "jörg").mkdir()
+    quoted = f"{tmp_path}/j%C3%B6rg"
+    told = str(disk.failure(PermissionError(errno.EACCES, "Permission denied", quoted)))
+    assert told.startswith(f"DiskUnusable: {quoted}: Permission denied")
+    assert "next      set MLFLOW_TRACKING_URI=sqlite:///mlflow.db:" in told
+    other = str(disk.failure(PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/100%")))
+    assert "make room or give the right" in other
+
+
+def test_the_database_is_made_in_a_folder_of_any_name_and_nothing_beside_it(tmp_path: Path) -> None:
+    (folder := tmp_path / "jörg b").mkdir()
+    tracking_database.ensure_usable(f"sqlite:///{folder}/mlflow.db")
+    assert [*tmp_path.iterdir()] == [folder]
+    assert [path.name for path in folder.iterdir()] == ["mlflow.db"]

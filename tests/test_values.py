@@ -198,6 +198,11 @@ def test_digits_are_a_day_by_the_format_whether_they_are_text_or_a_number() -> N
     assert moments == [dt.datetime(2024, 2, 28, 15, tzinfo=dt.UTC), *expected[1:]]
 
 
+def test_a_whole_double_is_a_day_as_pandas_has_it_beside_missing_ones() -> None:
+    typed = pa.array([20240131.0, None, 20240131.5, 1e300])
+    assert convert(typed, type="date", format="%Y%m%d") == [dt.date(2024, 1, 31), None, REFUSED, REFUSED]
+
+
 def test_a_number_that_has_lost_a_zero_is_no_day() -> None:
     """1112024 is the first of November or the eleventh of January."""
     assert convert([1112024, 1012024, 11112024], type="date", format="%d%m%Y") == [

@@ -171,11 +171,17 @@ class ProjectBroken(UserError):
 class DiskUnusable(UserError):
     """A disk is full, or a folder may not be written."""
 
-    def __init__(self, where: str, reason: str) -> None:
+    def __init__(
+        self,
+        where: str,
+        reason: str,
+        *,
+        next: str = "make room or give the right, and run it again: what was finished is kept",
+    ) -> None:
         super().__init__(
             f"{where}: {reason}",
             expected="room and the right to write where the lake, the tracking store and its artifacts, and TMPDIR are",
-            next="make room or give the right, and run it again: what was finished is kept",
+            next=next,
         )
 
 

@@ -31,6 +31,7 @@ import contextlib
 import datetime
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -122,13 +123,8 @@ class Feature:
     def missing_numbers(self) -> frozenset[float]:
         """Those of its `missing` that are numbers, of a feature of numbers or booleans."""
         written = self.missing if self.type in ("double", "long", "boolean") else ()
-        decimal = self.as_text.get("decimal_mark", ".")
-        thousands = self.as_text.get("thousands_mark") or ("." if decimal == "," else "")
-        if thousands:
-            written = tuple(
-                v.replace(thousands, "").replace(decimal, ".") if isinstance(v, str) else v for v in written
-            )
-        return frozenset(float(value) for value in written if _is_finite(value))
+        numbers = [self._with_point(value) if isinstance(value, str) else value for value in written]
+        return frozenset(float(number) for number in numbers if _is_finite(number))
 
     @cached_property
     def missing_moments(self) -> np.ndarray:
@@ -136,11 +132,22 @@ class Feature:
         moments = [moment(self._parsed(value), self) for value in self.missing if self.type in PARTS_OF]
         return np.array([value for value in moments if not np.isnat(value)], dtype="datetime64[us]")
 
+    def _with_point(self, text: str) -> str:
+        """The text of a number with a point alone, "" where its marks are not those that the config says."""
+        decimal = self.as_text.get("decimal_mark", ".")
+        thousands = re.escape(self.as_text.get("thousands_mark") or ("." if decimal == "," else ""))
+        if not thousands:
+            return text
+        grouped = rf"[+-]?\d{{1,3}}(?:{thousands}\d{{3}})+(?:{re.escape(decimal)}\d*)?"
+        plain = re.sub(thousands, "", text) if re.fullmatch(grouped, text) else text
+        return "" if decimal != "." and "." in plain else plain.replace(decimal, ".")
+
     def _parsed(self, value: str | int | float) -> Any:
-        """One of its `missing` by its format, as it is where it is not written so."""
+        """One of its `missing` as a moment, by its format where it has one; None for what is none."""
         if time_format := self.as_text.get("format"):
             with contextlib.suppress(ValueError):
                 return datetime.datetime.strptime(str(value), time_format)
+            return None
         return value
 
     @cached_property

@@ -123,7 +123,7 @@ def plan(
     `scored_by` is the digest that their commit would have under SCORED_BY.
     """
     earlier = _newest_of(table, newest) if newest else None
-    if earlier is None or not set(_stored(earlier)) & set(table.schema.names):
+    if earlier is None or not _has_any_column_of(earlier, table):
         return Plan(newest=newest, rows=table)
     keeps = mode == "new" and earlier.commit.metadata.get(SCORED_BY) == scored_by
     before = _table_before(table, earlier)
@@ -176,6 +176,12 @@ def _table_before(table: Snapshot, earlier: Snapshot) -> Snapshot | None:
         return None
     before = snapshot.find(TableUri(table.path, parse_table(metadata["table"]).version))
     return before if before and before.identity == metadata.get("table.identity") else None
+
+
+def _has_any_column_of(earlier: Snapshot, table: Snapshot) -> bool:
+    """Whether rows of the table may be those that were predicted: not where another source has its name now."""
+    stored = _stored(earlier)
+    return any(has_column(earlier.schema, column) for column in table.schema if column.name in stored)
 
 
 def _has_columns_of(earlier: Snapshot, table: Snapshot) -> bool:

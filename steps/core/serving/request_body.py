@@ -64,11 +64,20 @@ def plain_columns(body: bytes, names: Collection[str]) -> Columns | None:
     if type(content) is not dict or len(content) != 1:
         return None
     form, rows = next(iter(content.items()))
+    if _may_repeat_keys(body, rows):
+        return None
     if form == scoring_server.DF_SPLIT:
         return _of_split(rows, names)
     if form == scoring_server.INPUTS and type(rows) is dict:
         return _of_columns(rows, names)
     return _of_records(rows, names) if form in FORMS else None
+
+
+def _may_repeat_keys(body: bytes, rows: Any) -> bool:
+    """Whether there may be more keys than orjson has kept, which takes the last of two that are equal."""
+    objects = [rows] if type(rows) is dict else rows if type(rows) is list else []
+    key_count = 1 + sum(len(row) for row in objects if type(row) is dict)
+    return body.count(b'":') + body.count(b'" :') > key_count
 
 
 def _of_split(rows: Any, names: Collection[str]) -> Columns | None:
@@ -114,7 +123,7 @@ def parse(
         if kind == PARQUET:
             rows = _of_parquet(body, row_limit)
         else:
-            rows = _of_csv(body, features) if kind == CSV else _frame(_of_json(body, schema))
+            rows = _of_csv(body, features) if kind == CSV else _frame(_of_json(body, schema, features))
     except Refused:
         raise
     except MlflowException as err:
@@ -138,7 +147,7 @@ def with_dates(rows: Rows, features: Iterable[Feature]) -> Rows:
         if feature.name not in rows:
             continue
         values = np.array(list(rows[feature.name]), dtype=object)
-        texts = pa.array([str(value) if _is_written(value, feature) else None for value in values], pa.string())
+        texts = pa.array([_written(value, feature) for value in values], pa.string())
         read = convert(texts, _column(feature)).values
         is_read = read.is_valid().to_numpy(zero_copy_only=False)
         if is_read.any():
@@ -151,11 +160,12 @@ def with_dates(rows: Rows, features: Iterable[Feature]) -> Rows:
     return rows
 
 
-def _is_written(value: Any, feature: Feature) -> bool:
-    """Whether the feature's format may say which day this is."""
+def _written(value: Any, feature: Feature) -> str | None:
+    """What the feature's format is to read; None for what says its day by itself, or is no text and no whole number."""
     if isinstance(value, str):
-        return value.strip().isdecimal() or bool(np.isnat(scorer.moment(value, feature)))
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        return value if value.strip().isdecimal() or np.isnat(scorer.moment(value, feature)) else None
+    is_whole = isinstance(value, (int, np.integer)) or (isinstance(value, float) and value.is_integer())
+    return str(int(value)) if is_whole and not isinstance(value, bool) else None
 
 
 def _column(feature: Feature) -> Column:
@@ -169,12 +179,13 @@ def check_count(rows: int, limit: int) -> None:
         raise Refused(413, "too large", f"the body has {rows} rows; at most {limit} are taken at once")
 
 
-def _of_json(body: bytes, schema: MlflowSchema) -> Any:
-    """What MLflow makes of a JSON body."""
+def _of_json(body: bytes, schema: MlflowSchema, features: Collection[Feature]) -> Any:
+    """What MLflow makes of a JSON body. Refused where an object has a key twice, or a row lacks one that others have:
+    alone it would be refused too, and a misspelt name would be a missing value."""
     if not body.strip():
         raise invalid(f"the body is empty; a JSON object with one of {', '.join(FORMS)} is expected")
     try:
-        content = json.loads(body.decode("utf-8-sig"))
+        content = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_without_repeated_keys)
     except (ValueError, RecursionError) as err:
         raise invalid(f"the body is not JSON: {err}") from err
     if not isinstance(content, dict):
@@ -183,10 +194,33 @@ def _of_json(body: bytes, schema: MlflowSchema) -> Any:
     forms = {form: content[form] for form in FORMS if form in content}
     if len(forms) != 1:
         raise invalid(f"the body has the keys {list(content)}; exactly one of {', '.join(FORMS)} is expected")
+    _check_keys(next(iter(forms.values())), features)
     rows = forms.get(scoring_server.DF_SPLIT)
     if isinstance(rows, dict) and len(rows.get("index") or rows.get("data") or ()) != len(rows.get("data") or ()):
         raise invalid(f"its index has {len(rows['index'])} values for {len(rows.get('data') or ())} rows")
     return scoring_server.infer_and_parse_data(forms, schema)
+
+
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise invalid(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return found
+
+
+def _check_keys(rows: Any, features: Collection[Feature]) -> None:
+    """Refused for a row, as an object, without a key for a feature that other rows have."""
+    objects = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    there = {key for row in objects for key in row}
+    wanted = [feature.name for feature in features if feature.name in there and not feature.optional]
+    for number, row in enumerate(objects):
+        if lacking := [name for name in wanted if name not in row]:
+            others = ", ".join(str(key) for key in row if key not in wanted)[:LONGEST_SHOWN]
+            raise invalid(
+                f"row {number}, counted from 0: the columns {', '.join(lacking)} are missing, which other rows have"
+                f"{f'; others are there: {others}' if others else ''}"
+            )
 
 
 def _frame(rows: Any) -> pd.DataFrame:
@@ -237,7 +271,8 @@ def _cells(text: bytes, header: Sequence[str]) -> pa.Table:
     return arrow_csv.read_csv(
         pa.BufferReader(text),
         read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(text) + 1),  # errors name the row
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        # A blank line of one column is a missing value, of several columns it is none of the rows.
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(header) > 1),
         convert_options=arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(header, pa.string()), null_values=[""], strings_can_be_null=True
         ),

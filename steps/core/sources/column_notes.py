@@ -21,6 +21,7 @@ from steps.core.sources.written_forms import (
     beyond_months,
 )
 
+WHOLE_EXPONENT = re.compile(r"\d+[eE]\d+", re.ASCII)
 SENTINELS = (-9, -99, -999, -9999, -99999, 999, 9999, 99999)  # numbers that often stand for a missing value
 FIRST_DAY, LAST_DAY = 19000101, 21001231  # as numbers
 
@@ -71,6 +72,13 @@ def of_points(with_points: Sequence[str]) -> list[str]:
     if not with_points or not all(map(AMBIGUOUS_POINT.fullmatch, with_points)):
         return []
     return [f'{with_points[0]!r} is read with a decimal point; if it is one of thousands, say `decimal_mark: ","`']
+
+
+def of_exponents(texts: Sequence[str]) -> list[str]:
+    """Numbers all of which are whole with an exponent, as codes such as 1E1 and 10E0 look, which are one number."""
+    if not texts or not all(map(WHOLE_EXPONENT.fullmatch, texts)):
+        return []
+    return [f"{texts[0]!r} is read as a number; if it is a code, say `type: string`"]
 
 
 def of_zones(texts: Sequence[str]) -> list[str]:
@@ -129,7 +137,8 @@ def _reason_of_no_date(texts: Sequence[str]) -> str:
     """Why these texts, nearly all of which are written as dates, are not to be dates."""
     others = [text for text in texts if not exact_time.MOMENT.fullmatch(text)]
     if len(others) > (1 - MOSTLY) * len(texts):
-        return f"{others[0]!r} is a date in a form that is not inferred; `type: date, format: ...` says which"
+        kind = "timestamp" if ":" in others[0] else "date"
+        return f"{others[0]!r} is a date in a form that is not inferred; `type: {kind}, format: ...` says which"
     broken = _first_broken(texts, {"type": "timestamp"})
     if re.search(r"[.,]\d{7}", broken):
         return f"{broken!r} has more than the six digits of a second that a timestamp holds"

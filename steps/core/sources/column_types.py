@@ -107,6 +107,7 @@ def _of_plain_numbers(texts: pa.Array) -> InferredType | None:
         return None
     with_points = [] if is_whole else numbers.filter(pc.match_substring(numbers, ".")).to_pylist()
     notes = [*column_notes.of_numbers(read.values), *column_notes.of_points(sorted(with_points))]
+    notes += [] if is_whole else column_notes.of_exponents(sorted(numbers.to_pylist()))
     return _with_missing({"type": kind}, words, notes)
 
 
@@ -124,6 +125,7 @@ def _of_texts(texts: Sequence[str]) -> InferredType:
             with_points = [text for text in rest if "." in text] if candidate == {"type": "double"} else []
             notes = [*column_notes.of_numbers(read.values), *column_notes.of_points(with_points)]
             notes += column_notes.of_zones(rest) if candidate == {"type": "timestamp"} else []
+            notes += column_notes.of_exponents(rest) if candidate == {"type": "double"} else []
             return _with_missing(candidate, words, notes)
     return InferredType({"type": "string"}, [*column_notes.of_texts(rest), *column_notes.kept(words)])
 

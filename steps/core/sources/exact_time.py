@@ -52,9 +52,14 @@ def exact_timestamp(value: Any, column: Column) -> dt.datetime:
 
 
 def _text_of(value: Any, column: Column) -> str | None:
-    """A text, or a whole number whose digits are to be read by the column's format (20240131), as text; None else."""
-    is_number = isinstance(value, int) and not isinstance(value, bool) and column.format is not None
-    return str(value) if isinstance(value, str) or is_number else None
+    """A text, or a whole number whose digits are to be read by the column's format (20240131), as text; None else. Of
+    whole numbers beside missing ones pandas makes doubles."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or column.format is None:
+        return None
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return str(int(value)) if is_whole else None
 
 
 def _in_zone(moment: dt.datetime, column: Column) -> dt.datetime:

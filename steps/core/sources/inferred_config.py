@@ -194,7 +194,8 @@ def _target(
         reason = f"{column!r} has {of_sample.distinct_count} different numbers{fraction}"
         return Decision(source_name=column, keys=keys, reasons=[reason, *notes], task="regression")
     if has_many_values:
-        raise TargetUnfit(source.uri, column, f"it has {of_sample.distinct_count} different values")
+        holds = "; ".join([f"{of_sample.distinct_count} different values", *notes])
+        raise TargetUnfit(source.uri, column, f"it has {holds}")
     if kind in NUMBERS:
         keys, kind = {**keys, "type": "long"}, "long"
     if kind == "string" and found.is_whole:

@@ -27,7 +27,7 @@ class ParquetFiles(Files):
             footer = _footer(file, stream)
             schema = footer.schema_arrow
         leaves = list(nested.leaves(schema))
-        names, types = tuple(name for name, _ in leaves), tuple(kind for _, kind in leaves)
+        names, types = tuple(name for name, _ in leaves), tuple(_plain(kind) for _, kind in leaves)
         return Header(names, types) if footer.metadata.num_rows else None
 
     def parts_of(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> list[Part]:
@@ -73,11 +73,17 @@ class ParquetPart(Part):
             try:
                 for batch in file.iter_batches(BATCH_ROWS, row_groups=list(self.row_groups), columns=names):
                     rows = pa.Table.from_batches([batch])
-                    columns = {name: nested.leaf(rows, source) for name, source in self.columns.items()}
+                    leaves = {name: nested.leaf(rows, source) for name, source in self.columns.items()}
+                    columns = {name: values.cast(_plain(values.type)) for name, values in leaves.items()}
                     yield RawRows(columns=pa.table(columns) if columns else rows.select([]))
             except (pa.ArrowException, OSError) as err:
                 reason = f"it cannot be read to its end: {' '.join(str(err).split())}"
                 raise SourceUnreadable(self.file, reason, next="write or copy the file again") from err
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type of the values, whether a file has each of them once, as pandas' categories, or not."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _footer(file: str, stream: object) -> pq.ParquetFile:

@@ -169,7 +169,9 @@ def _create(uri: str, path: Path) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     draft = Path(f"{path}.{os.getpid()}")
-    draft_uri = make_url(uri).set(database=str(draft)).render_as_string(hide_password=False)
+    _, mark, query = uri.partition("?")
+    quoted = str(draft).replace("%", "%25").replace("?", "%3F")  # no more: MLflow makes its folder as it is written
+    draft_uri = f"{SCHEME}{quoted}{mark}{query}"
     try:
         MlflowClient(tracking_uri=draft_uri).search_experiments()
         with contextlib.suppress(FileExistsError):  # by MLflow's own command meanwhile
