@@ -122,7 +122,7 @@ class Airflow:
         deadline = time.monotonic() + LIMIT_SECONDS
         while (state := self.ask("GET", f"dags/{dag}/dagRuns/{run}")["state"]) not in ("success", "failed"):
             assert time.monotonic() < deadline, self.log("airflow-scheduler")[-5000:]
-            time.sleep(1)
+            time.sleep(0.25)
         return str(state)
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
@@ -160,6 +160,7 @@ class Airflow:
         for stack in ("MLFLOW_TRACKING_URI", "LAKE_URI", "AWS_ENDPOINT_URL"):  # embedded: they take half the time
             values.pop(stack, None)
         values["PATH"] = os.pathsep.join([str(self._bin), os.environ["PATH"]])
+        values["AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL"] = "600"  # seconds: no test edits a DAG
         values["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] = "1"  # seconds until the end of a task that fails is seen
         values["AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD"] = (
             "15"  # seconds until a service that is gone is told

@@ -222,11 +222,11 @@ def _empty_database() -> bytes:
         return Path(folder, "mlflow.db").read_bytes()
 
 
-def until(condition: Callable[[], object], *, seconds: float = 5) -> bool:
+def until(condition: Callable[[], object], *, seconds: float = 5, every_seconds: float = 0.05) -> bool:
     """Whether it has come true within that time."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(every_seconds)
     return bool(condition())
 
 

@@ -349,7 +349,7 @@ class TestServices:
 
     def test_one_that_is_gone_is_not_healthy(self, scene: Scene, no_source: str) -> None:
         scene.airflow.kill("airflow-scheduler")
-        assert until(lambda: not scene.airflow.is_healthy("airflow-scheduler"), seconds=60)
+        assert until(lambda: not scene.airflow.is_healthy("airflow-scheduler"), seconds=60, every_seconds=1)
         assert scene.airflow.is_healthy("airflow-dag-processor")
         scene.airflow.kill("airflow-api-server")
         assert not scene.airflow.is_healthy("airflow-api-server")
