@@ -1,5 +1,5 @@
 # Thin names over the real commands; the first one also makes the environment.
-.PHONY: run run-stack test test-share soak check check-infrastructure check-automation sbom audit train-and-report
+.PHONY: run run-stack test test-share soak check check-infrastructure sbom audit train-and-report
 .PHONY: rollout kubeconfig airflow notebook bench image-size docs docs-generated docs-console setup packages ui up down
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -36,13 +36,11 @@ soak: SEED ?= $(shell echo $$RANDOM)
 soak: setup
 	SOAK_ACTS=$(ACTS) SOAK_SEED=$(SEED) python -m pytest tests/test_soak.py
 
-check: packages check-automation
+check: packages
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports
-
-check-automation: packages
 	.ci/check-automation
 
 # The site of docs/ into site/, by a generator in an environment of its own; warnings and lost links are errors.

@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.ran_with(source__uri=source.uri)
 
         change_token = source.change_token()
-        run.remark(source.remarks())
+        is_inferred = loaded.path.startswith("runs:/")  # and so is the table's name
+        run.remark([*source.remarks(), *(outcome.replaced_source(source, table) if is_inferred else [])])
         content = source.fingerprint()
         if parameters.labelled:
             run.depends_on(settings, lake=lake_root, content=content or "")

@@ -98,6 +98,20 @@ def test_a_file_at_a_url_is_inferred_as_one_on_this_machine(own: Place) -> None:
     assert "workflow-source-" not in ended.err
 
 
+def test_a_table_that_had_the_rows_of_another_source_of_that_name_is_told(own: Place) -> None:
+    def told(folder: str) -> bool:
+        ended = own.step("ingest", source=f"{folder}/same.csv", target="y")
+        assert ended.exit_code == 0, ended.text
+        had = f"{own.lake('same')} had the rows of {own.folder}/first/same.csv"
+        return f"{had}; to keep both, name this one with -P name=NAME" in ended.err
+
+    for folder in ("first", "second"):
+        (own.folder / folder).mkdir()
+        rows = [f"{number * 7 % 60 / 4},{'ab'[number % 2]}" for number in range(60)]
+        (own.folder / folder / "same.csv").write_text("\n".join([f"{folder},y", *rows]), encoding="utf-8")
+    assert [told(folder) for folder in ("first", "first", "second", "second")] == [False, False, True, False]
+
+
 def test_the_command_that_a_failure_shows_runs_as_it_stands(own: Place) -> None:
     rows = CUSTOMERS.read_text(encoding="utf-8").splitlines(keepends=True)
     (own.folder / "bad.csv").write_text("".join(rows[:4]), encoding="utf-8")

@@ -15,15 +15,8 @@ NUMBERS = ("int", "long", "float", "double", "decimal")
 TIMES = ("date", "timestamp")
 KINDS = (*NUMBERS, *TIMES, "boolean", "string")
 TRUE_TEXTS, FALSE_TEXTS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")  # in any case
-AS_TEXT = (
-    "type",
-    "format",
-    "zone",
-    "decimal_mark",
-    "thousands_mark",
-    "true_texts",
-    "false_texts",
-)  # what says how texts are read
+# What says how texts are read.
+AS_TEXT = ("type", "format", "zone", "decimal_mark", "thousands_mark", "true_texts", "false_texts")
 INT64 = 2**63
 EXACT_DOUBLE = 2**53  # up to here each whole number is a double
 WHOLE_LIMITS = {"int": 2**31, "long": INT64}

@@ -29,12 +29,11 @@ def broken_rules(converted: Converted, column: Column, *, is_key: bool) -> Itera
         yield MISSING, true_mask(pc.is_null(array)) & ~is_refused
     comparable = array.cast(pa.float64()) if column.kind == "decimal" else array
     if column.min is not None:
-        yield f"are below {_shown(column.min)}", true_mask(pc.less(comparable, _limit(column.min, column, math.ceil)))
+        is_below = pc.less(comparable, _limit(column.min, column, math.ceil))
+        yield f"are below {_shown(column.min)}", true_mask(is_below)
     if column.max is not None:
-        yield (
-            f"are above {_shown(column.max)}",
-            true_mask(pc.greater(comparable, _limit(column.max, column, math.floor))),
-        )
+        is_above = pc.greater(comparable, _limit(column.max, column, math.floor))
+        yield f"are above {_shown(column.max)}", true_mask(is_above)
     if column.allowed is not None:
         yield from _not_allowed(array, column, column.allowed)
     if column.pattern is not None:

@@ -41,9 +41,8 @@ ENDINGS = {  # by media type, where the URL's path has no ending that is known
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 60  # after which a server that sends nothing is given up
 BLOCK_BYTES = 2**20
-SECRETS = re.compile(
-    r".*(token|signature|secret|passw(or)?d|credential|api_?key)|sig|auth", re.IGNORECASE
-)  # parameters
+# Parameters of a URL.
+SECRETS = re.compile(r".*(token|signature|secret|passw(or)?d|credential|api_?key)|sig|auth", re.IGNORECASE)
 UNCHANGED = ("ETag", "Last-Modified")  # headers of which either says whether a file changed
 
 

@@ -57,6 +57,15 @@ def new_files(source: Source, table: TableUri, *, mode: str) -> dict[str, str]:
     return {file: digest for file, digest in digests.items() if digest not in known}
 
 
+def replaced_source(source: Source, table: TableUri) -> list[str]:
+    """A line where the table has the rows of another source, after which it was named too."""
+    newest = collation.open_newest(table)
+    other = newest.commit.metadata.get("source", source.uri) if newest else source.uri
+    if other == source.uri:
+        return []
+    return [f"{table.path} had the rows of {other}; to keep both, name this one with -P name=NAME"]
+
+
 def added_columns(before: Snapshot | None, columns: Mapping[str, Column]) -> list[str]:
     """A line on the columns that a table to which rows are added does not have yet, and its rows no value in."""
     if not before or not before.row_count:
