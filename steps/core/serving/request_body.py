@@ -135,16 +135,16 @@ def parse(
         raise invalid("the body has no rows")
     if len(rows.columns) and not any(isinstance(name, str) for name in rows.columns):
         raise invalid(f"the columns of its rows have no names; send objects, or {scoring_server.DF_SPLIT} with columns")
-    return rows
+    return rows if kind == CSV else with_dates(rows, features)
 
 
 def with_dates(rows: Rows, features: Iterable[Feature]) -> Rows:
-    """`rows` with dates and moments in place of what the `format` of these features says is one: 20240131, 31.01.2024.
+    """`rows` with dates and moments in place of what the `format` of a feature says is one: 20240131, 31.01.2024.
 
     A text in ISO 8601 stays, unless it is digits alone. What is no date by the format stays, for the scorer to refuse.
     """
     for feature in features:
-        if feature.name not in rows:
+        if "format" not in feature.as_text or feature.name not in rows:
             continue
         values = np.array(list(rows[feature.name]), dtype=object)
         texts = pa.array([_written(value, feature) for value in values], pa.string())

@@ -19,7 +19,7 @@ from mlflow.types import Schema as MlflowSchema
 
 from steps.core.errors import ModelUnreadable
 from steps.core.models import loading, model_files, registry
-from steps.core.models.scorer import Feature, Schema, Scorer
+from steps.core.models.scorer import Schema, Scorer
 from steps.core.process import scratch
 from steps.core.serving import request_body
 from steps.core.serving.refusals import invalid
@@ -66,10 +66,6 @@ class ServedModel:
         """The names of the columns that the model looks at."""
         return frozenset(feature.name for feature in self.schema.features)
 
-    @cached_property
-    def _features_with_format(self) -> list[Feature]:
-        return [feature for feature in self.schema.features if "format" in feature.as_text]
-
     def score_plain(self, body: bytes, kind: str, *, row_limit: int) -> Scored | None:
         """The answer to a JSON body that needs no parser of MLflow's; None where one has to look at it, or where a
         value is refused, since that one's message is the one to give."""
@@ -77,7 +73,7 @@ class ServedModel:
         if columns is None:
             return None
         request_body.check_count(len(next(iter(columns.values()))), row_limit)
-        rows = request_body.with_dates(columns, self._features_with_format)
+        rows = request_body.with_dates(columns, self.schema.features)
         try:
             return Scored(model=self, rows=rows, answers=self._answers(rows))
         except MlflowException:
@@ -88,8 +84,7 @@ class ServedModel:
         if scored := self.score_plain(body, kind, row_limit=row_limit):
             return scored
         features = self.schema.features
-        parsed = request_body.parse(body, kind, schema=self.input_schema, features=features, row_limit=row_limit)
-        rows = request_body.with_dates(parsed, self._features_with_format)
+        rows = request_body.parse(body, kind, schema=self.input_schema, features=features, row_limit=row_limit)
         try:
             return Scored(model=self, rows=rows, answers=self._answers(rows))
         except MlflowException as err:

@@ -84,10 +84,10 @@ def exact_decimal(value: Any, column: Column) -> Decimal | None:
 def _with_point(value: Any, column: Column) -> str:
     """A number as it is written with a point alone: 1.234,5 is 1234.5 where the comma is the decimal mark."""
     thousands, decimal = column.grouping_mark, column.decimal_mark
-    if not isinstance(value, str) or (not thousands and decimal == "."):
+    if not isinstance(value, str) or not thousands:  # where the decimal mark is a comma there is one
         return str(value)
     text = value.translate(LIKE_MARKS)
-    if thousands and _grouped(thousands, decimal).fullmatch(text):
+    if _grouped(thousands, decimal).fullmatch(text):
         text = text.replace(thousands, "")
     elif decimal != "." and "." in text:
         raise Refused(f"are not of type {column.type}, with {decimal!r} as the decimal mark")

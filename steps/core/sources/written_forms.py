@@ -7,9 +7,8 @@ WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 CODE = re.compile(r"[+-]?0\d.*|\+\d{7,}", re.ASCII)  # a number would lose the zero, or the plus of a telephone's
 COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?", re.ASCII)
 GROUPED = {  # numbers some of which have this mark between thousands; none begins with a zero, as codes do
-    ",": re.compile(r"[+-]?(0|[1-9]\d*|[1-9]\d{0,2}(,\d{3})+)(\.\d+)?", re.ASCII),
-    "'": re.compile(r"[+-]?(0|[1-9]\d*|[1-9]\d{0,2}('\d{3})+)([.,]\d+)?", re.ASCII),
-    " ": re.compile(r"[+-]?(0|[1-9]\d*|[1-9]\d{0,2}( \d{3})+)([.,]\d+)?", re.ASCII),
+    mark: re.compile(rf"[+-]?(0|[1-9]\d*|[1-9]\d{{0,2}}({mark}\d{{3}})+)([{decimals}]\d+)?", re.ASCII)
+    for mark, decimals in ((",", "."), ("'", ".,"), (" ", ".,"))
 }
 AMBIGUOUS_POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}", re.ASCII)  # 1.234, where no number tells which it is
 MARKED_NUMBER = re.compile(  # $1,234.50, 5 %, (12), 1'000
