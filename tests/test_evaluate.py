@@ -9,7 +9,7 @@ import sklearn.metrics
 from small import fit, flower_parts, flowers, flowers_config, flowers_model, judged_parts, loaded
 
 from steps.core.classification_metrics import Predictions
-from steps.core.metrics import METRICS, Metric, metrics_of
+from steps.core.metrics import METRICS, OF_ONE_CLASS, Metric, metrics_of
 from steps.core.models import split
 from steps.core.models.evaluation import Evaluation, evaluate
 from steps.core.models.scorer import Scorer
@@ -156,6 +156,46 @@ def test_one_class_in_the_test_part_is_undecided_by_every_metric(metric: str) ->
     assert result.verdict.reasons[0].startswith(
         "the test part holds one class, setosa, and so does not show whether a model"
     )
+
+
+@pytest.mark.parametrize("measure", OF_ONE_CLASS)
+def test_one_class_alone_decides_where_the_gate_names_it(measure: str) -> None:
+    metric, parts = f"{measure}.virginica", flower_parts()
+    settings = flowers_config(gate={"metric": metric})
+    result = evaluate(parts, loaded(flowers_model()), settings=settings, champion=None)
+    assert result.verdict.outcome == "pass"
+    is_of_class = (parts.test["species"] == "virginica").to_numpy()
+    probabilities = flowers_model().probabilities(parts.test)
+    stated, predicted = probabilities[:, 2], probabilities.argmax(axis=1) == 2
+    theirs = {
+        "precision": lambda: sklearn.metrics.precision_score(is_of_class, predicted),
+        "recall": lambda: sklearn.metrics.recall_score(is_of_class, predicted),
+        "f1": lambda: sklearn.metrics.f1_score(is_of_class, predicted),
+        "roc_auc": lambda: sklearn.metrics.roc_auc_score(is_of_class, stated),
+        "average_precision": lambda: sklearn.metrics.average_precision_score(is_of_class, stated),
+    }
+    assert result.scores["models:/flowers_model/1"][metric] == pytest.approx(theirs[measure]())
+    never = {"roc_auc": 0.5, "average_precision": is_of_class.mean()}
+    assert result.scores["baseline"][metric] == pytest.approx(never.get(measure, 0))
+
+
+def test_a_class_without_a_row_in_the_test_part_leaves_its_own_metric_undecided() -> None:
+    parts = flower_parts()
+    two = other(parts, test=parts.test[parts.test["species"] != "setosa"])
+    settings = flowers_config(gate={"metric": "recall.setosa"})
+    verdict = evaluate(two, loaded(flowers_model()), settings=settings, champion=None).verdict
+    assert verdict.outcome == "undecided"
+    needs = "has no recall.setosa on the test part, which needs rows of class setosa: set another gate.metric"
+    assert needs in verdict.reasons[0]
+
+
+@pytest.mark.parametrize("measure", OF_ONE_CLASS)
+def test_a_model_that_takes_every_row_for_the_class_is_no_better_than_chance_in_it(measure: str) -> None:
+    """Its recall is perfect, and so is that of any shuffle of the labels."""
+    random = np.random.default_rng(4)
+    rows = pd.DataFrame({"x": random.random(700), "label": np.where(random.random(700) < 0.02, "other", "often")})
+    result = learnt(rows.astype({"label": object}), metric=f"{measure}.often")
+    assert result.verdict.outcome != "pass", result.verdict.reasons
 
 
 @pytest.mark.parametrize("metric", metrics_of("classification"))

@@ -92,3 +92,22 @@ def test_what_the_gate_saw_is_kept_for_those_who_watch_the_version(home: Path) -
     told = re.search(r"the calibration error (0\.\d+)", registry.resolve(f"models:/{NAME}/1").tags["verdict.reasons"])
     assert told
     assert reference.calibration.error == pytest.approx(float(told[1]), abs=1e-4)
+
+
+def test_the_metric_of_a_class_is_logged_by_a_name_that_mlflow_takes(tmp_path: Path) -> None:
+    """Its label has characters of which MLflow takes none."""
+    gate = {"metric": "recall.>50% (set)", "slices": ["field"]}
+    with flowers_home(tmp_path, {**CONFIG, "gate": gate}):
+        write(tmp_path / "lake" / "flowers", flowers(400).replace({"species": {"setosa": ">50% (set)"}}))
+        train.main(["--config=flowers.yaml"])
+        evaluate.main(["--config=flowers.yaml"])
+        version = registry.resolve(f"models:/{NAME}/1")
+        logged = mlflow.get_run(version.tags["verdict.run_id"]).data.metrics
+        assert version.tags["verdict.reasons"].startswith(
+            f"recall.>50% (set) {logged['recall._50_ _set_']:.4f} against "
+        )
+        assert logged["baseline_recall._50_ _set_"] in (0, 1)
+        reference = gate_reference.find(version)
+        assert reference is not None
+        assert reference.metric in reference.seen()
+        assert sum(reference.rows_of_class.values()) == reference.rows

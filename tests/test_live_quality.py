@@ -1,5 +1,6 @@
 """Quality by late labels, beside what the gate saw: found when it fell, and quiet when it did not."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +32,7 @@ def predicted(rows: int, accuracy: float, random: np.random.Generator) -> tuple[
 
 
 def window(truth: np.ndarray, output: np.ndarray, *, classes: int = 2, most_rows: int | None = None) -> LabelledRows:
-    rows = LabelledRows(classes, most_rows=most_rows)
+    rows = LabelledRows(list(map(str, range(classes))), most_rows=most_rows)
     for start in range(0, len(truth), 700):
         rows.add(truth[start : start + 700], output[start : start + 700])
     return rows
@@ -40,7 +41,7 @@ def window(truth: np.ndarray, output: np.ndarray, *, classes: int = 2, most_rows
 def gate(rows: int, accuracy: float, random: np.random.Generator, metric: str = "accuracy") -> GateReference:
     """What the gate saw of a model, by the project's own bootstrap."""
     truth, probabilities = predicted(rows, accuracy, random)
-    predictions = Predictions(probabilities)
+    predictions = Predictions(probabilities, ("0", "1"))
     interval = significance.interval(significance.resampled_scores(metric, truth, [predictions])[0])
     scores = {metric: METRICS[metric].of(truth, predictions)}
     return GateReference(
@@ -120,7 +121,7 @@ def test_rows_that_belong_together_are_not_taken_for_independent_ones() -> None:
         truth, output = (values[::20].repeat(20, axis=0) for values in predicted(1_000, 0.8, random))
         levels = []
         for groups in (None, customers):
-            rows = LabelledRows(2)
+            rows = LabelledRows(["0", "1"])
             rows.add(truth, output, groups)
             levels.append(findings(rows, reference)[0].level)
         alone += levels[0] != "ok"
@@ -129,7 +130,7 @@ def test_rows_that_belong_together_are_not_taken_for_independent_ones() -> None:
 
 
 def test_labels_of_few_groups_say_nothing() -> None:
-    rows = LabelledRows(2)
+    rows = LabelledRows(["0", "1"])
     truth, output = predicted(1_000, 0.2, np.random.default_rng(1))
     rows.add(truth, output, np.arange(1_000, dtype=np.uint64) % 5 + 1)
     [few] = findings(rows, gate(1_000, 0.9, np.random.default_rng(1)))
@@ -191,7 +192,7 @@ def test_an_error_that_rose_is_quality_that_fell_and_is_said_to_have_risen() -> 
     assert findings(window(*numbers(0.5), classes=0), reference)[0].level == "ok"  # better is no alarm
 
 
-@pytest.mark.parametrize("metric", metrics_of("classification"))
+@pytest.mark.parametrize("metric", [*metrics_of("classification"), "recall.1", "average_precision.1"])
 def test_of_many_rows_score_and_interval_are_nearly_those_of_all_of_them(metric: str) -> None:
     truth, output = predicted(6_000, 0.85, np.random.default_rng(3))
     whole = window(truth, output).score(metric)
@@ -214,7 +215,11 @@ def test_what_follows_from_counts_is_of_all_rows_and_scikit_learns() -> None:
     truth, output = predicted(6_000, 0.85, np.random.default_rng(3))
     rows = window(truth, output, most_rows=500)
     answers = output.argmax(axis=1)
-    theirs = {"accuracy": accuracy_score(truth, answers), "f1_macro": f1_score(truth, answers, average="macro")}
+    theirs = {
+        "accuracy": accuracy_score(truth, answers),
+        "f1_macro": f1_score(truth, answers, average="macro"),
+        "f1.1": f1_score(truth, answers),
+    }
     for metric, value in theirs.items():
         scored = rows.score(metric)
         assert scored is not None
@@ -224,14 +229,14 @@ def test_what_follows_from_counts_is_of_all_rows_and_scikit_learns() -> None:
 
 def test_the_same_rows_give_the_same_numbers_in_whatever_batches() -> None:
     truth, output = predicted(6_000, 0.85, np.random.default_rng(3))
-    one, two = LabelledRows(2, most_rows=500), window(truth, output, most_rows=500)
+    one, two = LabelledRows(["0", "1"], most_rows=500), window(truth, output, most_rows=500)
     one.add(truth, output)
     for metric in ("accuracy", "log_loss", "roc_auc"):
         assert one.score(metric) == two.score(metric)
 
 
 def test_the_memory_of_a_window_is_bounded() -> None:
-    rows = LabelledRows(2, most_rows=500)
+    rows = LabelledRows(["0", "1"], most_rows=500)
     for _ in range(50):
         rows.add(*predicted(400, 0.9, np.random.default_rng(1)))
     assert rows.rows == 20_000
@@ -244,4 +249,37 @@ def test_a_reference_survives_its_file() -> None:
     assert read is not None
     assert read.seen() == reference.seen()
     assert (read.classes, read.confidence.tolist()) == ([False, True], list(range(100)))  # type: ignore[union-attr]
-    assert GateReference.loads('{"format_version": 2}') is None
+    assert GateReference.loads('{"format_version": 3}') is None
+
+
+def test_a_reference_of_before_the_rows_of_classes_were_kept_is_read() -> None:
+    reference = gate(100, 0.9, np.random.default_rng(1))
+    written = {**json.loads(reference.dumps()), "format_version": 1}
+    del written["rows_of_class"]
+    read = GateReference.loads(json.dumps(written))
+    assert read is not None
+    assert read.seen() == reference.seen()
+
+
+def test_a_share_of_a_rare_class_is_as_unsure_as_its_few_rows() -> None:
+    """By Wilson's formula, of 12 rows and not of all 1,000."""
+    reference = replace(
+        gate(1_000, 0.9, np.random.default_rng(1)), scores={"recall.rare": 1.0}, rows_of_class={"rare": 12}
+    )
+    score, (low, high) = reference.seen()["recall.rare"]
+    assert (score, high) == (1.0, 1.0)
+    assert low == pytest.approx(12 / (12 + 1.959964**2), abs=1e-6)
+
+
+def test_the_quality_of_one_class_is_told_and_falls_alone() -> None:
+    """The model misses half of the second class, and the first is what it was."""
+    truth, output = predicted(2_000, 0.95, np.random.default_rng(5))
+    reference = gate(2_000, 0.95, np.random.default_rng(1), "recall.1")
+    assert findings(window(truth, output), reference)[0].level == "ok"
+    missed = output.copy()
+    missed[np.flatnonzero(truth == 1)[::2]] = [0.9, 0.1]
+    [fell, _] = findings(window(truth, missed), reference)
+    assert fell.level == "alert"
+    assert fell.reason.startswith("recall.1 fell to 0.4")
+    of_zero = gate(2_000, 0.95, np.random.default_rng(1), "recall.0")
+    assert findings(window(truth, missed), of_zero)[0].level == "ok"

@@ -11,7 +11,9 @@ from sklearn import metrics as reference
 from small import QUICK
 
 from steps.core import metrics
+from steps.core.classification_metrics import CLASS_MEASURES, Predictions
 from steps.core.metric_sums import ClassificationSums, RegressionSums
+from steps.core.metrics import METRICS
 
 shares = st.lists(st.integers(0, 100), max_size=5).map(sorted)  # where the rows are cut
 seeds = st.integers(0, 2**32 - 1)
@@ -44,8 +46,22 @@ class TestClassificationSums:
             rel=1e-9,
         )
 
+    @QUICK
+    @given(seed=seeds, places=shares, rows=st.integers(1, 60), classes=st.integers(2, 5))
+    def test_of_each_class_they_are_the_metrics_of_all_rows(
+        self, seed: int, places: list[int], rows: int, classes: int
+    ) -> None:
+        random, labels = np.random.default_rng(seed), [f"class {code}" for code in range(classes)]
+        codes, probabilities = random.integers(0, classes, rows), random.dirichlet(np.ones(classes), rows)
+        parts = zip(cut(codes, places), cut(probabilities, places), strict=True)
+        scores = reduce(add, [ClassificationSums.of(*part) for part in parts]).scores_by_class(labels)
+        predictions, names = Predictions(probabilities, labels), [f"{m}.{x}" for m in CLASS_MEASURES for x in labels]
+        of_rows = {name: METRICS[name].of(codes, predictions) for name in names}
+        assert scores == pytest.approx({name: score for name, score in of_rows.items() if not np.isnan(score)})
+
     def test_of_no_row_nothing_is_defined(self) -> None:
         assert ClassificationSums(confusion=np.zeros((2, 2))).scores() == {}
+        assert ClassificationSums(confusion=np.zeros((2, 2))).scores_by_class(["a", "b"]) == {}
 
 
 class TestRegressionSums:

@@ -267,6 +267,74 @@ def test_never_trying_the_rare_class_does_not_raise_macro_precision() -> None:
     assert precision == pytest.approx([0.98 / 2, (1 + 2 / 3) / 2])
 
 
+class TestOfOneClass:
+    @QUICK
+    @given(seed=st.integers(0, 2**32 - 1), classes=st.sampled_from(KINDS))
+    def test_its_scores_are_those_of_scikit_learn_of_the_class_against_the_rest(
+        self, seed: int, classes: tuple[Label, ...]
+    ) -> None:
+        truth, probabilities = example(seed, classes)
+        label = classes[seed % len(classes)]
+        is_of_class = truth == label
+        stated = probabilities[:, classes.index(label)]
+        predicted = np.array([classes[code] == label for code in probabilities.argmax(axis=1)])
+        theirs = {
+            "precision": sklearn.metrics.precision_score(is_of_class, predicted, zero_division=0.0),
+            "recall": sklearn.metrics.recall_score(is_of_class, predicted),
+            "f1": sklearn.metrics.f1_score(is_of_class, predicted),
+            "roc_auc": sklearn.metrics.roc_auc_score(is_of_class, stated),
+            "average_precision": sklearn.metrics.average_precision_score(is_of_class, stated),
+        }
+        assert set(theirs) == set(metrics.OF_ONE_CLASS)
+        for measure, score in theirs.items():
+            name = f"{measure}.{label}"
+            assert metrics.scores(truth, probabilities, classes, also=name)[name] == pytest.approx(score, abs=1e-12)
+
+    @QUICK
+    @given(seed=st.integers(0, 2**32 - 1), measure=st.sampled_from(metrics.OF_ONE_CLASS))
+    def test_a_row_that_is_drawn_twice_counts_twice(self, seed: int, measure: str) -> None:
+        truth, probabilities = example(seed, ("a", "b", "c"))
+        times = np.random.default_rng(seed).integers(0, 3, (4, len(truth)))
+        codes, metric = metrics.codes_of(truth, ("a", "b", "c")), metrics.METRICS[f"{measure}.b"]
+        drawn = metric.score(codes, Predictions(probabilities, ("a", "b", "c")), times.astype(np.float64))
+        for score, repeats in zip(drawn.tolist(), times, strict=True):
+            rows = np.repeat(np.arange(len(truth)), repeats)
+            alone = metric.of(codes[rows], Predictions(probabilities[rows], ("a", "b", "c")))
+            assert score == pytest.approx(alone, abs=1e-12, nan_ok=True)
+
+    @pytest.mark.parametrize("measure", metrics.OF_ONE_CLASS)
+    def test_it_is_not_defined_without_a_row_of_the_class(self, measure: str) -> None:
+        probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
+        for label in ("b", "c"):
+            name = f"{measure}.{label}"
+            assert name not in metrics.scores(np.array(["a", "a"]), probabilities, ("a", "b"), also=name)
+
+    @pytest.mark.parametrize("measure", ["roc_auc", "average_precision"])
+    def test_an_area_is_not_defined_where_all_rows_are_of_the_class(self, measure: str) -> None:
+        scores = metrics.scores(np.array(["a", "a"]), np.array([[0.9, 0.1]] * 2), ("a", "b"), also=f"{measure}.a")
+        assert f"{measure}.a" not in scores
+
+    def test_a_model_that_never_predicts_the_class_has_a_precision_of_0(self) -> None:
+        probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
+        assert metrics.scores(np.array(["a", "b"]), probabilities, ("a", "b"), also="precision.b")["precision.b"] == 0
+
+    @pytest.mark.parametrize("name", ["recall", "recall.", "f2.a", "accuracy.a", "f1_macro.a", ".a"])
+    def test_other_names_are_no_metrics(self, name: str) -> None:
+        assert name not in metrics.METRICS
+        with pytest.raises(KeyError, match=re.escape(repr(name))):
+            metrics.METRICS[name]
+
+    def test_what_needs_rows_of_the_class_says_so(self) -> None:
+        assert metrics.METRICS["recall.>50K, or so"].needs == "rows of class >50K, or so"
+        assert metrics.METRICS["roc_auc.1.5"].needs == "rows of class 1.5 and of another"
+
+    @QUICK
+    @given(st.sampled_from(metrics.OF_ONE_CLASS), st.text(min_size=1, max_size=300))
+    def test_its_name_is_one_that_mlflow_takes(self, measure: str, label: str) -> None:
+        assert re.fullmatch(r"[\w.\- :]{1,250}", metrics.logged_name(f"{measure}.{label}"))
+        assert metrics.logged_name("pinball_loss_0.95") == "pinball_loss_0.95"
+
+
 class TestPermutationPValue:
     @pytest.mark.parametrize("metric", metrics_of("classification"))
     def test_what_knows_the_labels_is_hardly_ever_reached_by_chance(self, metric: str) -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 from automation.docs.pages import NOT_IN_SEARCH
 from automation.docs.schema_words import SchemaWords, models_in
 from steps.core.config import PROJECT, Config, Model, Split, Tune
-from steps.core.metrics import METRICS, PINBALL_LOSS, Metric
+from steps.core.metrics import METRICS, OF_ONE_CLASS, PINBALL_LOSS, Metric
 from steps.core.parameters import Hyperparameters
 from steps.core.workflow.step_spec import StepSpec
 
@@ -92,6 +92,7 @@ def config_page() -> str:
     text += [
         f"| `{name}` | {metric.task} | {_better(metric)} | {metric.taken_over} |" for name, metric in METRICS.items()
     ]
+    text += [f"| `{name}.<class>` | classification | greater | the one class |" for name in OF_ONE_CLASS]
     text.append(f"| `{PINBALL_LOSS}0.9`, or of another quantile | regression | smaller | the rows |")
     return "\n".join([*text, ""])
 

@@ -7,7 +7,7 @@ hundred bootstrap samples take little more than one, which scikit-learn (5 ms fo
 Averages over classes run over those that have rows in the sample.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -20,10 +20,13 @@ CLASS_MEASURES = ("precision", "recall", "f1")  # of a single class
 
 
 class Predictions:
-    """`probabilities` (n, classes), and what metrics need of them again and again: a p-value takes a hundred scores."""
+    """`probabilities` (n, classes), and what metrics need of them again and again: a p-value takes a hundred scores.
 
-    def __init__(self, probabilities: np.ndarray) -> None:
+    `labels` are the names of the classes in their order, by which a metric of one class finds it."""
+
+    def __init__(self, probabilities: np.ndarray, labels: Sequence[str] = ()) -> None:
         self.probabilities = probabilities
+        self.labels = labels
         self.classes = probabilities.shape[1]
         self._ascending: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -78,27 +81,36 @@ def roc_auc(codes: np.ndarray, predictions: Predictions, weights: np.ndarray) ->
 
     A tie counts half (Mann and Whitney).
     """
-
-    def area(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-        below = np.cumsum(negatives, axis=1) - negatives
-        pairs: np.ndarray = (positives * (below + negatives / 2)).sum(axis=1)
-        share: np.ndarray = pairs / (positives.sum(axis=1) * negatives.sum(axis=1))
-        return share
-
-    return _one_against_the_rest(codes, predictions, weights, area)
+    return _mean_of_areas(codes, predictions, weights, "roc_auc")
 
 
 def average_precision(codes: np.ndarray, predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Mean over the classes of the area under precision and recall: the precision at each probability of a row of the
     class, averaged over these rows, as scikit-learn does."""
+    return _mean_of_areas(codes, predictions, weights, "average_precision")
 
-    def area(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-        hits, misses = (np.cumsum(rows[:, ::-1], axis=1)[:, ::-1] for rows in (positives, negatives))
-        precision = hits / np.maximum(hits + misses, 1)  # 0 where no row is as probable
-        mean: np.ndarray = (positives * precision).sum(axis=1) / positives.sum(axis=1)
-        return mean
 
-    return _one_against_the_rest(codes, predictions, weights, area)
+def of_class(
+    codes: np.ndarray, predictions: Predictions, weights: np.ndarray, *, measure: str, label: str
+) -> np.ndarray:
+    """One of CLASS_MEASURES or AREAS of a single class against the rest, (samples,).
+
+    nan where a sample has no row of the class, or for an area none of another one. As in a macro average, a class that
+    is never predicted has a precision of 0: else a model that never tries it could not be told from one that does.
+    """
+    if label not in predictions.labels:
+        return np.full(len(weights), np.nan)
+    code = predictions.labels.index(label)
+    if measure in AREAS:
+        return _area(codes, predictions, weights, code, measure)
+    of_classes = by_class(codes, predictions, weights)
+    return np.where(of_classes["rows"][:, code] > 0, np.nan_to_num(of_classes[measure][:, code]), np.nan)
+
+
+def class_in(name: str) -> tuple[str, str] | None:
+    """The measure and the class of a metric of one class, as in recall.fraud; None where it is no such."""
+    measure, _, label = name.partition(".")
+    return (measure, label) if label and (measure in CLASS_MEASURES or measure in AREAS) else None
 
 
 def expected_calibration_error(codes: np.ndarray, predictions: Predictions) -> float:
@@ -169,23 +181,43 @@ def _macro_average(codes: np.ndarray, predictions: Predictions, weights: np.ndar
     return _mean_where(is_there, np.nan_to_num(of_classes[measure]))
 
 
-def _one_against_the_rest(
-    codes: np.ndarray,
-    predictions: Predictions,
-    weights: np.ndarray,
-    area: Callable[[np.ndarray, np.ndarray], np.ndarray],
-) -> np.ndarray:
-    """The mean of `area` over the classes that some rows of a sample are of and some are not. It takes how many rows of
-    the class and of the rest have each of its probabilities, from the smallest up, both (samples, probabilities)."""
+def _area_under_roc(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    below = np.cumsum(negatives, axis=1) - negatives
+    pairs: np.ndarray = (positives * (below + negatives / 2)).sum(axis=1)
+    share: np.ndarray = pairs / (positives.sum(axis=1) * negatives.sum(axis=1))
+    return share
+
+
+def _area_under_precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    hits, misses = (np.cumsum(rows[:, ::-1], axis=1)[:, ::-1] for rows in (positives, negatives))
+    precision = hits / np.maximum(hits + misses, 1)  # 0 where no row is as probable
+    mean: np.ndarray = (positives * precision).sum(axis=1) / positives.sum(axis=1)
+    return mean
+
+
+# Of a class against the rest, by how many rows of each have each of its probabilities, from the smallest up, both
+# (samples, probabilities); (samples,).
+AREAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "roc_auc": _area_under_roc,
+    "average_precision": _area_under_precision,
+}
+
+
+def _area(codes: np.ndarray, predictions: Predictions, weights: np.ndarray, code: int, name: str) -> np.ndarray:
+    """One of AREAS of a class, (samples,); nan where a sample has no row of it or none of the rest."""
+    order, begins = predictions.ascending(code)
+    ordered, is_of_class = weights[:, order], codes[order] == code
+    of_class, of_rest = (np.add.reduceat(ordered * side, begins, axis=1) for side in (is_of_class, ~is_of_class))
+    has_both = of_class.any(axis=1) & of_rest.any(axis=1)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return np.where(has_both, AREAS[name](of_class, of_rest), np.nan)
+
+
+def _mean_of_areas(codes: np.ndarray, predictions: Predictions, weights: np.ndarray, name: str) -> np.ndarray:
     areas = np.full((len(weights), predictions.classes), np.nan)
     for code in np.unique(codes):
-        order, begins = predictions.ascending(code)
-        ordered, is_of_class = weights[:, order], codes[order] == code
-        sides = (np.add.reduceat(ordered * side, begins, axis=1) for side in (is_of_class, ~is_of_class))
-        with np.errstate(invalid="ignore"):  # 0 / 0: a sample without a row of the class, or with no other
-            areas[:, code] = area(*sides)
-    rows = by_class(codes, predictions, weights)["rows"]
-    return _mean_where((rows > 0) & (rows < weights.sum(axis=1, keepdims=True)), areas)
+        areas[:, code] = _area(codes, predictions, weights, code, name)
+    return _mean_where(~np.isnan(areas), areas)
 
 
 def _of_true_class(codes: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The config of one workflow: YAML read into frozen models that know every key, and report every mistake at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
 from steps.core import validation
+from steps.core.classification_metrics import class_in
 from steps.core.columns import LABELS, NUMBERS, TIMES, Strict
 from steps.core.columns import Column as Column
 from steps.core.config_gate import Gate as Gate
@@ -129,7 +130,6 @@ class Config(Strict):
     def _misfits(self) -> Iterator[str]:
         """Why columns and metrics, all of which there are, are not for what they are named for."""
         target, kind = self.columns[self.target], self.columns[self.target].kind
-        metrics = {"gate.metric": [self.gate.metric], "monitor.quality.metrics": self.monitor.quality.metrics}
         times = {
             "freshness.column": self.freshness and self.freshness.column,
             "split.time": self.split.time,
@@ -137,10 +137,15 @@ class Config(Strict):
         }
         if kind not in TARGET_TYPES[self.task]:
             yield f"target: {self.target!r} is {kind}; {_target_rule(self.task, kind)}"
-        for where, names in metrics.items():
+        for where, names in self.metrics.items():
             if others := [name for name in names if METRICS[name].task != self.task]:
                 known = metrics_in_words(self.task)
                 yield f"{where}: {others[0]!r} is not of a {self.task}, whose metrics are {known}"
+            if (allowed := self.columns[self.target].allowed) is not None:
+                known_labels = list(map(str, allowed))
+                for _, label in filter(None, map(class_in, names)):
+                    if label not in known_labels:
+                        yield f"{where}: {label!r} is not allowed in {self.target!r}{did_you_mean(label, known_labels)}"
         for where, time in times.items():
             if time and self.columns[time].kind not in TIMES:
                 yield f"{where}: {time!r} is no date or timestamp"
@@ -207,6 +212,11 @@ class Config(Strict):
         """This config with the windows of `monitor` replaced by those that are given; they are checked already."""
         given = {name: value for name, value in {"since": since, "window": window}.items() if value}
         return self.model_copy(update={"monitor": self.monitor.model_copy(update=given)})
+
+    @property
+    def metrics(self) -> dict[str, Sequence[str]]:
+        """The metrics that keys name, by these keys."""
+        return {"gate.metric": [self.gate.metric], "monitor.quality.metrics": self.monitor.quality.metrics}
 
     @property
     def features(self) -> list[str]:

@@ -28,8 +28,8 @@ class Gate(Strict):
     Differences are in the metric's own unit, positive = better."""
 
     metric: MetricName = DEFAULT_METRICS["classification"]
-    """What a version is judged by; of a regression `r2` by default, of `objective: reg:quantileerror` the quantile's
-    `pinball_loss_<quantile>`."""
+    """What a version is judged by, of all classes or of one, as in `recall.fraud`; of a regression `r2` by default, of
+    `objective: reg:quantileerror` the quantile's `pinball_loss_<quantile>`."""
     at_least: float | None = None
     """The least score that passes; of a metric that is better when smaller, such as `log_loss` and `rmse`, the
     greatest."""

@@ -6,6 +6,7 @@ average_precision and median_absolute_error, which take all rows in one order: t
 
 from __future__ import annotations  # names of this project in them are nothing to a cluster's workers
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,18 @@ class ClassificationSums:
         of_rows = {"accuracy": hits.sum(), "log_loss": self.log_loss, "brier": self.brier}
         scores = {**{name: value / rows for name, value in of_rows.items()}, **averages}
         return {name: float(value) for name, value in scores.items()}
+
+    def scores_by_class(self, labels: Sequence[str]) -> dict[str, float]:
+        """precision.<class>, recall.<class> and f1.<class> of each class that has rows, by the names of the classes in
+        their order (classification_metrics.of_class)."""
+        hits, actual, predicted = self.confusion.diagonal(), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        of_classes = classes_of.measures(hits, actual, predicted)
+        return {
+            f"{name}.{label}": float(np.nan_to_num(values[code]))
+            for name, values in of_classes.items()
+            for code, label in enumerate(labels)
+            if actual[code]
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

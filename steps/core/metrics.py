@@ -15,8 +15,8 @@ import numpy as np
 
 from steps.core import classification_metrics as classes_of
 from steps.core import regression_metrics as numbers
+from steps.core.classification_metrics import AREAS, Predictions, class_in
 from steps.core.classification_metrics import CLASS_MEASURES as CLASS_MEASURES
-from steps.core.classification_metrics import Predictions
 
 LABEL_CHARACTERS = 200  # of a metric's name, which MLflow lets have 250
 SAME = 1e-9  # scores that differ by less are equal: that is how far the order of additions can move one
@@ -52,24 +52,32 @@ OF_THE_TEST_PART = "the classes that the test part has"
 UNLIKE_SCIKIT_LEARN = f"{OF_THE_TEST_PART}; scikit-learn also counts one that is only predicted"
 AGAINST_THE_REST = f"{OF_THE_TEST_PART}, each against the rest"
 PINBALL_LOSS = "pinball_loss_"  # and the quantile, as in pinball_loss_0.9
+OF_ONE_CLASS = (*CLASS_MEASURES, *AREAS)  # and the class, as in recall.fraud
 
 
 class _Metrics(dict[str, Metric]):
-    """The metrics by their names, and those of quantiles, which are made when they are asked for."""
+    """The metrics by their names, and those of one class or quantile, which are made when they are asked for."""
 
     def __missing__(self, name: str) -> Metric:
-        quantile = _quantile_in(name)
-        if quantile is None:
-            raise KeyError(name)
-        return Metric(
-            score=partial(numbers.pinball_loss, quantile=quantile),
-            greater_is_better=False,
-            task="regression",
-            constant=partial(numbers.quantile_of, quantile=quantile),
-        )
+        if (quantile := _quantile_in(name)) is not None:
+            return Metric(
+                score=partial(numbers.pinball_loss, quantile=quantile),
+                greater_is_better=False,
+                task="regression",
+                constant=partial(numbers.quantile_of, quantile=quantile),
+            )
+        if of_class := class_in(name):
+            measure, label = of_class
+            return Metric(
+                score=partial(classes_of.of_class, measure=measure, label=label),
+                greater_is_better=True,
+                highest=1,
+                needs=f"rows of class {label}{' and of another' if measure in AREAS else ''}",
+            )
+        raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or _quantile_in(str(name)) is not None
+        return super().__contains__(name) or _quantile_in(str(name)) is not None or class_in(str(name)) is not None
 
 
 def _quantile_in(name: str) -> float | None:
@@ -113,7 +121,7 @@ METRICS = _Metrics(
             highest=1,
             needs="rows of two classes",
             taken_over=f"{AGAINST_THE_REST}: of two classes it is the mean of both, 0.5 by chance however rare one "
-            "is, so that a rare class is better judged by its own line in the report, or by `f1_macro`",
+            "is, so that a rare class is better judged alone: `average_precision.<class>`",
         ),
         "r2": Metric(
             score=numbers.r2,
@@ -151,12 +159,13 @@ def metrics_of(task: Task, *, also: str = "") -> list[str]:
 
 def metrics_in_words(task: Task | None = None) -> str:
     """The metrics that fit a task, or all, for a message."""
+    of_classes = [] if task == "regression" else [f"{' or '.join(OF_ONE_CLASS)}.<class>"]
     quantiles = [] if task == "classification" else [f"{PINBALL_LOSS}0.9 (or of another quantile)"]
-    return ", ".join([*(metrics_of(task) if task else METRICS), *quantiles])
+    return ", ".join([*(metrics_of(task) if task else METRICS), *of_classes, *quantiles])
 
 
-def scores(truth: np.ndarray, probabilities: np.ndarray, classes: Labels) -> dict[str, float]:
-    """Every metric that is defined, of labels `truth` (n,) and `probabilities` (n, classes).
+def scores(truth: np.ndarray, probabilities: np.ndarray, classes: Labels, *, also: str = "") -> dict[str, float]:
+    """Every metric that is defined, of labels `truth` (n,) and `probabilities` (n, classes), `also` of one class.
 
     Macro averages run over the classes that `truth` holds, whatever is predicted, so they are over the same classes for
     every model on the same rows. A class without a row in `truth` has no recall, and an F1 of 0 however right a model
@@ -164,13 +173,12 @@ def scores(truth: np.ndarray, probabilities: np.ndarray, classes: Labels) -> dic
     predicted has no precision; in the average it counts as 0, as in scikit-learn, since an average without it would
     reward a model for never trying the rare class.
     """
-    return scores_of_codes(codes_of(truth, classes), probabilities)
+    return scores_of_codes(codes_of(truth, classes), Predictions(probabilities, list(map(str, classes))), also=also)
 
 
-def scores_of_codes(codes: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def scores_of_codes(codes: np.ndarray, predictions: Predictions, *, also: str = "") -> dict[str, float]:
     """scores() of the positions of the labels among the classes, (n,)."""
-    predictions = Predictions(probabilities)
-    return _defined({name: METRICS[name].of(codes, predictions) for name in metrics_of("classification")})
+    return _defined({name: METRICS[name].of(codes, predictions) for name in metrics_of("classification", also=also)})
 
 
 def regression_scores(truth: np.ndarray, predicted: np.ndarray, *, also: str = "") -> dict[str, float]:
@@ -204,11 +212,17 @@ def names_of(labels: Iterable[str]) -> dict[str, str]:
     """Each label as it can be in the name of a metric to MLflow, and as no other label is."""
     names: dict[str, str] = {}
     for position, label in enumerate(labels):
-        name = re.sub(r"[^\w .:-]", "_", label)[:LABEL_CHARACTERS]
+        name = _logged_label(label)
         while name in names.values():
             name += f".{position}"
         names[label] = name
     return names
+
+
+def logged_name(metric: str) -> str:
+    """The name of a metric, such as `recall.>50K`, as MLflow takes it: `recall._50K`."""
+    measure, point, label = metric.partition(".")
+    return f"{measure}{point}{_logged_label(label)}"
 
 
 def baseline(train_labels: np.ndarray, classes: Labels, *, rows: int) -> np.ndarray:
@@ -221,6 +235,10 @@ def codes_of(truth: np.ndarray, classes: Labels) -> np.ndarray:
     """The position of each label among the classes, (n,)."""
     position = {label: code for code, label in enumerate(classes)}
     return np.array([position[label] for label in truth.tolist()], dtype=np.intp)
+
+
+def _logged_label(label: str) -> str:
+    return re.sub(r"[^\w .:-]", "_", label)[:LABEL_CHARACTERS]
 
 
 def _defined(values: dict[str, float]) -> dict[str, float]:

@@ -52,6 +52,9 @@ def _of_key(details: Any, model: type[BaseModel]) -> str:
         return f"{path} is missing"
     if details["type"] == "value_error":
         return f"{path}: {message}" if path else message
+    if details["type"] == "model_type" and path:
+        keys = ", ".join(_keys_beside((*details["loc"], ""), model))
+        return f"{path}: {details['input']!r} given; it has the keys {keys}"
     return f"{path}: {details['input']!r} given, {message[0].lower()}{message[1:]}"
 
 

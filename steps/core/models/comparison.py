@@ -41,11 +41,12 @@ class TestPart:
         """Every metric that is defined of `output` (n, classes) or (n,), on some of the rows."""
         if self.settings.task == "regression":
             return metrics.regression_scores(self.truth[rows], output[rows], also=self.settings.gate.metric)
-        return metrics.scores_of_codes(self.encoded[rows], output[rows])
+        metric = self.settings.gate.metric
+        return metrics.scores_of_codes(self.encoded[rows], self.predictions(output[rows]), also=metric)
 
     def predictions(self, output: np.ndarray) -> Any:
         """`output` as the metrics take it."""
-        return output if self.settings.task == "regression" else Predictions(output)
+        return output if self.settings.task == "regression" else Predictions(output, list(map(str, self.classes)))
 
 
 @dataclass(frozen=True, kw_only=True)

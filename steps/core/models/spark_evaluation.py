@@ -13,7 +13,7 @@ import xgboost
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from steps.core import config
+from steps.core import config, metrics
 from steps.core.errors import TableUnfit
 from steps.core.metric_sums import ClassificationSums, RegressionSums, Sums
 from steps.core.models import predictions, scorer, split
@@ -35,8 +35,9 @@ def scores(
     *,
     columns: Sequence[str],
 ) -> dict[str, float]:
-    """Every metric that is a sum over rows and is defined, on all rows of the test part of `table` whose class the
-    model knows; {} when there is none. `columns` are those to read. TableUnfit when the model refuses a value."""
+    """Every metric that is a sum over rows and is defined, also of each class, on all rows of the test part of `table`
+    whose class the model knows; {} when there is none. `columns` are those to read. TableUnfit when the model refuses a
+    value."""
     with spark_session(table.path, data_bytes=table.size_bytes) as session:
         try:
             sums = sums_of_workers(table, model, settings, split_settings, session, columns=columns)
@@ -49,7 +50,13 @@ def scores(
                     next="train a new version on this table",
                 ) from err
             raise
-    return reduce(add, sums).scores() if sums else {}
+    if not sums:
+        return {}
+    total = reduce(add, sums)
+    if isinstance(total, RegressionSums):
+        return total.scores()
+    names = metrics.names_of(map(str, model.schema.classes))
+    return total.scores() | total.scores_by_class(list(names.values()))
 
 
 def sums_of_workers(

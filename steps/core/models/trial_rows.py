@@ -50,7 +50,7 @@ def score(booster: xgboost.Booster, schema: scorer.Schema, rows: pd.DataFrame, *
         truth = rows[schema.target].to_numpy(dtype=np.float64)
         return metrics.regression_scores(truth, model.values(rows), also=metric).get(metric, math.nan)
     known = _known(rows, schema)
-    scores = metrics.scores(known[schema.target].to_numpy(), model.probabilities(known), schema.classes)
+    scores = metrics.scores(known[schema.target].to_numpy(), model.probabilities(known), schema.classes, also=metric)
     return scores.get(metric, math.nan)
 
 
@@ -61,7 +61,7 @@ def _baseline_scores(fold: Parts, schema: scorer.Schema, metric: str) -> dict[st
         return metrics.regression_baseline(train, truth, also=metric)
     truth = _known(fold.validation, schema)[schema.target].to_numpy()
     shares = metrics.baseline(fold.train[schema.target].to_numpy(), schema.classes, rows=len(truth))
-    return metrics.scores(truth, shares, schema.classes) if len(truth) else {}
+    return metrics.scores(truth, shares, schema.classes, also=metric) if len(truth) else {}
 
 
 def _known(rows: pd.DataFrame, schema: scorer.Schema) -> pd.DataFrame:

@@ -5,7 +5,7 @@ It is an artifact of evaluate's run, so that it outlives the rows themselves, wh
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import mlflow
@@ -26,20 +26,22 @@ from steps.core.significance import CONFIDENCE, Interval
 from steps.core.tracking import runs
 
 ARTIFACT = "monitor_reference.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # in 1 the rows of each class are not known
 ARRAYS = ("predicted", "confidence", "edges")
-SHARES = (  # metrics from 0 to 1 that are shares of rows, or are as uncertain as these; of a class f1.<class> too
+SHARES = (  # metrics from 0 to 1 that are shares of rows, or are as uncertain as these, of all classes or one
     *("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1"),
-    *("roc_auc", "average_precision"),
+    *("roc_auc", "average_precision", "precision", "recall"),
 )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GateReference:
     """Of `rows` of the test part: the model's `scores`, and the 95% `interval` of that by the gate's `metric`, None
-    where there is none. What was predicted, as counts: of a classification `predicted`, by these `classes` (those of
-    the model, and any that only rows have), and `confidence` (ProbabilitySums), with the `calibration`; of a regression
-    `predicted`, by bins between these `edges` (prediction_drift.counts_of)."""
+    where there is none, by the names that MLflow has; `rows_of_class` are those of each class, {} where not known. What
+    was predicted, as counts: of a classification `predicted`, by these `classes` (those of the model, and any that only
+    rows have), and `confidence` (ProbabilitySums), with the `calibration`; of a regression `predicted`, by bins between
+    these `edges` (prediction_drift.counts_of)."""
 
     task: Task
     rows: int
@@ -51,6 +53,7 @@ class GateReference:
     confidence: np.ndarray | None = None
     calibration: Calibration | None = None
     edges: np.ndarray | None = None
+    rows_of_class: Mapping[str, int] = field(default_factory=dict)
 
     def seen(self) -> dict[str, tuple[float, Interval]]:
         """The scores with their 95% intervals, of which there are those of shares, and of the gate's metric."""
@@ -58,7 +61,8 @@ class GateReference:
         for name, score in self.scores.items():
             interval = self.interval if name == self.metric else None
             if name.partition(".")[0] in SHARES:
-                low, high = _share_interval(score, self.rows)
+                _, _, label = name.partition(".")
+                low, high = _share_interval(score, self.rows_of_class.get(label, self.rows))
                 interval = (min(low, interval[0]), max(high, interval[1])) if interval else (low, high)
             if interval:
                 found[name] = (score, interval)
@@ -73,7 +77,7 @@ class GateReference:
     def loads(cls, text: str) -> "GateReference | None":
         """What dumps() wrote; None for what a later version of the project did in another way."""
         written = json.loads(text)
-        if written.pop("format_version") != FORMAT_VERSION:
+        if written.pop("format_version") not in READABLE_VERSIONS:
             return None
         arrays = {name: np.array(written[name]) for name in ARRAYS if written[name] is not None}
         interval = tuple(written["interval"]) if written["interval"] else None
@@ -84,13 +88,15 @@ class GateReference:
 
 def of(evaluation: Evaluation, truth: np.ndarray, *, model_uri: str, metric: str) -> GateReference | None:
     """What to keep of an evaluation on test rows of these true labels, (n,); None where nothing could be scored."""
-    scores = dict(evaluation.scores.get(model_uri, {}))
+    scores = {metrics.logged_name(name): score for name, score in evaluation.scores.get(model_uri, {}).items()}
     by_class = evaluation.per_class(truth)
     names = metrics.names_of(by_class)
     scores |= {f"f1.{names[label]}": row["f1"] for label, row in by_class.items() if "f1" in row}
+    rows_of_class = {names[label]: round(row["rows"]) for label, row in by_class.items()}
     threshold = next((rule for rule in evaluation.verdict.rules if rule.name == "threshold"), None)
     interval = threshold.interval if threshold else None
-    known: dict[str, Any] = {"rows": len(truth), "metric": metric, "scores": scores, "interval": interval}
+    known: dict[str, Any] = {"rows": len(truth), "scores": scores, "interval": interval}
+    known |= {"metric": metrics.logged_name(metric), "rows_of_class": rows_of_class}
     if evaluation.probabilities is not None:
         sums = ProbabilitySums.of(evaluation.probabilities)
         return GateReference(

@@ -3,13 +3,14 @@
 Few rows are kept as they are. Of many, a sample is, whose size no window exceeds, and what adds up over all of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from steps.core import significance
-from steps.core.classification_metrics import Predictions
+from steps.core.classification_metrics import CLASS_MEASURES, Predictions, class_in
 from steps.core.metric_sums import ClassificationSums
 from steps.core.metrics import METRICS
 from steps.core.monitoring.labels import has_label
@@ -20,7 +21,7 @@ MOST_CELLS = 2_000_000  # of probabilities: with many classes fewer rows are kep
 FEWEST_ROWS = 1_000
 ALONE = np.uint64(0)  # in place of a group
 MOST_CLASSES = 300  # of which all pairs are counted
-OF_COUNTS = ("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro")  # follow from such counts
+OF_COUNTS = ("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro")  # and those of one class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,11 @@ class Scored:
 
 
 class LabelledRows:
-    """Of one window, of a model of so many `classes`, 0 of a regression; empty at first."""
+    """Of one window, of a model of classes by these names, none of a regression; empty at first."""
 
-    def __init__(self, classes: int, *, most_rows: int | None = None) -> None:
-        self._classes = classes
-        self._most_rows = most_rows or min(MOST_ROWS, max(FEWEST_ROWS, MOST_CELLS // max(classes, 1)))
+    def __init__(self, labels: Sequence[str], *, most_rows: int | None = None) -> None:
+        self._labels, self._classes = labels, len(labels)
+        self._most_rows = most_rows or min(MOST_ROWS, max(FEWEST_ROWS, MOST_CELLS // max(self._classes, 1)))
         self._truths: list[np.ndarray] = []
         self._outputs: list[np.ndarray] = []
         self._groups: list[np.ndarray] = []  # (n,) uint64, the same for rows that belong together
@@ -80,7 +81,7 @@ class LabelledRows:
         if not self.rows:
             return None
         with np.errstate(all="ignore"):
-            if self.rows > self._most_rows and metric in OF_COUNTS and self._sums and not self._has_groups:
+            if self.rows > self._most_rows and _follows_from_counts(metric) and self._sums and not self._has_groups:
                 return self._of_counts(metric, self._sums)
             return self._of_rows(metric)
 
@@ -99,7 +100,7 @@ class LabelledRows:
     def _of_rows(self, metric: str) -> Scored | None:
         self._keep_smallest()
         truth, output = self._truths[0], self._outputs[0]
-        predictions: Any = Predictions(output) if self._classes else output
+        predictions: Any = Predictions(output, self._labels) if self._classes else output
         value = METRICS[metric].of(truth, predictions)
         if not np.isfinite(value):
             return None
@@ -107,16 +108,22 @@ class LabelledRows:
         resampled = significance.resampled_scores(metric, truth, [predictions], groups=groups)[0]
         return Scored(value=value, interval=significance.interval(resampled), rows=len(truth))
 
-    def _of_counts(self, metric: str, sums: ClassificationSums) -> Scored:
+    def _of_counts(self, metric: str, sums: ClassificationSums) -> Scored | None:
         """The bootstrap of rows is a multinomial one of how many rows of each class are predicted as each."""
+        value = self._from_counts(metric, sums)
+        if not np.isfinite(value):
+            return None
         cells = sums.confusion.ravel()
         random, draws = np.random.default_rng(0), significance.RESAMPLES
         resampled = np.empty(draws)
         for draw in range(draws):  # one by one, as there may be many classes
             confusion = random.multinomial(self.rows, cells / self.rows).reshape(sums.confusion.shape)
-            resampled[draw] = ClassificationSums(confusion=confusion).scores()[metric]
-        interval = significance.interval(resampled)
-        return Scored(value=sums.scores()[metric], interval=interval, rows=self.rows)
+            resampled[draw] = self._from_counts(metric, ClassificationSums(confusion=confusion))
+        return Scored(value=value, interval=significance.interval(resampled), rows=self.rows)
+
+    def _from_counts(self, metric: str, sums: ClassificationSums) -> float:
+        scores = sums.scores_by_class(self._labels) if class_in(metric) else sums.scores()
+        return scores.get(metric, np.nan)
 
     def _keep_smallest(self) -> None:
         kept_lists = (self._truths, self._outputs, self._groups, self._draws)
@@ -125,6 +132,11 @@ class LabelledRows:
         self._truths, self._outputs = [truth[kept]], [output[kept]]
         self._groups, self._draws = [groups[kept]], [draws[kept]]
         self._kept = len(kept)
+
+
+def _follows_from_counts(metric: str) -> bool:
+    of_class = class_in(metric)
+    return metric in OF_COUNTS or (of_class is not None and of_class[0] in CLASS_MEASURES)
 
 
 def _codes(groups: np.ndarray) -> np.ndarray:

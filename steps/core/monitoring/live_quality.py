@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import scipy.stats
 
 from steps.core.config_monitor_quality import Quality
-from steps.core.metrics import METRICS
+from steps.core.metrics import METRICS, logged_name
 from steps.core.monitoring.findings import Finding, Level
 from steps.core.monitoring.gate_reference import GateReference
 from steps.core.monitoring.labelled_rows import LabelledRows, Scored
@@ -56,7 +56,7 @@ def findings(
     if scored is None or scored.interval is None:
         needs = METRICS[metric].needs or "more labels"
         return [_unknown(f"{metric} of {rows.rows:,} labels is not defined: it needs {needs}{others}", numbers)]
-    seen = reference.seen().get(metric) if reference else None
+    seen = reference.seen().get(logged_name(metric)) if reference else None
     if seen is None:
         known = "is not kept: run `mlflow run . -e evaluate` with this model"
         return [_unknown(f"{metric} is {_shown(scored)}; what the gate saw {known}{others}", numbers)]

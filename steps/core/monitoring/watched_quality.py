@@ -77,7 +77,7 @@ class WindowQuality:
         self._edges = predicted.edges
         self.probabilities = ProbabilitySums.empty(classes) if classes else None
         self.values = np.zeros(len(predicted.edges) + 1, dtype=np.int64)
-        self.labelled = LabelledRows(classes)
+        self.labelled = LabelledRows(list(map(str, predicted.classes)))
 
     def add(self, output: np.ndarray, truth: np.ndarray | None, groups: np.ndarray | None) -> None:
         """Predictions, (n, classes) probabilities or (n,) numbers, with their labels where there may be any, and the

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from steps.core import markdown
 from steps.core.config import Config
-from steps.core.metrics import METRICS
+from steps.core.metrics import METRICS, logged_name
 from steps.core.models import registry
 from steps.core.tracking import mlflow_constants, runs
 from steps.core.workflow.summary import Launched
@@ -22,10 +22,11 @@ def describe(settings: Config, steps: Sequence[Launched], remarks: Sequence[str]
     tags: dict[str, str] = {}
     if verdict := made.get(registry.VERDICT):
         (evaluated,) = [launched for launched in steps if registry.VERDICT in launched.outputs]
-        metrics = headline(MlflowClient().get_run(evaluated.run_id).data.metrics, settings.gate.metric)
+        metric = logged_name(settings.gate.metric)
+        metrics = headline(MlflowClient().get_run(evaluated.run_id).data.metrics, metric)
         mlflow.log_metrics(metrics)
         tags[registry.VERDICT] = verdict
-        title.append(_verdict_line(verdict, made["model"], metrics, settings.gate.metric))
+        title.append(_verdict_line(verdict, made["model"], metrics, metric))
     text = note(steps, title=title, remarks=remarks, experiment_id=experiment_id)
     mlflow.set_tags({**tags, mlflow_constants.RUN_NOTE: text[: runs.TAG_CHARACTERS]})
 
