@@ -31,6 +31,7 @@ from steps.core.sources.decisions_in_words import LISTED_COLUMNS
 from steps.core.sources.inferred_config import InferredConfig, infer_config
 from steps.core.sources.rows import Part, RawRows
 from steps.core.sources.source import Source
+from steps.core.sources.values import convert
 
 
 class Held(Part):
@@ -328,7 +329,14 @@ class TestTypes:
             (("1'234.5", "1\u2019000\u2019000"), {"type": "double", "thousands_mark": "'"}),
             (("1\u00a0234,5", "1\u202f000", "12 000"), {"type": "double", "thousands_mark": " ", "decimal_mark": ","}),
             (("555 123 456", "555 123 457"), {"type": "string"}),
-            (("$1,234.50", "$2"), {"type": "string"}),
+            (("$1,234.50", "$2"), {"type": "double", "thousands_mark": ",", "symbol": "$"}),
+            (("5%", "0", "12.5 %"), {"type": "double", "symbol": "%"}),
+            (("-$5", "$ 6"), {"type": "long", "symbol": "$"}),
+            (("€ 3,50", "1.234,00\u00a0€"), {"type": "double", "decimal_mark": ",", "symbol": "€"}),
+            (("$007", "$008"), {"type": "string"}),
+            (("$5", "€5"), {"type": "string"}),
+            (("$5$", "$6"), {"type": "string"}),
+            (("12 kg", "13 kg"), {"type": "string"}),
             (("+491700000037", "+491700000038"), {"type": "string"}),
             (("+5", "-3"), {"type": "long"}),
             (("True", "FALSE"), {"type": "boolean"}),
@@ -408,9 +416,7 @@ class TestTypes:
             assert others is not None
             assert others.notes == []
 
-    @pytest.mark.parametrize(
-        "values", ["$5|$6", "$1,234.50|12.10", "(12.50)|3", "5 %|7 %", "1 000|2", "12-|3-", "€ 3,50|€ 4"]
-    )
+    @pytest.mark.parametrize("values", ["$5|€6", "$1,234.50|12.10", "(12.50)|3", "1 000|2", "12-|3-", "$007|$008"])
     def test_numbers_with_marks_are_text_and_told(self, values: str) -> None:
         first, *others = values.split("|")
         found = infer_type(texts(first, first.replace("1", "2").replace("5", "6"), *others), is_text=True)
@@ -419,6 +425,37 @@ class TestTypes:
         assert found.notes == [
             f"text, as a number is digits, with marks of decimals and thousands, and nothing else, unlike {first!r}"
         ]
+
+    def test_what_a_symbol_beside_numbers_leaves_open_is_told(self) -> None:
+        ambiguous = infer_type(texts("$1,234", "$5"), is_text=True)
+        assert ambiguous is not None
+        assert ambiguous.notes == [
+            'text, as its commas may be of thousands or of decimals; `type: double, symbol: "$"` with '
+            '`thousands_mark: ","` or `decimal_mark: ","` says which'
+        ]
+        mixed = infer_type(texts("5 %", "0.05"), is_text=True)
+        assert mixed is not None
+        assert mixed.notes == ["text, as '0.05' is without the '%' of others; `type: double, symbol: \"%\"` reads both"]
+
+    @pytest.mark.parametrize(
+        ("values", "word"),
+        [("2.2 kg|3 kg", "kg"), ("30°C|-4,5°C", "°C"), ("EUR 5|EUR 7", "EUR"), ("5 km/h|6 km/h", "km/h")],
+    )
+    def test_a_unit_beside_all_numbers_is_told_and_read_where_the_config_says_it(self, values: str, word: str) -> None:
+        found = infer_type(texts(*values.split("|")), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "string"}
+        assert found.notes == [
+            f'text, as its numbers stand beside {word!r}; `type: double, symbol: "{word}"` reads them'
+        ]
+        column = Column(type="double", symbol=word, decimal_mark="," if "," in values else ".")
+        assert not convert(texts(*values.split("|")), column).broken
+
+    @pytest.mark.parametrize("values", ["12 a|12 b", "A1001|A1002", "Room 1|Room 2", "1st|2nd", "kg|2 kg", "5|6 kg"])
+    def test_what_is_no_unit_of_all_numbers_is_not_told(self, values: str) -> None:
+        found = infer_type(texts(*values.split("|")), is_text=True)
+        assert found is not None
+        assert "symbol" not in str(found)
 
     @pytest.mark.parametrize("plain", [(), ("15000",), tuple(map(str, range(1000, 1040)))])
     def test_commas_that_may_be_of_thousands_are_told_whatever_is_beside_them(self, plain: tuple[str, ...]) -> None:
@@ -699,8 +736,8 @@ class TestTarget:
             (["same"] * 40, "it has one value, 'same'"),
             ([f"name {number // 2}" for number in range(60)], "it has 30 different values"),
             (
-                [f"${number}" for number in range(60)],
-                r"it has 60 different values; text, as a number is .* unlike '\$0'",
+                [f"({number})" for number in range(60)],
+                r"it has 60 different values; text, as a number is .* unlike '\(0\)'",
             ),
             ([""] * 40, "it has no value at all"),
             (["2024-02-29", "2024-03-01"] * 20, "it holds values of type date"),

@@ -173,6 +173,13 @@ def test_a_missing_whole_number_and_a_missing_boolean_are_missing() -> None:
             [True, True, True, False],
         ),
         (
+            Feature(
+                name="x", type="double", missing=("-$9,999", "99%"), as_text={"thousands_mark": ",", "symbol": "$"}
+            ),
+            [-9999, "-$9,999", 99, 9999],
+            [True, True, False, False],
+        ),
+        (
             Feature(name="x", type="double", missing=("-999.5", "1.2"), as_text={"decimal_mark": ","}),
             [-9995.0, -999.5, 12.0, 1.2, "-999.5"],
             [False, False, False, False, True],

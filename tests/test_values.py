@@ -160,6 +160,18 @@ def test_numbers_of_another_decimal_mark() -> None:
             [1234.5, 1234.5, 1000000, REFUSED, REFUSED, 12.5],
         ),
         ({"decimal_mark": ","}, ["1.234,5", "1.234", "1.23", "1 234,5"], [1234.5, 1234, REFUSED, REFUSED]),
+        (
+            {"symbol": "$"},
+            ["$5", "-$5.5", "$ -6", "7 $", "8", " +$9 ", "$1e3", "$", "$5$", "$$5", "-$-5", "€5", "$1,234"],
+            [5, -5.5, -6, 7, 8, 9, 1000, *[REFUSED] * 6],
+        ),
+        ({"symbol": "%"}, ["5%", "5\u00a0%", "%5", "5 % ", "5%%"], [5, 5, 5, 5, REFUSED]),
+        ({"symbol": "US $"}, ["US $ 5", "5US $", "US$5"], [5, 5, REFUSED]),
+        (
+            {"symbol": "€", "decimal_mark": ",", "thousands_mark": " "},
+            ["1 234,5 €", "€\u202f1\u00a0234,5", "-€1 000", "€1.5"],
+            [1234.5, 1234.5, -1000, REFUSED],
+        ),
     ],
 )
 def test_numbers_with_a_mark_between_thousands(marks: dict[str, str], texts: list[str], numbers: list[Any]) -> None:
@@ -256,7 +268,7 @@ def test_each_rule_is_named_for_its_own_values() -> None:
     }
 
 
-TEXTS = st.text(alphabet="0123456789+-.eE, xnaifNAtrue\u00a0", max_size=12)
+TEXTS = st.text(alphabet="0123456789+-.eE, $xnaifNAtrue\u00a0", max_size=12)
 
 
 FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%SZ", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%Y%m%d")
@@ -278,6 +290,8 @@ MOMENTS = st.builds(
         {"type": "decimal(6,2)", "decimal_mark": ",", "missing": ["0", "-"]},
         {"type": "double", "thousands_mark": ",", "missing": ["1,234"]},
         {"type": "long", "thousands_mark": " ", "decimal_mark": ","},
+        {"type": "double", "symbol": "e", "missing": ["e1"]},
+        {"type": "decimal(6,2)", "symbol": "$", "thousands_mark": ","},
         {"type": "double", "missing": [0, "e", 12]},
         *({"type": kind} for kind in ("date", "timestamp")),
         {"type": "date", "format": "%d.%m.%Y"},

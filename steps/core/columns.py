@@ -16,7 +16,8 @@ TIMES = ("date", "timestamp")
 KINDS = (*NUMBERS, *TIMES, "boolean", "string")
 TRUE_TEXTS, FALSE_TEXTS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")  # in any case
 # What says how texts are read.
-AS_TEXT = ("type", "format", "zone", "decimal_mark", "thousands_mark", "true_texts", "false_texts")
+AS_TEXT = ("type", "format", "zone", "decimal_mark", "thousands_mark", "symbol", "true_texts", "false_texts")
+SYMBOL = r"[^\d\s.,'+-](?:[^\d.,'+-]{0,18}[^\d\s.,'+-])?"
 INT64 = 2**63
 EXACT_DOUBLE = 2**53  # up to here each whole number is a double
 WHOLE_LIMITS = {"int": 2**31, "long": INT64}
@@ -80,6 +81,8 @@ class Column(Strict):
     thousands_mark: Literal[",", ".", " ", "'"] | None = None
     """Of numbers that are text; `,` where `1,234.50` is meant. By default there is none, and `.` where the decimal mark
     is a comma."""
+    symbol: str | None = None
+    """Of numbers that are text: what may stand before or after each and is left out, such as `$`, `%` or `kg`."""
     true_texts: tuple[str, ...] = ()
     """Of booleans, beside true, t, yes, y and 1: WAHR."""
     false_texts: tuple[str, ...] = ()
@@ -179,7 +182,7 @@ class Column(Strict):
 
     def _check_texts(self) -> None:
         fitting = {"format": TIMES, "zone": ("timestamp",), "pattern": ("string",)}
-        fitting |= {"decimal_mark": NUMBERS, "thousands_mark": NUMBERS}
+        fitting |= {"decimal_mark": NUMBERS, "thousands_mark": NUMBERS, "symbol": NUMBERS}
         fitting |= {"true_texts": ("boolean",), "false_texts": ("boolean",)}
         fitting |= {"categorical": ("int", "long", "string")}
         for name, kinds in fitting.items():
@@ -190,6 +193,10 @@ class Column(Strict):
             raise ValueError(f"true_texts and false_texts: {both[0]!r} cannot be both")
         if self.thousands_mark == self.decimal_mark:
             raise ValueError(f"decimal_mark and thousands_mark: {self.decimal_mark!r} cannot be both")
+        if self.symbol is not None and not re.fullmatch(SYMBOL, self.symbol):
+            raise ValueError(
+                f"symbol: {self.symbol!r} given; it has none of the characters of a number, such as $ or kg"
+            )
         if self.format is not None:
             _check_format(self.format)
         if self.pattern is not None:

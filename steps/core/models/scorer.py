@@ -53,8 +53,9 @@ logger = logging.getLogger(__name__)
 # Of schema.json; the first files have none. Raise it with a field that a reader must know to read the model right: to
 # take the same rows, give the same answers, or tell which rows it was trained on. Readers pass over other new fields.
 # 1: classifiers; 2: regressions; 3: dates and timestamps, codes (long with levels), optional columns, a split by time;
-# 4: a window; 5: values that stand for missing ones, a zone; 6: a mark between thousands.
-FORMAT_VERSION = 6
+# 4: a window; 5: values that stand for missing ones, a zone; 6: a mark between thousands;
+# 7: a symbol beside numbers.
+FORMAT_VERSION = 7
 FORMAT_OF_TASK = {"classification": 1, "regression": 2}  # the oldest that can say what a model of the task is
 # The oldest that can say which rows a model was trained on that were parted by time, and that are in a window.
 FORMAT_OF_TIME_SPLIT, FORMAT_OF_WINDOW = 3, 4
@@ -94,8 +95,8 @@ class Feature:
     """A column that the model sees. `levels` are the values that a column of categories had in training: always of a
     string, of a long where its numbers are codes. An `optional` one may be absent as a whole. `missing` lists what
     stands for a missing value. `as_text` is what the config says of its values where they are text, as a server reads
-    those of a CSV file: their exact `type`, `format`, `decimal_mark`, `thousands_mark`, `true_texts` and `false_texts`;
-    and their `zone`, which holds for all moments that do not say theirs."""
+    those of a CSV file: their exact `type`, `format`, `decimal_mark`, `thousands_mark`, `symbol`, `true_texts` and
+    `false_texts`; and their `zone`, which holds for all moments that do not say theirs."""
 
     name: str
     type: Literal["double", "long", "boolean", "string", "date", "timestamp"]
@@ -134,6 +135,8 @@ class Feature:
 
     def _with_point(self, text: str) -> str:
         """The text of a number with a point alone, "" where its marks are not those that the config says."""
+        if symbol := re.escape(self.as_text.get("symbol", "")):
+            text = re.sub(rf"^([+-]?)\s*{symbol}\s*|\s*{symbol}$", r"\1", text, count=1)
         decimal = self.as_text.get("decimal_mark", ".")
         thousands = re.escape(self.as_text.get("thousands_mark") or ("." if decimal == "," else ""))
         if not thousands:
@@ -159,6 +162,8 @@ class Feature:
     @property
     def format_version(self) -> int:
         """The oldest that can say what it is."""
+        if "symbol" in self.as_text:
+            return 7
         if "thousands_mark" in self.as_text:
             return 6
         if self.missing or self.zone:

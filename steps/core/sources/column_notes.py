@@ -19,6 +19,8 @@ from steps.core.sources.written_forms import (
     are_ambiguous_commas,
     are_mostly_dates,
     beyond_months,
+    symbol_in,
+    word_beside_numbers,
 )
 
 WHOLE_EXPONENT = re.compile(r"\d+[eE]\d+", re.ASCII)
@@ -95,8 +97,10 @@ def of_texts(texts: Sequence[str]) -> list[str]:
     numbers = [text for text in texts if exact_number.NUMBER.fullmatch(text)]
     if len(numbers) == len(texts):
         return [f"text, as {_reason_of_no_number(texts)}"]
-    if are_ambiguous_commas(texts):
-        which = '`type: double` with `thousands_mark: ","` or `decimal_mark: ","` says which'
+    symbol = symbol_in(texts)
+    if are_ambiguous_commas([exact_number.without_symbol(text, symbol) for text in texts] if symbol else texts):
+        kind = f'`type: double, symbol: "{symbol}"`' if symbol else "`type: double`"
+        which = f'{kind} with `thousands_mark: ","` or `decimal_mark: ","` says which'
         return [f"text, as its commas may be of thousands or of decimals; {which}"]
     others = len(texts) - len(numbers)
     if len(numbers) >= MOSTLY * len(texts) or len(numbers) > others == 1:
@@ -105,6 +109,12 @@ def of_texts(texts: Sequence[str]) -> list[str]:
         return [f"text, as {_reason_of_day_months(texts)}"]
     if are_mostly_dates(texts):
         return [f"text, as {_reason_of_no_date(texts)}"]
+    bare = [text for text in texts if symbol not in text]
+    if symbol and bare and all(exact_number.NUMBER.fullmatch(exact_number.without_symbol(t, symbol)) for t in texts):
+        both = f'`type: double, symbol: "{symbol}"` reads both'
+        return [f"text, as {bare[0]!r} is without the {symbol!r} of others; {both}"]
+    if word := word_beside_numbers(texts):
+        return [f'text, as its numbers stand beside {word!r}; `type: double, symbol: "{word}"` reads them']
     if all(map(MARKED_NUMBER.fullmatch, texts)):
         marked = next(text for text in texts if text not in numbers)
         return [

@@ -17,8 +17,10 @@ from steps.core.sources.written_forms import (
     GROUPED,
     WHOLE,
     YEAR_MONTH,
+    ZERO,
     are_ambiguous_commas,
     beyond_months,
+    symbol_in,
 )
 
 MISSING_WORDS = frozenset(  # in lower case; missing where all other values are numbers, times or booleans
@@ -139,13 +141,8 @@ def _candidates(texts: Sequence[str]) -> Iterator[dict[str, object]]:
     """What these texts may be, the narrowest first; the contract's own rules then decide."""
     if boolean := _boolean(texts):
         yield boolean
-    if all(exact_number.NUMBER.fullmatch(text) for text in texts):
-        if not any(CODE.fullmatch(text) for text in texts):
-            yield {"type": "long" if all(map(WHOLE.fullmatch, texts)) else "double"}
-    elif _has_decimal_comma(texts):
-        yield {"type": "double", "decimal_mark": ","}
-    elif grouped := _with_thousands(texts):
-        yield grouped
+    if number := _number(texts) or _with_symbol(texts):
+        yield number
     elif all(exact_time.MOMENT.fullmatch(text) for text in texts):
         yield {"type": "date"} if all(len(text) == len("2024-02-29") for text in texts) else {"type": "timestamp"}
     elif time_format := _year_month_format(texts) or _day_month_format(texts):
@@ -165,6 +162,27 @@ def _boolean(texts: Sequence[str]) -> dict[str, object] | None:
                 **{key: found for key, word in named if (found := [text for text in texts if text.lower() == word])},
             }
     return None
+
+
+def _number(texts: Sequence[str]) -> dict[str, object] | None:
+    """A number's keys, by how these texts are written; None where they are none, or codes."""
+    if all(exact_number.NUMBER.fullmatch(text) for text in texts):
+        if any(CODE.fullmatch(text) for text in texts):
+            return None
+        return {"type": "long" if all(map(WHOLE.fullmatch, texts)) else "double"}
+    if _has_decimal_comma(texts):
+        return {"type": "double", "decimal_mark": ","}
+    return _with_thousands(texts)
+
+
+def _with_symbol(texts: Sequence[str]) -> dict[str, object] | None:
+    """The keys of numbers each of which, but 0, has the same symbol; None where not all have it."""
+    if not (symbol := symbol_in(texts)):
+        return None
+    if not all(symbol in text or ZERO.fullmatch(text) for text in texts):
+        return None
+    number = _number([exact_number.without_symbol(text, symbol) for text in texts])
+    return {**number, "symbol": symbol} if number else None
 
 
 def _has_decimal_comma(texts: Sequence[str]) -> bool:

@@ -73,7 +73,7 @@ def _described(name: str, decision: Decision, *, target: str) -> str:
     keys = decision.keys
     of_type = [
         str(keys["type"]),
-        *(f"{key} {keys[key]!r}" for key in ("format", "decimal_mark", "thousands_mark") if key in keys),
+        *(f"{key} {keys[key]!r}" for key in ("format", "decimal_mark", "thousands_mark", "symbol") if key in keys),
     ]
     origin = f" (from {decision.source_name!r})" if decision.source_name != name else ""
     role = "target" if name == target else "no feature" if keys.get("feature") is False else "feature"

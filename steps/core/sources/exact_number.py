@@ -84,14 +84,28 @@ def exact_decimal(value: Any, column: Column) -> Decimal | None:
 def _with_point(value: Any, column: Column) -> str:
     """A number as it is written with a point alone: 1.234,5 is 1234.5 where the comma is the decimal mark."""
     thousands, decimal = column.grouping_mark, column.decimal_mark
-    if not isinstance(value, str) or not thousands:  # where the decimal mark is a comma there is one
+    if not isinstance(value, str):
         return str(value)
-    text = value.translate(LIKE_MARKS)
+    text = without_symbol(value, column.symbol) if column.symbol else value
+    if not thousands:  # where the decimal mark is a comma there is one
+        return text
+    text = text.translate(LIKE_MARKS)
     if _grouped(thousands, decimal).fullmatch(text):
         text = text.replace(thousands, "")
     elif decimal != "." and "." in text:
         raise Refused(f"are not of type {column.type}, with {decimal!r} as the decimal mark")
     return text.replace(decimal, ".")
+
+
+def without_symbol(text: str, symbol: str) -> str:
+    """A number without its symbol, before or after it, and the blanks between: -5 of -$5, 5 of 5 %."""
+    found = re.fullmatch(around_symbol(symbol), text)
+    return "".join(filter(None, found.groups())) if found else text
+
+
+def around_symbol(symbol: str) -> str:
+    """A regular expression of texts with the symbol: its groups are what is left."""
+    return rf"([+-]?)\s*{re.escape(symbol)}\s*(.*)|(.*?)\s*{re.escape(symbol)}"
 
 
 @lru_cache

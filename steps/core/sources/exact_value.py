@@ -1,8 +1,8 @@
 """One value of a source as a type of the contract has it, in plain Python: the rules that values.py keeps for columns.
 
-number     digits with a sign, a point and an exponent, of ASCII; `decimal_mark: ","` for 1.234,5 and
-           `thousands_mark: ","` for 1,234.5. A whole one fits
-           int and long however it is written (12.0, 1e3). NaN is missing, whatever its spelling
+number     digits with a sign, a point and an exponent, of ASCII; `decimal_mark: ","` for 1.234,5,
+           `thousands_mark: ","` for 1,234.5 and `symbol: "%"` for 5 %. A whole one fits int and long however it is
+           written (12.0, 1e3). NaN is missing, whatever its spelling
 boolean    true, t, yes, y, 1 and their opposites, in any case; the numbers 1 and 0; `true_texts`, `false_texts`
 date       2024-02-29, or by `format`; a timestamp that is midnight. Years 1 to 9999, in the Gregorian calendar
 timestamp  ISO 8601 to the microsecond; without an offset in `zone` (UTC by default), where its hour must exist once.

@@ -11,8 +11,13 @@ GROUPED = {  # numbers some of which have this mark between thousands; none begi
     for mark, decimals in ((",", "."), ("'", ".,"), (" ", ".,"))
 }
 AMBIGUOUS_POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}", re.ASCII)  # 1.234, where no number tells which it is
+SYMBOLS = "$€£¥₹₽₩₺¢%‰"  # of currencies and shares
+ZERO = re.compile(r"0+([.,]0+)?", re.ASCII)
 MARKED_NUMBER = re.compile(  # $1,234.50, 5 %, (12), 1'000
-    r"[-+(]?[$€£¥]? ?[-+]?(\d+|\d{1,3}([,.'\s]\d{3})+)([.,]\d+)?\)?-? ?[%$€£¥]?", re.ASCII
+    rf"[-+(]?[{SYMBOLS}]?\s?[-+]?(\d+|\d{{1,3}}([,.'\s]\d{{3}})+)([.,]\d+)?\)?-?\s?[{SYMBOLS}]?", re.ASCII
+)
+WITH_WORD = re.compile(  # 2.2 kg, 30°C, EUR 5: a unit, or the code of a currency
+    r"[+-]?\d+(?:[.,]\d+)?\s?(?P<unit>[^\d\s.,'+-][^\d.,'+-]*)|(?P<currency>[A-Z]{3})\s?[+-]?\d+(?:[.,]\d+)?"
 )
 AMBIGUOUS_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)  # 1,234: a thousand, or a little over one
 TIME = r"(?P<time> \d{1,2}:\d\d(:\d\d)?)?"
@@ -23,6 +28,19 @@ WRITTEN_DATE = re.compile(  # in any form: 2024/01/05, 5.1.2024, 05-Jan-2024, 1/
     re.ASCII,
 )
 MOSTLY = 0.9  # a column of which so many values are numbers, or dates, was perhaps meant to be one
+
+
+def symbol_in(texts: Sequence[str]) -> str:
+    """The only one of SYMBOLS that is in these texts; "" where there is none, or another."""
+    found = set(SYMBOLS).intersection(*[set().union(*texts)])
+    return found.pop() if len(found) == 1 else ""
+
+
+def word_beside_numbers(texts: Sequence[str]) -> str:
+    """The unit or currency that each of these numbers has; "" where they have none, or not all the same."""
+    matches = [WITH_WORD.fullmatch(text) for text in texts]
+    words = {match["unit"] or match["currency"] if match else "" for match in matches}
+    return words.pop() if len(words) == 1 else ""
 
 
 def are_ambiguous_commas(texts: Sequence[str]) -> bool:
