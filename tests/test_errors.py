@@ -23,6 +23,7 @@ EXAMPLES: list[UserError] = [
     errors.DiskUnusable("/lake/iris", "No space left on device"),
     errors.MatrixTooLarge(needed="51.0 GiB", memory="8.0 GiB", disk="100.0 GiB", folder="/tmp"),
     errors.SearchTooLarge(needed="51.0 GiB", memory="8.0 GiB"),
+    errors.UpsertTooLarge("/lake/iris", rows=1_000_000_000, needed="51.0 GiB", memory="8.0 GiB"),
     errors.RunUnusable("MLFLOW_RUN_ID=1a2b", "it was deleted", next="unset it"),
     errors.TrackingUnavailable("http://localhost:1", "it does not answer"),
     errors.LockNotReleased("table /lake/iris", "process 17 (python)", minutes=60),

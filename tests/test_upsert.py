@@ -21,7 +21,8 @@ from services import HeldRequests, ObjectStore
 from small import QUICK
 from writers import Writer, save
 
-from steps.core.errors import TableUnfit
+from steps.core.errors import TableUnfit, UpsertTooLarge
+from steps.core.process import memory
 from steps.core.tables import commit, snapshot, upsert
 from steps.core.tables.location import TableUri
 
@@ -182,6 +183,20 @@ class TestUpsert:
         ):
             put(table, rows, "b")
         assert stored(table) == before
+
+    def test_rows_beyond_the_memory_are_refused_before_they_are_merged(
+        self, table: TableUri, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(table, prices({1: 1.0}), "one")
+        many = prices(dict.fromkeys(range(10_000), 3.0))
+        with monkeypatch.context() as patch:
+            patch.setattr(memory, "available_bytes", lambda: 2**20)
+            put(table, prices({1: 2.0}), "two")
+            with pytest.raises(UpsertTooLarge, match=r"upsert 10,000 rows takes up to 3\.\d MiB; 1\.0 MiB of memory"):
+                put(table, many, "three")
+        assert stored(table) == {1: 2.0}
+        put(table, many, "three")
+        assert len(stored(table)) == 10_000
 
     def test_a_key_may_have_any_names(self, table: TableUri) -> None:
         key = ("count_all", "row", "place", "0", "new")

@@ -163,6 +163,15 @@ class TestEntryPoint:
         predicted = done(made, "infer", table=made.lake("iris@v0"), model=f"{MODEL}/1")
         assert predicted == f"infer: predictions = {made.lake('iris_predictions@v2')}\n"
 
+    def test_status_says_which_versions_can_no_longer_be_read(self, made: Place) -> None:
+        told = dict(
+            re.findall(
+                r"(iris(?:_predictions)?@v\d)  (no longer readable|\d+ rows)", done(made, "main", dry_run="true")
+            )
+        )
+        unreadable = {name for name, what in told.items() if what == "no longer readable"}
+        assert unreadable == {"iris@v1", "iris_predictions@v0"}
+
     def test_lineage_says_which_versions_can_no_longer_be_read(self, made: Place) -> None:
         told = done(made, "lineage", uri=made.lake("iris_predictions@v0")).splitlines()
         assert told[2].endswith(", its files were vacuumed")

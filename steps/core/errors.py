@@ -6,7 +6,7 @@
     |-- ProjectBroken                                         the code
     |-- JavaUnusable, SparkUnavailable, PackageMissing,       the machine
     |   SettingInvalid, DiskUnusable, MatrixTooLarge,
-    |   SearchTooLarge
+    |   SearchTooLarge, UpsertTooLarge
     |-- TrackingUnavailable, RunUnusable, LakeUndefined,      where things live
     |   LockNotReleased, ObjectStoreUnavailable
     |-- SourceUnreadable, ContractBroken, SourceUnlabelled,   the source
@@ -143,6 +143,17 @@ class SearchTooLarge(UserError):
             expected="at most half of the memory that is free",
             next="search on a part of the rows or on a larger machine, put what is found into the config under "
             "`model`, and train without a search (trials=0)",
+        )
+
+
+class UpsertTooLarge(UserError):
+    """Sizes are in words, with their units."""
+
+    def __init__(self, table: str, *, rows: int, needed: str, memory: str) -> None:
+        super().__init__(
+            f"{table}: to upsert {rows:,} rows takes up to {needed}; {memory} of memory are free",
+            expected="rows that a merge by key can hold in memory",
+            next="ingest them a part at a time (-P source), on a larger machine, or all of them with `mode: replace`",
         )
 
 

@@ -46,20 +46,26 @@ def choose(asked: EngineName | None, *, needed_bytes: int) -> Engine:
 
     MatrixTooLarge when this process cannot, and is to, or no other can.
     """
-    needed = f"training takes up to {_size(needed_bytes)}"
+    needed = f"training takes up to {memory.in_words(needed_bytes)}"
     if asked == "spark":
         return Engine(name="spark", on_disk=False, reason="it was asked for")
     free_memory, folder = memory.available_bytes(), tempfile.gettempdir()
     if needed_bytes <= SHARE * free_memory:
-        reason = f"{needed}, and {_size(free_memory)} of memory are free"
+        reason = f"{needed}, and {memory.in_words(free_memory)} of memory are free"
         return Engine(name="local", on_disk=False, reason=reason)
     free_disk = shutil.disk_usage(folder).free
     if needed_bytes <= SHARE * free_disk:
-        reason = f"{needed}, more than half of the {_size(free_memory)} of memory that are free: on disk, in {folder}"
+        free = memory.in_words(free_memory)
+        reason = f"{needed}, more than half of the {free} of memory that are free: on disk, in {folder}"
         return Engine(name="local", on_disk=True, reason=reason)
     if asked is None and os.environ.get("SPARK_REMOTE"):
         return Engine(name="spark", on_disk=False, reason=f"{needed}, more than this machine has free")
-    raise MatrixTooLarge(needed=_size(needed_bytes), memory=_size(free_memory), disk=_size(free_disk), folder=folder)
+    raise MatrixTooLarge(
+        needed=memory.in_words(needed_bytes),
+        memory=memory.in_words(free_memory),
+        disk=memory.in_words(free_disk),
+        folder=folder,
+    )
 
 
 def check_search_fits(kinds: Iterable[str], *, rows: int, matrix_bytes: int) -> None:
@@ -68,8 +74,4 @@ def check_search_fits(kinds: Iterable[str], *, rows: int, matrix_bytes: int) -> 
     row_bytes = sum(OBJECT_BYTES if kind in OBJECTS else NUMBER_BYTES for kind in kinds)
     needed, free_memory = FRAMES * rows * row_bytes + matrix_bytes, memory.available_bytes()
     if needed > SHARE * free_memory:
-        raise SearchTooLarge(needed=_size(needed), memory=_size(free_memory))
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.1f} MiB"
+        raise SearchTooLarge(needed=memory.in_words(needed), memory=memory.in_words(free_memory))

@@ -21,6 +21,11 @@ def available_bytes() -> int:
     return available
 
 
+def in_words(size_bytes: int) -> str:
+    """A size as a message has it."""
+    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.1f} MiB"
+
+
 def give_back() -> None:
     """Return to the system what was freed and is still held, for the next of several needs of a process."""
     with contextlib.suppress(AttributeError):  # not glibc

@@ -30,6 +30,11 @@ class Staged:
     schema: Schema
     files: list[AddAction]
 
+    @property
+    def row_count(self) -> int:
+        """By the files' statistics."""
+        return sum(json.loads(file.stats)["numRecords"] for file in self.files)
+
     def rows(self) -> pa.RecordBatchReader:
         """All rows, some at a time."""
         schema = pa.schema(self.schema.to_arrow())

@@ -2,7 +2,7 @@
 
 MERGE reads the key, rewrites those data files only that hold a row that changes, without deletion vectors, and commits
 once on condition, as everything in commit.py. A row that is there as it is counts as unchanged; where no row changes
-there is no new version. Memory grows with the source (about five times its rows in memory), not with the table.
+there is no new version. Memory grows with the source, not with the table.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,14 +10,16 @@ from collections.abc import Collection, Mapping, Sequence
 import pyarrow as pa
 from deltalake import CommitProperties
 
-from steps.core.errors import TableUnfit
-from steps.core.tables import commit, conditional
+from steps.core.errors import TableUnfit, UpsertTooLarge
+from steps.core.process import memory
+from steps.core.tables import commit, conditional, in_memory
 from steps.core.tables.conditional import Committed, Write
 from steps.core.tables.location import TableUri
 from steps.core.tables.repeated_rows import repeated_rows
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tables.staged import Staged
 
+COPIES = 5  # about, of its rows that MERGE holds in memory
 SHOWN_KEYS = 3  # of those that are repeated, in a message
 
 
@@ -36,7 +38,7 @@ def upsert(
     Nothing is written when the commit of the newest version has `made_of` in its metadata, or no row changes. `files`
     are digests of the source's files, of which append() then knows. `required` are columns without nulls. Raises what
     commit.append() raises, but for source files; TableUnfit when a key is repeated or missing in the rows, which the
-    contract has made sure of.
+    contract has made sure of; UpsertTooLarge.
     """
 
     def is_there(newest: Snapshot) -> bool:
@@ -51,6 +53,8 @@ def upsert(
 
     def prepare(newest: Snapshot) -> bool:
         _check_key_is_there(newest, key)
+        if newest.row_count:
+            _check_memory(table, rows)
         return conditional.evolve(newest, rows.schema, made_by=made_by, required=required)
 
     if done := conditional.already(table, is_there, run_id=made_by["run_id"]):
@@ -105,6 +109,14 @@ def _check_key(table: TableUri, keys: pa.Table) -> None:
             expected="one row of the source for each key, which replaces the row that the table has for it",
             next="correct the source, or the key in the config",
         )
+
+
+def _check_memory(table: TableUri, rows: Staged) -> None:
+    """UpsertTooLarge for rows by which the kernel would end this process."""
+    count = rows.row_count
+    needed = COPIES * in_memory.estimated_bytes(pa.schema(rows.schema.to_arrow()), rows=count)
+    if needed > (free := memory.available_bytes()):
+        raise UpsertTooLarge(table.path, rows=count, needed=memory.in_words(needed), memory=memory.in_words(free))
 
 
 def _check_key_is_there(newest: Snapshot, key: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ def _table(table: TableUri, newest: Snapshot | None) -> Iterator[str]:
 def _version(newest: Snapshot, version: int) -> str:
     table, commit = TableUri(newest.path, version), log.commit(newest.path, version)
     opened = newest if version == newest.version else snapshot.find(table)
-    rows = _rows(opened) if opened else "no longer readable"
+    rows = _rows(opened) if opened and opened.is_readable else "no longer readable"
     run = f"run {commit.metadata['run_id'][:8]}" if "run_id" in commit.metadata else commit.operation
     return f"{table}  {rows}  {commit.when:%Y-%m-%d %H:%M} UTC  {run}"
 
