@@ -366,7 +366,7 @@ class TestTypes:
     ) -> None:
         assert keys_of(*values) == keys
 
-    @pytest.mark.parametrize("word", ["NA", "n/a", "NULL", "?", "-", r"\N"])
+    @pytest.mark.parametrize("word", ["NA", "n/a", "NULL", "?", "-", r"\N", "(null)", "..", ":", "#DIV/0!", "1.#QNAN"])
     def test_words_for_missing_values_are_missing_among_numbers_and_dates(self, word: str) -> None:
         assert keys_of("1", word, "2") == {"type": "long", "missing": [word]}
         assert keys_of("2024-02-29", word) == {"type": "date", "missing": [word]}
@@ -425,6 +425,17 @@ class TestTypes:
         assert found.notes == [
             f"text, as a number is digits, with marks of decimals and thousands, and nothing else, unlike {first!r}"
         ]
+
+    def test_single_quotes_are_told(self) -> None:
+        quoted = infer_type(texts("'a'", "'1.5'"), is_text=True)
+        assert quoted is not None
+        assert quoted.notes == ['text in single quotes; `quote: "\'"` under source.options takes them off']
+
+    @pytest.mark.parametrize("values", ["40-47-84|20-30-40", "1.2.34|1.3.1", "'a'|b'"])
+    def test_what_is_no_date_and_not_quoted_is_not_told(self, values: str) -> None:
+        found = infer_type(texts(*values.split("|")), is_text=True)
+        assert found is not None
+        assert found.notes == []
 
     def test_what_a_symbol_beside_numbers_leaves_open_is_told(self) -> None:
         ambiguous = infer_type(texts("$1,234", "$5"), is_text=True)
@@ -503,6 +514,7 @@ class TestTypes:
             ([*(f"2024-01-{day} 10:00" for day in range(10, 30)), "2024-01-09 24:00"], "'2024-01-09 24:00' is no date"),
             (["05-Jan-2024", "06-Feb-2024"], "'05-Jan-2024' is a date in a form that is not inferred"),
             (["1/5/24", "2/6/24"], "'1/5/24' is a date in a form that is not inferred"),
+            (["05.01.24", "31.12.23"], "'05.01.24' is a date in a form that is not inferred"),
             (
                 ["1/31/2020 1:05 PM"] * 2,
                 "'1/31/2020 1:05 PM' is a date in a form that is not inferred; `type: timestamp,",

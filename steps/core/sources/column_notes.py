@@ -113,6 +113,8 @@ def of_texts(texts: Sequence[str]) -> list[str]:
     if symbol and bare and all(exact_number.NUMBER.fullmatch(exact_number.without_symbol(t, symbol)) for t in texts):
         both = f'`type: double, symbol: "{symbol}"` reads both'
         return [f"text, as {bare[0]!r} is without the {symbol!r} of others; {both}"]
+    if all(len(text) > 1 and text[0] == text[-1] == "'" for text in texts):
+        return ['text in single quotes; `quote: "\'"` under source.options takes them off']
     if word := word_beside_numbers(texts):
         return [f'text, as its numbers stand beside {word!r}; `type: double, symbol: "{word}"` reads them']
     if all(map(MARKED_NUMBER.fullmatch, texts)):

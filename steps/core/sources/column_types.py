@@ -24,7 +24,10 @@ from steps.core.sources.written_forms import (
 )
 
 MISSING_WORDS = frozenset(  # in lower case; missing where all other values are numbers, times or booleans
-    {"na", "n/a", "#n/a", "<na>", "null", "none", "nil", "nan", "missing", "unknown", r"\n", "?", "-", "--", "."}
+    {"na", "n/a", "n.a.", "#n/a", "#na", "<na>", "null", "(null)", "[null]", "<null>", "none", "nil", "nan", "missing"}
+    | {"unknown", "not available", "no data", r"\n", "?", "-", "--", "---", ".", "..", "...", ":"}
+    | {"#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"}  # a spreadsheet's errors
+    | {"1.#qnan", "-1.#ind", "1.#ind"}  # as C of Windows writes nan
 )
 PERHAPS_A_CLASS = frozenset({"none", "nil", "missing", "unknown"})  # of these, what may be a target's own class
 INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "-infinity"})  # which no column may hold

@@ -23,8 +23,9 @@ AMBIGUOUS_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)  # 1,234: a t
 TIME = r"(?P<time> \d{1,2}:\d\d(:\d\d)?)?"
 YEAR_MONTH = re.compile(r"\d{4}(?P<mark>[./])\d{1,2}(?P=mark)\d{1,2}" + TIME, re.ASCII)
 DAY_MONTH = re.compile(r"(\d{1,2})(?P<mark>[./-])(\d{1,2})(?P=mark)\d{4}" + TIME, re.ASCII)
-WRITTEN_DATE = re.compile(  # in any form: 2024/01/05, 5.1.2024, 05-Jan-2024, 1/5/24, each with a time or none
-    r"(\d{4}([-./])\d{1,2}\2\d{1,2}|\d{1,2}([-./ ])(\d{1,2}|[A-Za-z]{3,9})\3\d{4}|\d{1,2}/\d{1,2}/\d\d)(?!\d).*",
+WRITTEN_DATE = re.compile(  # in any form: 2024/01/05, 5.1.2024, 05-Jan-2024, 1/5/24, 05.01.24, each with a time or none
+    r"(\d{4}([-./])\d{1,2}\2\d{1,2}|\d{1,2}([-./ ])(\d{1,2}|[A-Za-z]{3,9})\3\d{4}|\d{1,2}/\d{1,2}/\d\d"
+    r"|[0-3]\d([-.])[0-3]\d\5\d\d)(?!\d).*",
     re.ASCII,
 )
 MOSTLY = 0.9  # a column of which so many values are numbers, or dates, was perhaps meant to be one
