@@ -145,7 +145,8 @@ def _check_first_row(file: str, text: bytes, rows: list[Row], values: list[list[
         raise SourceUnreadable(
             file,
             f"its first line seems to hold values, not the names of columns: {_shown(text, 1)[0]!r}",
-            next="say source.options.header: false, and source: _c0, _c1, ... of each column; or header: true",
+            next="say source.options.header: false, and source: _c0, _c1, ... of each column; or header: true. Where "
+            "other files beside it have a line of names, put that into this one too",
         )
 
 
