@@ -119,6 +119,13 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
         ({"gate": {"max_drop_below_champion": -0.1}}, "gate.max_drop_below_champion: -0.1 given"),
         ({"gate": {"metric": "f1"}}, "(did you mean 'f1_macro'?)"),
         ({"gate": {"metric": "f2.setosa"}}, "precision or recall or f1 or roc_auc or average_precision.<class>"),
+        (
+            {"gate": {"limits": {"recall.setosa": 85}}},
+            "limits.recall.setosa: 85 given; recall.setosa is at least 0 and",
+        ),
+        ({"gate": {"limits": {"f1_macro": 0.5}}}, "limits: f1_macro is the gate's metric, whose limit is at_least"),
+        ({"gate": {"limits": {"recal.setosa": 0.5}}}, "'recal.setosa' given; the metrics are accuracy, balanced_accur"),
+        ({"gate": {"limits": {"rmse": 0.5}}}, "gate.limits: 'rmse' is not of a classification, whose metrics are accu"),
         ({"gate": {"metric": "recall.setosa", "at_least": 85}}, "85 given; recall.setosa is at least 0 and at most 1"),
         ({"source": "flowers.csv"}, "source: 'flowers.csv' given; it has the keys uri, format, "),
         ({"gate": 0.8}, "gate: 0.8 given; it has the keys metric, at_least, "),

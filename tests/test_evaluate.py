@@ -179,6 +179,17 @@ def test_one_class_alone_decides_where_the_gate_names_it(measure: str) -> None:
     assert result.scores["baseline"][metric] == pytest.approx(never.get(measure, 0))
 
 
+def test_a_limit_on_another_metric_is_held_against_the_score_by_it() -> None:
+    is_of_class = (flower_parts().test["species"] == "virginica").to_numpy()
+    predicted = (flowers_model().predict(None, flower_parts().test)["prediction"] == "virginica").to_numpy()
+    f1 = sklearn.metrics.f1_score(is_of_class, predicted)
+    for limit, outcome in ((f1 - 1e-6, "pass"), (f1 + 1e-6, "fail")):
+        settings = flowers_config(gate={"metric": "recall.virginica", "limits": {"f1.virginica": limit}})
+        result = evaluate(flower_parts(), loaded(flowers_model()), settings=settings, champion=None)
+        assert result.verdict.outcome == outcome
+        assert result.scores["models:/flowers_model/1"]["f1.virginica"] == pytest.approx(f1)
+
+
 def test_a_class_without_a_row_in_the_test_part_leaves_its_own_metric_undecided() -> None:
     parts = flower_parts()
     two = other(parts, test=parts.test[parts.test["species"] != "setosa"])

@@ -71,6 +71,37 @@ def test_a_version_passes_when_it_is_good_enough_in_every_way(
 
 
 @pytest.mark.parametrize(
+    ("limits", "outcome", "told"),
+    [
+        ({"recall.rare": 0.5, "log_loss": 0.4}, "pass", "recall.rare 0.5000 is at least 0.5"),
+        ({"recall.rare": 0.51}, "fail", "recall.rare 0.5000 is not at least 0.51"),
+        ({"log_loss": 0.4}, "pass", "log_loss 0.4000 is at most 0.4"),
+        ({"log_loss": 0.39}, "fail", "log_loss 0.4000 is not at most 0.39"),
+        (
+            {"recall.none": 0.1},
+            "undecided",
+            "model has no recall.none on the test part, which needs rows of class none: set other gate.limits in the "
+            "config",
+        ),
+        ({"recall.none": 0.1, "log_loss": 0.1}, "fail", "log_loss 0.4000 is not at most 0.1"),
+    ],
+)
+def test_limits_on_further_metrics_decide_beside_the_gates_own(
+    limits: dict[str, float], outcome: str, told: str
+) -> None:
+    scores = {"f1_macro": 0.9, "recall.rare": 0.5, "log_loss": 0.4}
+    result = judge(
+        Gate(limits=limits),
+        model=Candidate(name="model", scores=scores, p_value=0.01),
+        baseline=candidate("baseline", 0.3),
+        champion=None,
+        test_rows=ROWS,
+    )
+    assert result.outcome == outcome
+    assert told in result.reasons
+
+
+@pytest.mark.parametrize(
     ("gate", "model", "champion", "outcome"),
     [
         (Gate(metric="log_loss", at_least=0.5), 0.5, None, "pass"),

@@ -288,7 +288,7 @@ class TestOfOneClass:
         assert set(theirs) == set(metrics.OF_ONE_CLASS)
         for measure, score in theirs.items():
             name = f"{measure}.{label}"
-            assert metrics.scores(truth, probabilities, classes, also=name)[name] == pytest.approx(score, abs=1e-12)
+            assert metrics.scores(truth, probabilities, classes, also=[name])[name] == pytest.approx(score, abs=1e-12)
 
     @QUICK
     @given(seed=st.integers(0, 2**32 - 1), measure=st.sampled_from(metrics.OF_ONE_CLASS))
@@ -307,16 +307,16 @@ class TestOfOneClass:
         probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
         for label in ("b", "c"):
             name = f"{measure}.{label}"
-            assert name not in metrics.scores(np.array(["a", "a"]), probabilities, ("a", "b"), also=name)
+            assert name not in metrics.scores(np.array(["a", "a"]), probabilities, ("a", "b"), also=[name])
 
     @pytest.mark.parametrize("measure", ["roc_auc", "average_precision"])
     def test_an_area_is_not_defined_where_all_rows_are_of_the_class(self, measure: str) -> None:
-        scores = metrics.scores(np.array(["a", "a"]), np.array([[0.9, 0.1]] * 2), ("a", "b"), also=f"{measure}.a")
+        scores = metrics.scores(np.array(["a", "a"]), np.array([[0.9, 0.1]] * 2), ("a", "b"), also=[f"{measure}.a"])
         assert f"{measure}.a" not in scores
 
     def test_a_model_that_never_predicts_the_class_has_a_precision_of_0(self) -> None:
         probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
-        assert metrics.scores(np.array(["a", "b"]), probabilities, ("a", "b"), also="precision.b")["precision.b"] == 0
+        assert metrics.scores(np.array(["a", "b"]), probabilities, ("a", "b"), also=["precision.b"])["precision.b"] == 0
 
     @pytest.mark.parametrize("name", ["recall", "recall.", "f2.a", "accuracy.a", "f1_macro.a", ".a"])
     def test_other_names_are_no_metrics(self, name: str) -> None:

@@ -96,10 +96,10 @@ class TestMetrics:
         random = np.random.default_rng(1)
         train, truth, guess = (random.normal(5, 3, 50) for _ in range(3))
         name = metrics.pinball_loss_of(quantile)
-        score = metrics.regression_scores(truth, guess, also=name)[name]
+        score = metrics.regression_scores(truth, guess, also=[name])[name]
         assert score == pytest.approx(sklearn.metrics.mean_pinball_loss(truth, guess, alpha=quantile))
         constant = np.full(50, np.quantile(train, quantile))
-        baseline = metrics.regression_baseline(train, truth, also=name)[name]
+        baseline = metrics.regression_baseline(train, truth, also=[name])[name]
         assert baseline == pytest.approx(sklearn.metrics.mean_pinball_loss(truth, constant, alpha=quantile))
         assert name not in metrics.regression_scores(truth, guess)
 

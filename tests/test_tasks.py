@@ -243,6 +243,7 @@ class TestWeights:
         [
             ("model.class_weights", {"model": {"name": "flowers_model", "class_weights": {"setosae": 2}}}),
             ("gate.metric", {"gate": {"metric": "recall.setosae"}}),
+            ("gate.limits", {"gate": {"limits": {"accuracy": 0.5, "recall.setosae": 0.5}}}),
             ("monitor.quality.metrics", {"monitor": {"quality": {"metrics": ["accuracy", "f1.setosae"]}}}),
         ],
     )

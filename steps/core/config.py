@@ -216,7 +216,11 @@ class Config(Strict):
     @property
     def metrics(self) -> dict[str, Sequence[str]]:
         """The metrics that keys name, by these keys."""
-        return {"gate.metric": [self.gate.metric], "monitor.quality.metrics": self.monitor.quality.metrics}
+        return {
+            "gate.metric": [self.gate.metric],
+            "gate.limits": list(self.gate.limits),
+            "monitor.quality.metrics": self.monitor.quality.metrics,
+        }
 
     @property
     def features(self) -> list[str]:

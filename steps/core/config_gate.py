@@ -17,6 +17,16 @@ def _known_metric(name: str) -> str:
     return name
 
 
+def _impossible(key: str, limit: float, metric_name: str) -> list[str]:
+    """A line where no score reaches a limit, or all do, as the metric has no such values."""
+    metric = METRICS[metric_name]
+    if metric.lowest <= limit <= metric.highest:
+        return []
+    ends = {"at least": metric.lowest, "at most": metric.highest}
+    known = " and ".join(f"{word} {end:g}" for word, end in ends.items() if math.isfinite(end))
+    return [f"{key}: {limit:g} given; {metric_name} is {known}"]
+
+
 DIFFERENCES = ("min_gain_over_baseline", "max_drop_below_champion", "max_drop_in_slice")
 MetricName = Annotated[str, AfterValidator(_known_metric)]
 Tolerance = Annotated[float, Field(ge=0)]
@@ -33,6 +43,9 @@ class Gate(Strict):
     at_least: float | None = None
     """The least score that passes; of a metric that is better when smaller, such as `log_loss` and `rmse`, the
     greatest."""
+    limits: dict[MetricName, float] = {}
+    """Further metrics, each with the least score that passes, or the greatest where smaller is better:
+    `{precision.fraud: 0.3, log_loss: 0.4}`."""
     min_gain_over_baseline: float = 0.0
     """How much better than the baseline a version has to be; 0 asks for better by more than chance, below 0 a tie
     is enough."""
@@ -49,10 +62,12 @@ class Gate(Strict):
     def _can_decide(self) -> Self:
         """A limit that every version passes, or none, is a slip such as 5 for 0.05."""
         metric, mistakes = METRICS[self.metric], []
-        if self.at_least is not None and not metric.lowest <= self.at_least <= metric.highest:
-            limits = {"at least": metric.lowest, "at most": metric.highest}
-            known = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
-            mistakes.append(f"at_least: {self.at_least:g} given; {self.metric} is {known}")
+        if self.at_least is not None:
+            mistakes += _impossible("at_least", self.at_least, self.metric)
+        for name, limit in self.limits.items():
+            mistakes += _impossible(f"limits.{name}", limit, name)
+        if self.metric in self.limits:
+            mistakes.append(f"limits: {self.metric} is the gate's metric, whose limit is at_least")
         differences = {name: getattr(self, name) for name in DIFFERENCES}
         most = metric.highest - metric.lowest
         if wrong := [f"{name}: {difference:g}" for name, difference in differences.items() if difference > most]:
@@ -60,3 +75,8 @@ class Gate(Strict):
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
+
+    @property
+    def metrics(self) -> list[str]:
+        """Those that a version is judged by."""
+        return [self.metric, *self.limits]

@@ -151,10 +151,9 @@ DEFAULT_METRICS: dict[Task, str] = {
 }
 
 
-def metrics_of(task: Task, *, also: str = "") -> list[str]:
-    """The metrics that fit a task, and one that is `also` asked for."""
-    names = [name for name, metric in METRICS.items() if metric.task == task]
-    return names if also in names or not also else [*names, also]
+def metrics_of(task: Task, *, also: Iterable[str] = ()) -> list[str]:
+    """The metrics that fit a task, and those that are `also` asked for."""
+    return list(dict.fromkeys([*(name for name, metric in METRICS.items() if metric.task == task), *also]))
 
 
 def metrics_in_words(task: Task | None = None) -> str:
@@ -164,7 +163,9 @@ def metrics_in_words(task: Task | None = None) -> str:
     return ", ".join([*(metrics_of(task) if task else METRICS), *of_classes, *quantiles])
 
 
-def scores(truth: np.ndarray, probabilities: np.ndarray, classes: Labels, *, also: str = "") -> dict[str, float]:
+def scores(
+    truth: np.ndarray, probabilities: np.ndarray, classes: Labels, *, also: Iterable[str] = ()
+) -> dict[str, float]:
     """Every metric that is defined, of labels `truth` (n,) and `probabilities` (n, classes), `also` of one class.
 
     Macro averages run over the classes that `truth` holds, whatever is predicted, so they are over the same classes for
@@ -176,18 +177,18 @@ def scores(truth: np.ndarray, probabilities: np.ndarray, classes: Labels, *, als
     return scores_of_codes(codes_of(truth, classes), Predictions(probabilities, list(map(str, classes))), also=also)
 
 
-def scores_of_codes(codes: np.ndarray, predictions: Predictions, *, also: str = "") -> dict[str, float]:
+def scores_of_codes(codes: np.ndarray, predictions: Predictions, *, also: Iterable[str] = ()) -> dict[str, float]:
     """scores() of the positions of the labels among the classes, (n,)."""
     return _defined({name: METRICS[name].of(codes, predictions) for name in metrics_of("classification", also=also)})
 
 
-def regression_scores(truth: np.ndarray, predicted: np.ndarray, *, also: str = "") -> dict[str, float]:
+def regression_scores(truth: np.ndarray, predicted: np.ndarray, *, also: Iterable[str] = ()) -> dict[str, float]:
     """Every metric of a regression that is defined, of true and predicted values, both (n,)."""
     with np.errstate(all="ignore"):  # what overflows or is not defined is left out
         return _defined({name: METRICS[name].of(truth, predicted) for name in metrics_of("regression", also=also)})
 
 
-def regression_baseline(train: np.ndarray, truth: np.ndarray, *, also: str = "") -> dict[str, float]:
+def regression_baseline(train: np.ndarray, truth: np.ndarray, *, also: Iterable[str] = ()) -> dict[str, float]:
     """The scores on `truth` of who knows the training targets and no feature: for each metric, of its own constant."""
     names = metrics_of("regression", also=also)
     constants = {name: np.full(len(truth), METRICS[name].constant(train)) for name in names}

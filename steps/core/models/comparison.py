@@ -40,9 +40,9 @@ class TestPart:
     def scores(self, output: np.ndarray, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Every metric that is defined of `output` (n, classes) or (n,), on some of the rows."""
         if self.settings.task == "regression":
-            return metrics.regression_scores(self.truth[rows], output[rows], also=self.settings.gate.metric)
-        metric = self.settings.gate.metric
-        return metrics.scores_of_codes(self.encoded[rows], self.predictions(output[rows]), also=metric)
+            return metrics.regression_scores(self.truth[rows], output[rows], also=self.settings.gate.metrics)
+        predictions = self.predictions(output[rows])
+        return metrics.scores_of_codes(self.encoded[rows], predictions, also=self.settings.gate.metrics)
 
     def predictions(self, output: np.ndarray) -> Any:
         """`output` as the metrics take it."""

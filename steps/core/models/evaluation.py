@@ -124,7 +124,7 @@ def _against_baseline(
     """The version that is judged, and the baseline that knows the training targets `train` alone."""
     metric = test.settings.gate.metric
     if test.settings.task == "regression":
-        scores = metrics.regression_baseline(train, test.truth, also=metric)
+        scores = metrics.regression_baseline(train, test.truth, also=test.settings.gate.metrics)
         constant = np.full(len(test.truth), metrics.METRICS[metric].constant(train))
     else:
         constant = metrics.baseline(train, test.classes, rows=len(test.truth))

@@ -6,9 +6,9 @@ not applicable, and decides nothing.
 A pass needs proof: without a margin in the config a version has to be better than the baseline, not equal to it, and by
 more than chance: fewer than 5% of shuffles of the labels may score as well, and the 95% interval of the gain must lie
 above 0. Where the test part cannot show that, the verdict is undecided. A `min_gain_over_baseline` below 0 asks for no
-such proof. Limits that the config states (`at_least`, margins, tolerances) are compared with the scores themselves, as
-on few rows hardly any good model's interval would clear them; a difference from the best of several earlier versions
-counts only when it is more than few rows explain, as the best of several noisy scores is too good.
+such proof. Limits that the config states (`at_least`, `limits`, margins, tolerances) are compared with the scores
+themselves, as on few rows hardly any good model's interval would clear them; a difference from the best of several
+earlier versions counts only when it is more than few rows explain, as the best of several noisy scores is too good.
 
 The champion is compared on the rows that neither model was trained on. That rule is not applicable, and the version may
 pass by the others, where no fair comparison is left: the champion answers another question (task or target), needs a
@@ -51,6 +51,7 @@ def judge(
         ]
     rules = obstacles or [
         gate_rules.threshold(gate, model),
+        *gate_rules.limits(gate, model),
         gate_rules.over_baseline(gate, model, baseline),
         gate_rules.champion(gate, model, champion),
         gate_rules.no_chance(gate, model),

@@ -17,12 +17,36 @@ def threshold(gate: Gate, model: Candidate) -> Rule:
         sentence = f"{gate.metric} is {score:.4f}{_between(interval)}; gate.at_least sets no limit"
         outcome: RuleOutcome = "not applicable"
         return Rule(name="threshold", outcome=outcome, sentence=sentence, value=score, interval=interval, told=False)
-    if METRICS[gate.metric].greater_is_better:
-        good, relation = score >= gate.at_least, "at least"
-    else:
-        good, relation = score <= gate.at_least, "at most"
-    sentence = f"{gate.metric} {score:.4f}{_between(interval)} is {'' if good else 'not '}{relation} {gate.at_least:g}"
+    good, relation = _held(gate.metric, score, gate.at_least)
+    sentence = f"{gate.metric} {score:.4f}{_between(interval)} {relation}"
     return _rule("threshold", good, sentence, value=score, limit=gate.at_least, interval=interval)
+
+
+def limits(gate: Gate, model: Candidate) -> list[Rule]:
+    """The scores by further metrics against `gate.limits`; undecided where one is not defined on the test part."""
+    rules = []
+    for metric, limit in gate.limits.items():
+        if (score := model.scores.get(metric)) is None:
+            sentence = f"{_not_defined(metric)}: set other gate.limits in the config"
+            rules.append(Rule(name="limit", outcome="undecided", sentence=f"{model.name} {sentence}", limit=limit))
+            continue
+        good, relation = _held(metric, score, limit)
+        rules.append(_rule("limit", good, f"{metric} {score:.4f} {relation}", value=score, limit=limit))
+    return rules
+
+
+def _held(metric: str, score: float, limit: float) -> tuple[bool, str]:
+    """Whether a score keeps a limit, and that in words."""
+    if METRICS[metric].greater_is_better:
+        good, relation = score >= limit, "at least"
+    else:
+        good, relation = score <= limit, "at most"
+    return good, f"is {'' if good else 'not '}{relation} {limit:g}"
+
+
+def _not_defined(metric: str) -> str:
+    needs = METRICS[metric].needs
+    return f"has no {metric} on the test part{f', which needs {needs}' if needs else ''}"
 
 
 def over_baseline(gate: Gate, model: Candidate, baseline: Candidate) -> Rule:
@@ -135,9 +159,7 @@ def obstacles(candidate: Candidate, metric: str) -> list[str]:
             f"was trained on {candidate.trained_on} rows of the test part, as its split is another one: train it again"
         )
     if metric not in candidate.scores:
-        needs = METRICS[metric].needs
-        reason = f", which needs {needs}" if needs else ""
-        obstacles.append(f"has no {metric} on the test part{reason}: set another gate.metric in the config")
+        obstacles.append(f"{_not_defined(metric)}: set another gate.metric in the config")
     return obstacles
 
 

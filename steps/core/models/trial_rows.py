@@ -48,9 +48,9 @@ def score(booster: xgboost.Booster, schema: scorer.Schema, rows: pd.DataFrame, *
     model.booster, model.schema = booster, schema
     if schema.task == "regression":
         truth = rows[schema.target].to_numpy(dtype=np.float64)
-        return metrics.regression_scores(truth, model.values(rows), also=metric).get(metric, math.nan)
+        return metrics.regression_scores(truth, model.values(rows), also=[metric]).get(metric, math.nan)
     known = _known(rows, schema)
-    scores = metrics.scores(known[schema.target].to_numpy(), model.probabilities(known), schema.classes, also=metric)
+    scores = metrics.scores(known[schema.target].to_numpy(), model.probabilities(known), schema.classes, also=[metric])
     return scores.get(metric, math.nan)
 
 
@@ -58,10 +58,10 @@ def _baseline_scores(fold: Parts, schema: scorer.Schema, metric: str) -> dict[st
     """The scores on the validation rows of who knows the training targets only: of the metrics that are defined."""
     if schema.task == "regression":
         train, truth = (rows[schema.target].to_numpy(dtype=np.float64) for rows in (fold.train, fold.validation))
-        return metrics.regression_baseline(train, truth, also=metric)
+        return metrics.regression_baseline(train, truth, also=[metric])
     truth = _known(fold.validation, schema)[schema.target].to_numpy()
     shares = metrics.baseline(fold.train[schema.target].to_numpy(), schema.classes, rows=len(truth))
-    return metrics.scores(truth, shares, schema.classes, also=metric) if len(truth) else {}
+    return metrics.scores(truth, shares, schema.classes, also=[metric]) if len(truth) else {}
 
 
 def _known(rows: pd.DataFrame, schema: scorer.Schema) -> pd.DataFrame:
