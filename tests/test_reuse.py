@@ -257,13 +257,20 @@ class TestDifferences:
 
     def test_what_is_new_or_no_longer_there_is_told_so(self) -> None:
         before = {"code.steps/core/a.py": "1", "config.columns.x.max": "1.0"}
-        now = {"code.steps/core/b.py": "1", "config.columns.y.max": "null"}
+        now = {"code.steps/core/b.py": "1", "config.columns.y.type": '"long"', "config.columns.y.max": "null"}
         assert self.told(before, now) == [
             "steps/core/b.py is new",
             "column y is new",
             "steps/core/a.py is no longer used",
             "column x is gone",
         ]
+
+    def test_a_key_that_a_later_release_has_is_no_difference_until_it_has_a_value(self) -> None:
+        before = {"config.columns.x.type": '"long"', "code.steps/core/columns.py": "1"}
+        now = {**before, "config.columns.x.symbol": "null", "code.steps/core/columns.py": "2"}
+        assert self.told(before, now) == ["steps/core/columns.py changed"]
+        assert self.told(now, before) == ["steps/core/columns.py changed"]
+        assert self.told(now, {**now, "config.columns.x.symbol": '"$"'}) == ['columns.x.symbol null -> "$"']
 
     def test_a_column_that_came_is_one_difference_and_its_place_is_none(self) -> None:
         columns = dict(IRIS["columns"])

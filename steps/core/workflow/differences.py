@@ -22,7 +22,7 @@ def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
         yield "the earlier run was not started by `mlflow run`, so its code is not known"
         before, now = _without_code(before), _without_code(now)
     columns, told = _new_and_gone(before, now), set[str]()
-    changed = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    changed = [name for name in dict.fromkeys([*now, *before]) if _value(before, name) != _value(now, name)]
     for name in changed:
         kind, _, rest = name.partition(".")
         old, new = before.get(name), now.get(name)
@@ -48,6 +48,12 @@ def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
 def code_of(inputs: Mapping[str, str]) -> dict[str, str]:
     """The files of code among a run's inputs, with the digests that it read."""
     return {name: digest for name, digest in inputs.items() if name.startswith(CODE)}
+
+
+def _value(inputs: Mapping[str, str], name: str) -> str | None:
+    """None also for a key of the config without a value, which an earlier release may not have had."""
+    value = inputs.get(name)
+    return None if value == "null" else value
 
 
 def _without_code(inputs: Mapping[str, str]) -> dict[str, str]:
