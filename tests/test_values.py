@@ -188,6 +188,12 @@ def test_whole_numbers_and_decimals_have_marks_too() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["double", "float", "decimal(4,2)", "long"])
+def test_a_zero_with_a_minus_is_the_same_zero_where_that_is_missing(kind: str) -> None:
+    assert convert(["-0", "0.0", "-0.0", "1"], type=kind, missing=["0"]) == [None, None, None, 1]
+    assert convert(["-0", "-1"], type=kind, missing=[0]) == [None, -1]
+
+
 def test_words_of_another_language_for_true_and_false() -> None:
     words = {"true_texts": ["WAHR"], "false_texts": ["FALSCH"]}
     assert convert(["wahr", "FALSCH", "vrai"], type="boolean", **words) == [True, False, REFUSED]

@@ -137,7 +137,9 @@ def _may_be_missing(values: pa.Array, read: pa.Array, column: Column) -> np.ndar
         words = pa.array([str(value) for value in column.missing])
         may_be |= true_mask(pc.is_in(read, value_set=words))
     if column.kind in (*NUMBERS, *TIMES):
-        may_be |= true_mask(pc.is_in(read, value_set=pa.array(exact_value.missing_values(column), read.type)))
+        values_of_missing = exact_value.missing_values(column)
+        zeros = (-0.0,) if column.kind in ("float", "double") and 0 in values_of_missing else ()  # another to is_in()
+        may_be |= true_mask(pc.is_in(read, value_set=pa.array([*values_of_missing, *zeros], read.type)))
     return may_be
 
 
