@@ -125,12 +125,12 @@ def test_the_text_for_a_picture_is_escaped_in_its_attribute() -> None:
 
 def test_the_rules_are_a_table_with_their_numbers() -> None:
     rules = (
-        Rule(name="baseline", outcome="pass", sentence="better by 0.5", value=0.5, limit=0.05, interval=(0.4, 0.61)),
+        Rule(name="baseline", outcome="pass", sentence="better by 0.5", value=0.5, limit=-0.0, interval=(0.4, 0.61)),
         Rule(name="champion", outcome="not applicable", sentence="there is none"),
     )
     read = Page(page(verdict=Verdict(outcome="pass", reasons=[], rules=rules)))
     first = read.cells.index("baseline")
-    assert read.cells[first : first + 5] == ["baseline", "0.5000", "0.4000 to 0.6100", "0.0500", "better by 0.5"]
+    assert read.cells[first : first + 5] == ["baseline", "0.5000", "0.4000 to 0.6100", "0.0000", "better by 0.5"]
     second = read.cells.index("champion")
     assert read.cells[second : second + 5] == ["champion", "–", "–", "–", "there is none"]
     assert [text for text in read.outcomes if text] == ["pass", "pass", "not applicable"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import QUICK, flower_parts, flowers, flowers_config, flowers_model, loaded
 
-from steps.core.models import split
+from steps.core.models import slices, split
 from steps.core.models.comparison import ENOUGH_ROWS
 from steps.core.models.evaluation import Evaluation, evaluate
 from steps.core.models.slices import Slice, slices_rule
@@ -94,6 +94,17 @@ def test_a_continuous_column_is_cut_into_quarters_that_hold_each_row_once(column
     quarters = [one for one in result.slices if one.value != "missing"]
     assert sum(one.rows for one in quarters) == present
     assert [one.rows for one in quarters] == pytest.approx([present / 4] * 4, abs=13 if column == "petals" else 1)
+
+
+def test_a_quarter_is_named_by_few_digits_unless_more_tell_it_from_another() -> None:
+    assert slices._short_names([-0.5391156439763461, 0.027, 55000.0, 1e-07]) == {
+        -0.5391156439763461: "-0.53912",
+        0.027: "0.027",
+        55000.0: "55000",
+        1e-07: "0.0000001",
+    }
+    assert list(slices._short_names([1.0000001, 1.0000002]).values()) == ["1.0000001", "1.0000002"]
+    assert list(slices._short_names([1234567, 7654321]).values()) == ["1234567", "7654321"]
 
 
 def test_missing_values_and_truth_values_are_slices_of_their_own() -> None:

@@ -52,7 +52,7 @@ def render(report: Report) -> str:
 def _number(value: float | Undefined | None) -> str:
     if value is None or isinstance(value, Undefined):
         return "–"
-    return f"{value:.5g}" if abs(value) >= 1000 else f"{value:.4f}"
+    return f"{value:.5g}" if abs(value) >= 1000 else f"{round(value, 4) + 0.0:.4f}"  # -0.0 is 0
 
 
 def _percent(share: float) -> str:

@@ -1,7 +1,8 @@
 """The test rows by the values of a column: how a version and the champion do on each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,7 +126,18 @@ def _quartiles(values: pd.Series, present: np.ndarray) -> Iterator[tuple[str, np
     ordered = values[present].sort_values().reset_index(drop=True)
     begins = dict.fromkeys(ordered[round(len(ordered) * quarter / 4)] for quarter in range(4)) if len(ordered) else {}
     lows = list(begins)
+    names = _short_names(lows)
     for low, high in zip(lows, [*lows[1:], None], strict=True):
         rows = np.zeros(len(values), dtype=bool)
         rows[present] = [low <= value and (high is None or value < high) for value in values[present]]
-        yield f"from {low}" if high is None else f"{low} to {high}", rows
+        yield f"from {names[low]}" if high is None else f"{names[low]} to {names[high]}", rows
+
+
+def _short_names(values: Sequence[Any]) -> dict[Any, str]:
+    """Values in words: of a double its first five digits, where these tell them apart."""
+    short = {value: _five_digits(value) if isinstance(value, float) else str(value) for value in values}
+    return short if len(set(short.values())) == len(short) else {value: str(value) for value in values}
+
+
+def _five_digits(value: float) -> str:
+    return np.format_float_positional(value, precision=5, fractional=False, trim="-")
