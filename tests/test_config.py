@@ -118,7 +118,10 @@ def test_a_path_that_is_no_file_is_told_with_the_places_that_were_looked_at(path
         ),
         ({"gate": {"max_drop_below_champion": -0.1}}, "gate.max_drop_below_champion: -0.1 given"),
         ({"gate": {"metric": "f1"}}, "(did you mean 'f1_macro'?)"),
-        ({"gate": {"metric": "f2.setosa"}}, "precision or recall or f1 or roc_auc or average_precision.<class>"),
+        (
+            {"gate": {"metric": "f2.setosa"}},
+            "one of a class such as recall.<class> (precision, recall, f1, roc_auc, av",
+        ),
         (
             {"gate": {"limits": {"recall.setosa": 85}}},
             "limits.recall.setosa: 85 given; recall.setosa is at least 0 and",

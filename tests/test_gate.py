@@ -71,6 +71,26 @@ def test_a_version_passes_when_it_is_good_enough_in_every_way(
 
 
 @pytest.mark.parametrize(
+    ("rows", "gate", "outcome"),
+    [
+        (6, Gate(metric="recall.rare"), "pass"),
+        (5, Gate(metric="recall.rare"), "undecided"),
+        (1, Gate(metric="average_precision.rare"), "undecided"),
+        (1, Gate(metric="recall.rare", min_gain_over_baseline=-1), "pass"),
+        (1, Gate(), "pass"),
+    ],
+)
+def test_few_rows_of_its_class_prove_nothing(rows: int, gate: Gate, outcome: str) -> None:
+    result = verdict(gate, 1.0, 0.0, test_rows={"often": 300, "rare": rows})
+    assert result.outcome == outcome
+    if outcome == "undecided":
+        assert result.reasons[0] == (
+            f"the test part holds {rows} rows of class rare, too few to judge by {gate.metric}: ingest more rows, or "
+            "change split in the config, so that it holds more than 5"
+        )
+
+
+@pytest.mark.parametrize(
     ("limits", "outcome", "told"),
     [
         ({"recall.rare": 0.5, "log_loss": 0.4}, "pass", "recall.rare 0.5000 is at least 0.5"),

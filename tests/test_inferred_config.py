@@ -332,6 +332,7 @@ class TestTypes:
             (("$1,234.50", "$2"), {"type": "double", "thousands_mark": ",", "symbol": "$"}),
             (("5%", "0", "12.5 %"), {"type": "double", "symbol": "%"}),
             (("-$5", "$ 6"), {"type": "long", "symbol": "$"}),
+            (("5 %", "0.05"), {"type": "string"}),
             (("€ 3,50", "1.234,00\u00a0€"), {"type": "double", "decimal_mark": ",", "symbol": "€"}),
             (("$007", "$008"), {"type": "string"}),
             (("$5", "€5"), {"type": "string"}),
@@ -444,25 +445,46 @@ class TestTypes:
             'text, as its commas may be of thousands or of decimals; `type: double, symbol: "$"` with '
             '`thousands_mark: ","` or `decimal_mark: ","` says which'
         ]
-        mixed = infer_type(texts("5 %", "0.05"), is_text=True)
+        mixed = infer_type(texts("$5", "7"), is_text=True)
         assert mixed is not None
-        assert mixed.notes == ["text, as '0.05' is without the '%' of others; `type: double, symbol: \"%\"` reads both"]
+        assert mixed.notes == ["text, as '7' is without the '$' of others; `type: double, symbol: \"$\"` reads both"]
+        shares = infer_type(texts("5 %", "0.05"), is_text=True)
+        assert shares is not None
+        assert "reads both" not in str(shares.notes)
 
     @pytest.mark.parametrize(
         ("values", "word"),
-        [("2.2 kg|3 kg", "kg"), ("30°C|-4,5°C", "°C"), ("EUR 5|EUR 7", "EUR"), ("5 km/h|6 km/h", "km/h")],
+        [
+            *(("2.2 kg|3 kg", "kg"), ("30°C|-4,5°C", "°C"), ("EUR 5|EUR 7", "EUR"), ("5 km/h|6 km/h", "km/h")),
+            *(('12"|14"', '"'), ("5\\|6\\", "\\"), ("5 in (net)|6 in (net)", "in (net)")),
+        ],
     )
-    def test_a_unit_beside_all_numbers_is_told_and_read_where_the_config_says_it(self, values: str, word: str) -> None:
+    def test_a_unit_beside_all_numbers_is_told_with_the_keys_that_read_it(self, values: str, word: str) -> None:
         found = infer_type(texts(*values.split("|")), is_text=True)
         assert found is not None
         assert found.keys == {"type": "string"}
-        assert found.notes == [
-            f'text, as its numbers stand beside {word!r}; `type: double, symbol: "{word}"` reads them'
-        ]
-        column = Column(type="double", symbol=word, decimal_mark="," if "," in values else ".")
+        told = re.fullmatch(r"text, as its numbers stand beside (.+); `(.+)` reads them", found.notes[0])
+        assert told
+        assert told[1] == repr(word)
+        column = Column.model_validate(yaml.safe_load(f"{{{told[2]}}}"))
         assert not convert(texts(*values.split("|")), column).broken
 
-    @pytest.mark.parametrize("values", ["12 a|12 b", "A1001|A1002", "Room 1|Room 2", "1st|2nd", "kg|2 kg", "5|6 kg"])
+    @pytest.mark.parametrize("values", ["1.234 €|2.500 €", "€1.234|€12.500"])
+    def test_points_that_may_be_of_thousands_are_told_beside_a_symbol_too(self, values: str) -> None:
+        found = infer_type(texts(*values.split("|")), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "double", "symbol": "€"}
+        assert found.notes == [
+            "'1.234' is read with a decimal point; if it is one of thousands, say `decimal_mark: \",\"`"
+        ]
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            *("12 a|12 b", "A1001|A1002", "Room 1|Room 2", "1st|2nd", "kg|2 kg", "5|6 kg", "007 kg|008 kg"),
+            *("1,234 kg|5,678 kg", "5 kilograms per square meter|6 kilograms per square meter"),
+        ],
+    )
     def test_what_is_no_unit_of_all_numbers_is_not_told(self, values: str) -> None:
         found = infer_type(texts(*values.split("|")), is_text=True)
         assert found is not None

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from small import FLOWERS, flowers, flowers_home
 
 from steps import evaluate, train
+from steps.core.metrics import logged_label
 from steps.core.models import registry
 from steps.core.monitoring import gate_reference
 
@@ -94,20 +95,23 @@ def test_what_the_gate_saw_is_kept_for_those_who_watch_the_version(home: Path) -
     assert reference.calibration.error == pytest.approx(float(told[1]), abs=1e-4)
 
 
-def test_the_metric_of_a_class_is_logged_by_a_name_that_mlflow_takes(tmp_path: Path) -> None:
-    """Its label has characters of which MLflow takes none."""
-    gate = {"metric": "recall.>50% (set)", "slices": ["field"]}
+def test_the_metrics_of_classes_whose_labels_look_alike_to_mlflow_are_told_apart(tmp_path: Path) -> None:
+    gate = {"metric": "f1.>30", "limits": {"f1.<30": 0.0}, "slices": ["field"]}
     with flowers_home(tmp_path, {**CONFIG, "gate": gate}):
-        write(tmp_path / "lake" / "flowers", flowers(400).replace({"species": {"setosa": ">50% (set)"}}))
+        table = flowers(400).replace({"species": {"setosa": ">30", "virginica": "<30"}})
+        write(tmp_path / "lake" / "flowers", table)
         train.main(["--config=flowers.yaml"])
         evaluate.main(["--config=flowers.yaml"])
         version = registry.resolve(f"models:/{NAME}/1")
         logged = mlflow.get_run(version.tags["verdict.run_id"]).data.metrics
-        assert version.tags["verdict.reasons"].startswith(
-            f"recall.>50% (set) {logged['recall._50_ _set_']:.4f} against "
-        )
-        assert logged["baseline_recall._50_ _set_"] in (0, 1)
+        told = dict(re.findall(r"(f1\.[<>]30) (\d\.\d{4})", version.tags["verdict.reasons"]))
+        for label, count in table["species"][320:].value_counts().items():
+            name = logged_label(str(label))
+            assert logged[f"rows.{name}"] == count
+            if label in ("<30", ">30"):
+                assert f"{logged[f'f1.{name}']:.4f}" == told[f"f1.{label}"]
+                assert f"baseline_f1.{name}" in logged
         reference = gate_reference.find(version)
         assert reference is not None
-        assert reference.metric in reference.seen()
+        assert reference.seen()[reference.metric][0] == logged[f"f1.{logged_label('>30')}"]
         assert sum(reference.rows_of_class.values()) == reference.rows

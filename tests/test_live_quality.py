@@ -261,6 +261,29 @@ def test_a_reference_of_before_the_rows_of_classes_were_kept_is_read() -> None:
     assert read.seen() == reference.seen()
 
 
+def test_a_window_with_few_rows_of_the_class_raises_no_alarm() -> None:
+    """Of one row, each resample in which it is has the same recall."""
+    reference = gate(2_000, 0.9, np.random.default_rng(1), "recall.1")
+    alarms = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        truth = (random.random(500) < 0.004).astype(np.int64)
+        sure = np.where(random.random(500) < 0.9, truth, 1 - truth)
+        [*found] = findings(window(truth, np.column_stack([1 - sure, sure]).astype(float)), reference)
+        alarms += found[0].level in ("warn", "alert")
+        if found[0].level != "too little data":
+            assert f" on 500 labels, {truth.sum()} of the class" in found[0].reason
+    assert alarms <= 0.1 * 40
+
+
+def test_a_metric_that_is_not_defined_is_told() -> None:
+    truth, output = predicted(200, 0.9, np.random.default_rng(1))
+    reference = gate(200, 0.9, np.random.default_rng(1))
+    [found] = findings(window(np.zeros_like(truth), output), reference, metrics=["recall.1", "recall.frauds"])[:1]
+    assert "; recall.1 is not defined: it needs rows of class 1" in found.reason
+    assert "; recall.frauds is not defined: 'frauds' is no class of the model" in found.reason
+
+
 def test_a_share_of_a_rare_class_is_as_unsure_as_its_few_rows() -> None:
     """By Wilson's formula, of 12 rows and not of all 1,000."""
     reference = replace(

@@ -331,7 +331,8 @@ class TestOfOneClass:
     @QUICK
     @given(st.sampled_from(metrics.OF_ONE_CLASS), st.text(min_size=1, max_size=300))
     def test_its_name_is_one_that_mlflow_takes(self, measure: str, label: str) -> None:
-        assert re.fullmatch(r"[\w.\- :]{1,250}", metrics.logged_name(f"{measure}.{label}"))
+        for role in ("champion_", "all_rows_", "estimated_"):
+            assert re.fullmatch(r"[\w.\- :]{1,250}", f"{role}{metrics.logged_name(f'{measure}.{label}')}_high")
         assert metrics.logged_name("pinball_loss_0.95") == "pinball_loss_0.95"
 
 
@@ -412,17 +413,18 @@ def test_the_baselines_scores_are_those_of_always_answering_the_most_frequent_cl
 @QUICK
 @given(st.lists(st.text(max_size=300) | st.text("a_.+*<>=/%' ", max_size=3), unique=True, max_size=8))
 def test_every_label_has_a_name_of_its_own_that_mlflow_takes(labels: list[str]) -> None:
-    names = [f"precision.{name}" for name in metrics.names_of(labels).values()]
+    names = [f"precision.{metrics.logged_label(label)}" for label in labels]
     assert len(set(names)) == len(labels)
     for name in names:
         assert re.fullmatch(r"[\w.\- :]{1,250}", name)
 
 
 def test_a_label_that_mlflow_takes_is_its_own_name() -> None:
-    assert metrics.names_of(["Iris setosa", "7", "<=50K", "a+", "a*"]) == {
-        "Iris setosa": "Iris setosa",
-        "7": "7",
-        "<=50K": "__50K",
-        "a+": "a_",
-        "a*": "a_.4",
-    }
+    assert [metrics.logged_label(label) for label in ("Iris setosa", "7", "1.5", "größe")] == [
+        "Iris setosa",
+        "7",
+        "1.5",
+        "größe",
+    ]
+    assert re.fullmatch(r"_30\.[0-9a-f]{8}", metrics.logged_label("<30"))
+    assert metrics.logged_label("<30") != metrics.logged_label(">30")

@@ -244,7 +244,6 @@ class TestWeights:
             ("model.class_weights", {"model": {"name": "flowers_model", "class_weights": {"setosae": 2}}}),
             ("gate.metric", {"gate": {"metric": "recall.setosae"}}),
             ("gate.limits", {"gate": {"limits": {"accuracy": 0.5, "recall.setosae": 0.5}}}),
-            ("monitor.quality.metrics", {"monitor": {"quality": {"metrics": ["accuracy", "f1.setosae"]}}}),
         ],
     )
     def test_a_class_that_there_is_not_is_told_with_the_nearest(self, key: str, given: dict[str, object]) -> None:

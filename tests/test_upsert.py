@@ -195,6 +195,7 @@ class TestUpsert:
             with pytest.raises(UpsertTooLarge, match=r"upsert 10,000 rows takes up to 3\.\d MiB; 1\.0 MiB of memory"):
                 put(table, many, "three")
         assert stored(table) == {1: 2.0}
+        assert not Path(table.path, "three").exists()
         put(table, many, "three")
         assert len(stored(table)) == 10_000
 

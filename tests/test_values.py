@@ -165,7 +165,13 @@ def test_numbers_of_another_decimal_mark() -> None:
             ["$5", "-$5.5", "$ -6", "7 $", "8", " +$9 ", "$1e3", "$", "$5$", "$$5", "-$-5", "€5", "$1,234"],
             [5, -5.5, -6, 7, 8, 9, 1000, *[REFUSED] * 6],
         ),
-        ({"symbol": "%"}, ["5%", "5\u00a0%", "%5", "5 % ", "5%%"], [5, 5, 5, 5, REFUSED]),
+        (
+            {"symbol": "%"},
+            ["5%", "5\u00a0%", "%5", "5 % ", "5%%", "0", "0.00", "0.05", "5"],
+            [5, 5, 5, 5, REFUSED, 0, 0, REFUSED, REFUSED],
+        ),
+        ({"symbol": "Rs."}, ["Rs. 5", "5", "Rs.5.5", "5Rs."], [5, 5, 5.5, 5]),
+        ({"symbol": "m2"}, ["5 m2", "12m2", "m2"], [5, 12, REFUSED]),
         ({"symbol": "US $"}, ["US $ 5", "5US $", "US$5"], [5, 5, REFUSED]),
         (
             {"symbol": "€", "decimal_mark": ",", "thousands_mark": " "},
@@ -274,7 +280,7 @@ def test_each_rule_is_named_for_its_own_values() -> None:
     }
 
 
-TEXTS = st.text(alphabet="0123456789+-.eE, $xnaifNAtrue\u00a0", max_size=12)
+TEXTS = st.text(alphabet="0123456789+-.eE, $%xnaifNAtrue\u00a0", max_size=12)
 
 
 FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%SZ", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%Y%m%d")
@@ -298,6 +304,7 @@ MOMENTS = st.builds(
         {"type": "long", "thousands_mark": " ", "decimal_mark": ","},
         {"type": "double", "symbol": "e", "missing": ["e1"]},
         {"type": "decimal(6,2)", "symbol": "$", "thousands_mark": ","},
+        {"type": "double", "symbol": "%", "missing": ["0"]},
         {"type": "double", "missing": [0, "e", 12]},
         *({"type": kind} for kind in ("date", "timestamp")),
         {"type": "date", "format": "%d.%m.%Y"},

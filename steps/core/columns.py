@@ -17,7 +17,7 @@ KINDS = (*NUMBERS, *TIMES, "boolean", "string")
 TRUE_TEXTS, FALSE_TEXTS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")  # in any case
 # What says how texts are read.
 AS_TEXT = ("type", "format", "zone", "decimal_mark", "thousands_mark", "symbol", "true_texts", "false_texts")
-SYMBOL = r"[^\d\s.,'+-](?:[^\d.,'+-]{0,18}[^\d\s.,'+-])?"
+SYMBOL = r"[^\d\s.,'+-](?:.{0,18}\S)?"  # it is not taken for a part of the number
 INT64 = 2**63
 EXACT_DOUBLE = 2**53  # up to here each whole number is a double
 WHOLE_LIMITS = {"int": 2**31, "long": INT64}
@@ -82,7 +82,8 @@ class Column(Strict):
     """Of numbers that are text; `,` where `1,234.50` is meant. By default there is none, and `.` where the decimal mark
     is a comma."""
     symbol: str | None = None
-    """Of numbers that are text: what may stand before or after each and is left out, such as `$`, `%` or `kg`."""
+    """Of numbers that are text: what may stand before or after each and is left out, in quotes: `"$"`, `"kg"`. Numbers
+    other than 0 must have a `"%"`."""
     true_texts: tuple[str, ...] = ()
     """Of booleans, beside true, t, yes, y and 1: WAHR."""
     false_texts: tuple[str, ...] = ()
@@ -195,7 +196,8 @@ class Column(Strict):
             raise ValueError(f"decimal_mark and thousands_mark: {self.decimal_mark!r} cannot be both")
         if self.symbol is not None and not re.fullmatch(SYMBOL, self.symbol):
             raise ValueError(
-                f"symbol: {self.symbol!r} given; it has none of the characters of a number, such as $ or kg"
+                f"symbol: {self.symbol!r} given; it is up to 20 characters without blanks around them, of which the "
+                "first is no digit, sign or mark, such as $ or kg"
             )
         if self.format is not None:
             _check_format(self.format)

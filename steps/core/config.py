@@ -141,11 +141,8 @@ class Config(Strict):
             if others := [name for name in names if METRICS[name].task != self.task]:
                 known = metrics_in_words(self.task)
                 yield f"{where}: {others[0]!r} is not of a {self.task}, whose metrics are {known}"
-            if (allowed := self.columns[self.target].allowed) is not None:
-                known_labels = list(map(str, allowed))
-                for _, label in filter(None, map(class_in, names)):
-                    if label not in known_labels:
-                        yield f"{where}: {label!r} is not allowed in {self.target!r}{did_you_mean(label, known_labels)}"
+            elif (labels := (False, True) if kind == "boolean" else target.allowed) is not None:
+                yield from _unknown_classes(where, names, list(map(str, labels)))
         for where, time in times.items():
             if time and self.columns[time].kind not in TIMES:
                 yield f"{where}: {time!r} is no date or timestamp"
@@ -244,6 +241,12 @@ class Config(Strict):
         weight = [self.weight] if self.weight else []
         window = [self.split.training_window.column] if self.split.training_window else []
         return list(dict.fromkeys([*self.features, self.target, *weight, *deciding, *window]))
+
+
+def _unknown_classes(where: str, metrics: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
+    for _, label in filter(None, map(class_in, metrics)):
+        if label not in classes:
+            yield f"{where}: {label!r} is none of the target's values{did_you_mean(label, classes)}"
 
 
 def _target_rule(task: Task, kind: str) -> str:

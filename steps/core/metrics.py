@@ -4,6 +4,7 @@ A number that is not defined is left out: it is never nan, infinite or a stand-i
 names in METRICS for `gate.metric`.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ from steps.core import regression_metrics as numbers
 from steps.core.classification_metrics import AREAS, Predictions, class_in
 from steps.core.classification_metrics import CLASS_MEASURES as CLASS_MEASURES
 
-LABEL_CHARACTERS = 200  # of a metric's name, which MLflow lets have 250
+LABEL_CHARACTERS = 180  # of a metric's name, which MLflow lets have 250
 SAME = 1e-9  # scores that differ by less are equal: that is how far the order of additions can move one
 
 type Task = Literal["classification", "regression"]
@@ -158,7 +159,7 @@ def metrics_of(task: Task, *, also: Iterable[str] = ()) -> list[str]:
 
 def metrics_in_words(task: Task | None = None) -> str:
     """The metrics that fit a task, or all, for a message."""
-    of_classes = [] if task == "regression" else [f"{' or '.join(OF_ONE_CLASS)}.<class>"]
+    of_classes = [] if task == "regression" else [f"one of a class such as recall.<class> ({', '.join(OF_ONE_CLASS)})"]
     quantiles = [] if task == "classification" else [f"{PINBALL_LOSS}0.9 (or of another quantile)"]
     return ", ".join([*(metrics_of(task) if task else METRICS), *of_classes, *quantiles])
 
@@ -209,21 +210,17 @@ def per_class(truth: np.ndarray, probabilities: np.ndarray, classes: Labels) -> 
     }
 
 
-def names_of(labels: Iterable[str]) -> dict[str, str]:
-    """Each label as it can be in the name of a metric to MLflow, and as no other label is."""
-    names: dict[str, str] = {}
-    for position, label in enumerate(labels):
-        name = _logged_label(label)
-        while name in names.values():
-            name += f".{position}"
-        names[label] = name
-    return names
-
-
 def logged_name(metric: str) -> str:
-    """The name of a metric, such as `recall.>50K`, as MLflow takes it: `recall._50K`."""
+    """The name of a metric as MLflow takes it, which of one class has logged_label(): `recall._50K.8b6a23c1`."""
     measure, point, label = metric.partition(".")
-    return f"{measure}{point}{_logged_label(label)}"
+    return f"{measure}.{logged_label(label)}" if point and class_in(metric) else metric
+
+
+def logged_label(label: str) -> str:
+    """A label as it can be in the name of a metric to MLflow: itself, or what is left of it and a hash of all of it, so
+    that no two labels are alike."""
+    plain = re.sub(r"[^\w .:-]", "_", label)[:LABEL_CHARACTERS]
+    return plain if plain == label else f"{plain}.{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def baseline(train_labels: np.ndarray, classes: Labels, *, rows: int) -> np.ndarray:
@@ -236,10 +233,6 @@ def codes_of(truth: np.ndarray, classes: Labels) -> np.ndarray:
     """The position of each label among the classes, (n,)."""
     position = {label: code for code, label in enumerate(classes)}
     return np.array([position[label] for label in truth.tolist()], dtype=np.intp)
-
-
-def _logged_label(label: str) -> str:
-    return re.sub(r"[^\w .:-]", "_", label)[:LABEL_CHARACTERS]
 
 
 def _defined(values: dict[str, float]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 from steps.core.metrics import METRICS, SAME
 
@@ -58,6 +59,13 @@ def interval(scores: np.ndarray) -> Interval | None:
         return None
     low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
+
+
+def share_interval(share: float, rows: int) -> Interval:
+    """The 95% interval of a share of so many rows by Wilson (1927). The bootstrap has none for a model without a
+    mistake: 30 of 30 right rows do not show that no other row is wrong."""
+    limits = scipy.stats.binomtest(round(share * rows), rows).proportion_ci(CONFIDENCE, method="wilson")
+    return float(limits.low), float(limits.high)
 
 
 def gain_interval(metric_name: str, scores: np.ndarray, others: np.ndarray) -> Interval | None:

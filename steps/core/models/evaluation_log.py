@@ -18,8 +18,11 @@ def log_scores(evaluation: Evaluation, by_class: Mapping[str, Mapping[str, float
     for candidate, scores in evaluation.scores.items():
         role = "" if candidate == model_uri else "baseline_" if candidate == BASELINE else "champion_"
         mlflow.log_metrics({f"{role}{metrics.logged_name(name)}": value for name, value in scores.items()})
-    labels = metrics.names_of(by_class)
-    of_classes = {f"{name}.{labels[label]}": value for label, row in by_class.items() for name, value in row.items()}
+    of_classes = {
+        f"{measure}.{metrics.logged_label(label)}": value
+        for label, row in by_class.items()
+        for measure, value in row.items()
+    }
     own = {metrics.logged_name(name) for name in evaluation.scores.get(model_uri, ())}  # the gate's may be among them
     mlflow.log_metrics({name: value for name, value in of_classes.items() if name not in own})
 

@@ -19,13 +19,14 @@ command, lead on.
 
 from collections.abc import Mapping
 
+from steps.core.classification_metrics import class_in
 from steps.core.config import Gate
 from steps.core.models import gate_rules
+from steps.core.models.verdict import FEW_ROWS
 from steps.core.models.verdict import Candidate as Candidate
 from steps.core.models.verdict import Rule as Rule
 from steps.core.models.verdict import Verdict as Verdict
 
-FEW_ROWS = 5  # of a class: with so many or fewer, each moves the class's own scores by a fifth or more
 LISTED_CLASSES = 5  # with few rows, by name; the rest is counted
 
 
@@ -43,7 +44,7 @@ def judge(
     of a regression, whose metric or p-value says when the part shows too little.
     """
     doubts = [] if test_rows is None else _few_rows(test_rows)
-    obstacles = [] if test_rows is None else _one_class(test_rows)
+    obstacles = [] if test_rows is None else [*_one_class(test_rows), *_few_of_its_class(gate, test_rows)]
     obstacles += [gate_rules.obstacle("version", model, line) for line in gate_rules.obstacles(model, gate.metric)]
     if not model.unfit:  # without its classes there is no baseline
         obstacles += [
@@ -67,6 +68,18 @@ def _one_class(test_rows: Mapping[str, int]) -> list[Rule]:
     sentence = (
         f"the test part holds {holds} and so does not show whether a model has learnt something: "
         "ingest more rows, or change split in the config"
+    )
+    return [Rule(name="test part", outcome="undecided", sentence=sentence)]
+
+
+def _few_of_its_class(gate: Gate, test_rows: Mapping[str, int]) -> list[Rule]:
+    """Of the class that the gate's metric is of: a proof takes more rows."""
+    of_class = class_in(gate.metric)
+    if not of_class or gate.min_gain_over_baseline < 0 or not 0 < test_rows.get(of_class[1], 0) <= FEW_ROWS:
+        return []
+    sentence = (
+        f"the test part holds {test_rows[of_class[1]]} rows of class {of_class[1]}, too few to judge by {gate.metric}: "
+        f"ingest more rows, or change split in the config, so that it holds more than {FEW_ROWS}"
     )
     return [Rule(name="test part", outcome="undecided", sentence=sentence)]
 

@@ -10,8 +10,8 @@ from mlflow.entities.model_registry import ModelVersion
 
 from steps.core import markdown
 from steps.core.models import model_page, registry, scorer, split
-from steps.core.models.gate import FEW_ROWS
 from steps.core.models.report import Report
+from steps.core.models.verdict import FEW_ROWS
 from steps.core.tracking import runs
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")

@@ -312,7 +312,7 @@ def _stands_for_missing(value: Any, feature: Feature) -> bool:
 def _is_finite(value: Any) -> bool:
     """Whether it is a finite number, or the text of one."""
     with contextlib.suppress(ValueError, OverflowError):
-        return bool(np.isfinite(float(value)))
+        return "_" not in str(value) and bool(np.isfinite(float(value)))  # Python takes 1_000
     return False
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from steps.core import significance
+from steps.core.classification_metrics import class_in
 from steps.core.columns import TIMES
 from steps.core.metrics import METRICS, SAME
 from steps.core.models.comparison import ENOUGH_ROWS, TestPart
-from steps.core.models.verdict import Rule
+from steps.core.models.verdict import FEW_ROWS, Rule
 from steps.core.significance import Interval
 
 CONTINUOUS = ("float", "double", "decimal", *TIMES)  # kinds of a column that are cut into quartiles
@@ -94,7 +95,9 @@ def _slice(
         scores = [METRICS[name].of(truth, one) for one in predictions]
     count = int(rows.sum())
     score, *others = [score if np.isfinite(score) else None for score in scores]
-    if score is None or not others or others[0] is None:
+    of_class = class_in(name)
+    few = of_class is not None and (test.rows_of_class(of_class[1], rows) <= FEW_ROWS)
+    if score is None or not others or others[0] is None or few:
         return Slice(column=column, value=value, rows=count, score=score)
     sign = 1 if METRICS[name].greater_is_better else -1
     return Slice(

@@ -55,8 +55,7 @@ def scores(
     total = reduce(add, sums)
     if isinstance(total, RegressionSums):
         return total.scores()
-    names = metrics.names_of(map(str, model.schema.classes))
-    return total.scores() | total.scores_by_class(list(names.values()))
+    return total.scores() | total.scores_by_class([metrics.logged_label(str(label)) for label in model.schema.classes])
 
 
 def sums_of_workers(

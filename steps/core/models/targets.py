@@ -96,8 +96,8 @@ def _unfit_labels(parts: Parts, settings: config.Config, classes: tuple[Label, .
         for label in settings.model.class_weights:
             if label not in classes:
                 yield _no_class("model.class_weights", label, names)
-    for key, metrics in settings.metrics.items():
-        for _, label in filter(None, map(class_in, metrics)):
+    for key in ("gate.metric", "gate.limits"):
+        for _, label in filter(None, map(class_in, settings.metrics[key])):
             if label not in names:
                 yield _no_class(key, label, names)
     if settings.model.monotone and len(classes) > 2:

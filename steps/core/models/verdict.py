@@ -6,6 +6,8 @@ from typing import Literal
 
 from steps.core.significance import Interval
 
+FEW_ROWS = 5  # of a class: with so many or fewer, each moves the class's own scores by a fifth or more
+
 type Outcome = Literal["pass", "fail", "undecided"]
 type RuleOutcome = Literal["pass", "fail", "undecided", "not applicable"]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from steps.core import significance
 from steps.core.config_monitor_quality import Quality
-from steps.core.metrics import Labels, names_of
+from steps.core.metrics import Labels, logged_label
 from steps.core.monitoring.findings import Finding, Level
 from steps.core.monitoring.probability_sums import ProbabilitySums
 from steps.core.significance import Interval
@@ -167,8 +167,7 @@ def _f1(hits: np.ndarray, actual: np.ndarray, predicted: np.ndarray, classes: La
         macro = np.where(is_there, of_classes, 0).sum(axis=1) / is_there.sum(axis=1)
     if len(classes) != 2:
         return {"f1_macro": macro}
-    second = names_of(map(str, classes))[str(classes[1])]
-    return {"f1_macro": macro, f"f1.{second}": of_classes[:, 1]}
+    return {"f1_macro": macro, f"f1.{logged_label(str(classes[1]))}": of_classes[:, 1]}
 
 
 def _area(sums: ProbabilitySums) -> tuple[float, float]:

@@ -10,11 +10,10 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import scipy.stats
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from steps.core import metrics
+from steps.core import metrics, significance
 from steps.core.classification_metrics import CALIBRATION_BINS, Predictions, calibration_bins
 from steps.core.metrics import Labels, Task
 from steps.core.models.evaluation import Evaluation
@@ -22,7 +21,7 @@ from steps.core.models.registry import VERDICT
 from steps.core.monitoring import prediction_drift
 from steps.core.monitoring.estimated_quality import Calibration
 from steps.core.monitoring.probability_sums import ProbabilitySums
-from steps.core.significance import CONFIDENCE, Interval
+from steps.core.significance import Interval
 from steps.core.tracking import runs
 
 ARTIFACT = "monitor_reference.json"
@@ -62,7 +61,7 @@ class GateReference:
             interval = self.interval if name == self.metric else None
             if name.partition(".")[0] in SHARES:
                 _, _, label = name.partition(".")
-                low, high = _share_interval(score, self.rows_of_class.get(label, self.rows))
+                low, high = significance.share_interval(score, self.rows_of_class.get(label, self.rows))
                 interval = (min(low, interval[0]), max(high, interval[1])) if interval else (low, high)
             if interval:
                 found[name] = (score, interval)
@@ -90,9 +89,8 @@ def of(evaluation: Evaluation, truth: np.ndarray, *, model_uri: str, metric: str
     """What to keep of an evaluation on test rows of these true labels, (n,); None where nothing could be scored."""
     scores = {metrics.logged_name(name): score for name, score in evaluation.scores.get(model_uri, {}).items()}
     by_class = evaluation.per_class(truth)
-    names = metrics.names_of(by_class)
-    scores |= {f"f1.{names[label]}": row["f1"] for label, row in by_class.items() if "f1" in row}
-    rows_of_class = {names[label]: round(row["rows"]) for label, row in by_class.items()}
+    scores |= {f"f1.{metrics.logged_label(label)}": row["f1"] for label, row in by_class.items() if "f1" in row}
+    rows_of_class = {metrics.logged_label(label): round(row["rows"]) for label, row in by_class.items()}
     threshold = next((rule for rule in evaluation.verdict.rules if rule.name == "threshold"), None)
     interval = threshold.interval if threshold else None
     known: dict[str, Any] = {"rows": len(truth), "scores": scores, "interval": interval}
@@ -121,13 +119,6 @@ def calibration_of(codes: np.ndarray, probabilities: np.ndarray) -> Calibration:
     of_bins = np.zeros((3, CALIBRATION_BINS))
     of_bins[:, positions] = rows, stated, right
     return Calibration(rows=of_bins[0], stated=of_bins[1], right=of_bins[2])
-
-
-def _share_interval(share: float, rows: int) -> Interval:
-    """Wilson's interval (1927). The bootstrap has none for a model without a mistake: 30 of 30 right rows do not show
-    that no other row is wrong."""
-    limits = scipy.stats.binomtest(round(share * rows), rows).proportion_ci(CONFIDENCE, method="wilson")
-    return float(limits.low), float(limits.high)
 
 
 def run_id_of(version: ModelVersion) -> str:

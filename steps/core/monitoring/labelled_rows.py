@@ -4,7 +4,7 @@ Few rows are kept as they are. Of many, a sample is, whose size no window exceed
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,18 +27,19 @@ OF_COUNTS = ("accuracy", "balanced_accuracy", "precision_macro", "recall_macro",
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """A metric's value on `rows`, which are a sample where there are more, and its 95% interval, None where the metric
-    is not defined often enough."""
+    is not defined often enough. `of_class` are the rows of the class that the metric is of, None for one of all."""
 
     value: float
     interval: Interval | None
     rows: int
+    of_class: int | None = None
 
 
 class LabelledRows:
     """Of one window, of a model of classes by these names, none of a regression; empty at first."""
 
     def __init__(self, labels: Sequence[str], *, most_rows: int | None = None) -> None:
-        self._labels, self._classes = labels, len(labels)
+        self.labels, self._classes = labels, len(labels)
         self._most_rows = most_rows or min(MOST_ROWS, max(FEWEST_ROWS, MOST_CELLS // max(self._classes, 1)))
         self._truths: list[np.ndarray] = []
         self._outputs: list[np.ndarray] = []
@@ -82,8 +83,14 @@ class LabelledRows:
             return None
         with np.errstate(all="ignore"):
             if self.rows > self._most_rows and _follows_from_counts(metric) and self._sums and not self._has_groups:
-                return self._of_counts(metric, self._sums)
-            return self._of_rows(metric)
+                scored = self._of_counts(metric, self._sums)
+                rows_by_class = self._sums.confusion.sum(axis=1)
+            else:
+                scored = self._of_rows(metric)
+                rows_by_class = np.bincount(self._truths[0], minlength=self._classes) if self._classes else np.empty(0)
+        if not scored or not (of_class := class_in(metric)):
+            return scored
+        return _as_unsure_as_its_class(scored, int(rows_by_class[self.labels.index(of_class[1])]))
 
     @property
     def group_count(self) -> int | None:
@@ -100,7 +107,7 @@ class LabelledRows:
     def _of_rows(self, metric: str) -> Scored | None:
         self._keep_smallest()
         truth, output = self._truths[0], self._outputs[0]
-        predictions: Any = Predictions(output, self._labels) if self._classes else output
+        predictions: Any = Predictions(output, self.labels) if self._classes else output
         value = METRICS[metric].of(truth, predictions)
         if not np.isfinite(value):
             return None
@@ -122,7 +129,7 @@ class LabelledRows:
         return Scored(value=value, interval=significance.interval(resampled), rows=self.rows)
 
     def _from_counts(self, metric: str, sums: ClassificationSums) -> float:
-        scores = sums.scores_by_class(self._labels) if class_in(metric) else sums.scores()
+        scores = sums.scores_by_class(self.labels) if class_in(metric) else sums.scores()
         return scores.get(metric, np.nan)
 
     def _keep_smallest(self) -> None:
@@ -132,6 +139,13 @@ class LabelledRows:
         self._truths, self._outputs = [truth[kept]], [output[kept]]
         self._groups, self._draws = [groups[kept]], [draws[kept]]
         self._kept = len(kept)
+
+
+def _as_unsure_as_its_class(scored: Scored, rows: int) -> Scored:
+    """With an interval that is at least that of a share of the class's rows. Of one row each resample has the same."""
+    low, high = significance.share_interval(scored.value, rows)
+    interval = scored.interval and (min(low, scored.interval[0]), max(high, scored.interval[1]))
+    return replace(scored, interval=interval, of_class=rows)
 
 
 def _follows_from_counts(metric: str) -> bool:

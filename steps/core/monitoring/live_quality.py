@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import scipy.stats
 
+from steps.core.classification_metrics import class_in
 from steps.core.config_monitor_quality import Quality
 from steps.core.metrics import METRICS, logged_name
 from steps.core.monitoring.findings import Finding, Level
@@ -50,20 +51,23 @@ def findings(
     of_metrics = scores(rows, [metric, *settings.metrics])
     numbers = _numbers(rows, of_metrics)
     others = "".join(f"; {name} {_shown(one)}" for name, one in of_metrics.items() if name != metric)
+    others += "".join(f"; {name} {_not_defined(name, rows)}" for name in settings.metrics if name not in of_metrics)
     if rows.of_unknown_class:
         others += f"; {rows.of_unknown_class:,} rows are of a class that the model does not know, each a mistake"
     scored = of_metrics.get(metric)
     if scored is None or scored.interval is None:
-        needs = METRICS[metric].needs or "more labels"
-        return [_unknown(f"{metric} of {rows.rows:,} labels is not defined: it needs {needs}{others}", numbers)]
+        return [_unknown(f"{metric} of {rows.rows:,} labels {_not_defined(metric, rows)}{others}", numbers)]
     seen = reference.seen().get(logged_name(metric)) if reference else None
     if seen is None:
         known = "is not kept: run `mlflow run . -e evaluate` with this model"
         return [_unknown(f"{metric} is {_shown(scored)}; what the gate saw {known}{others}", numbers)]
     interval = _for_one_of(windows, scored.value, scored.interval)
     level, drop = _fall(metric, scored.value, interval, *seen, settings=settings)
+    of_class = "" if scored.of_class is None else f", {scored.of_class:,} of the class"
     verb = "is" if level == "ok" else f"{_worsened(metric)} to"
-    reason = f"{metric} {verb} {_shown(scored)} on {scored.rows:,} labels; the gate saw {_ends(*seen)}{others}"
+    reason = (
+        f"{metric} {verb} {_shown(scored)} on {scored.rows:,} labels{of_class}; the gate saw {_ends(*seen)}{others}"
+    )
     numbers |= {"gate": seen[0], "gate_low": seen[1][0], "gate_high": seen[1][1], "drop": drop}
     found = [Finding(level=level, subject=SUBJECT, reason=reason, numbers=numbers)]
     return [*found, *_concept(metric, level, features)]
@@ -109,13 +113,20 @@ def _concept(metric: str, level: Level, features: Sequence[Finding]) -> list[Fin
     return [Finding(level=level, subject=CONCEPT, reason=reason)]
 
 
+def _not_defined(metric: str, rows: LabelledRows) -> str:
+    of_class = class_in(metric)
+    if of_class and of_class[1] not in rows.labels:
+        return f"is not defined: {of_class[1]!r} is no class of the model"
+    return f"is not defined: it needs {METRICS[metric].needs or 'more labels'}"
+
+
 def _unknown(reason: str, numbers: Mapping[str, float] | None = None) -> Finding:
     return Finding(level="too little data", subject=SUBJECT, reason=reason, numbers=numbers or {})
 
 
 def _numbers(rows: LabelledRows, of_metrics: Mapping[str, Scored]) -> dict[str, float]:
     numbers = {"labels": float(rows.rows)}
-    for name, scored in of_metrics.items():
+    for name, scored in ((logged_name(name), scored) for name, scored in of_metrics.items()):
         numbers[name] = scored.value
         if scored.interval:
             numbers[f"{name}_low"], numbers[f"{name}_high"] = scored.interval

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from steps.core.metrics import METRICS
+from steps.core.metrics import METRICS, logged_name
 from steps.core.monitoring.report import Section
 from steps.core.monitoring.watching import LIVE, Watch
 
@@ -83,12 +83,12 @@ def _rows(watch: Watch, name: str) -> Iterator[tuple[str, Markup, str]]:
 
 
 def _pictures(watch: Watch, metric: str) -> list[Markup]:
-    points, gate = [], None
+    points, gate, name = [], None, logged_name(metric)
     for window in watch.windows:
         for finding in window.quality.get(LIVE, ()):
             numbers = finding.numbers
-            if f"{metric}_low" in numbers:
-                points.append(_point(window.window.label, numbers[metric], numbers, metric))
+            if f"{name}_low" in numbers:
+                points.append(_point(window.window.label, numbers[name], numbers, name))
             if "gate" in numbers:
                 gate = _point("gate", numbers["gate"], numbers, "gate")
     if not points:

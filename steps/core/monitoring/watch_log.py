@@ -8,7 +8,6 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from steps.core.metrics import logged_name
 from steps.core.monitoring import quality_sections, report
 from steps.core.monitoring.watching import Watch
 from steps.core.tracking import runs
@@ -29,7 +28,7 @@ def metrics_of(watch: Watch) -> list[Metric]:
             if finding.subject in shown:
                 values |= {f"{name}.{finding.subject}": value for name, value in finding.numbers.items()}
         for finding in itertools.chain.from_iterable(one.quality.values()):
-            values |= {logged_name(name): value for name, value in finding.numbers.items()}
+            values |= finding.numbers
         metrics += [Metric(name, value, when, when // 1000) for name, value in values.items()]
     return metrics
 

@@ -1,11 +1,13 @@
 """What a user should know of the type that was inferred for a column: what was left as it is, and how to say more."""
 
+import json
 import re
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from steps.core.columns import Column
 from steps.core.sources import exact_number, exact_time, values
@@ -99,7 +101,7 @@ def of_texts(texts: Sequence[str]) -> list[str]:
         return [f"text, as {_reason_of_no_number(texts)}"]
     symbol = symbol_in(texts)
     if are_ambiguous_commas([exact_number.without_symbol(text, symbol) for text in texts] if symbol else texts):
-        kind = f'`type: double, symbol: "{symbol}"`' if symbol else "`type: double`"
+        kind = f"`type: double, symbol: {in_yaml(symbol)}`" if symbol else "`type: double`"
         which = f'{kind} with `thousands_mark: ","` or `decimal_mark: ","` says which'
         return [f"text, as its commas may be of thousands or of decimals; {which}"]
     others = len(texts) - len(numbers)
@@ -110,19 +112,39 @@ def of_texts(texts: Sequence[str]) -> list[str]:
     if are_mostly_dates(texts):
         return [f"text, as {_reason_of_no_date(texts)}"]
     bare = [text for text in texts if symbol not in text]
-    if symbol and bare and all(exact_number.NUMBER.fullmatch(exact_number.without_symbol(t, symbol)) for t in texts):
-        both = f'`type: double, symbol: "{symbol}"` reads both'
-        return [f"text, as {bare[0]!r} is without the {symbol!r} of others; {both}"]
+    if symbol and bare and (keys := _readable_with(texts, symbol)):
+        return [f"text, as {bare[0]!r} is without the {symbol!r} of others; {keys} reads both"]
     if all(len(text) > 1 and text[0] == text[-1] == "'" for text in texts):
         return ['text in single quotes; `quote: "\'"` under source.options takes them off']
-    if word := word_beside_numbers(texts):
-        return [f'text, as its numbers stand beside {word!r}; `type: double, symbol: "{word}"` reads them']
+    if (word := word_beside_numbers(texts)) and (keys := _readable_with(texts, word)):
+        return [f"text, as its numbers stand beside {word!r}; {keys} reads them"]
     if all(map(MARKED_NUMBER.fullmatch, texts)):
         marked = next(text for text in texts if text not in numbers)
         return [
             f"text, as a number is digits, with marks of decimals and thousands, and nothing else, unlike {marked!r}"
         ]
     return []
+
+
+def _readable_with(texts: Sequence[str], symbol: str) -> str:
+    """The keys by which these texts are numbers beside a symbol, none of which loses a zero; "" where none are."""
+    plain = [exact_number.without_symbol(text, symbol) for text in texts]
+    if any(map(CODE.fullmatch, plain)) or are_ambiguous_commas(plain):
+        return ""
+    for marks in ({}, {"decimal_mark": ","}):
+        try:
+            column = Column.model_validate({"type": "double", "symbol": symbol, **marks})
+        except ValidationError:
+            return ""
+        if not values.convert(pa.array(texts, pa.string()), column).broken:
+            more = "".join(f", {key}: {in_yaml(mark)}" for key, mark in marks.items())
+            return f"`type: double, symbol: {in_yaml(symbol)}{more}`"
+    return ""
+
+
+def in_yaml(text: str) -> str:
+    """A text as it is written in a config."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _reason_of_no_number(numbers: Sequence[str]) -> str:

@@ -127,10 +127,12 @@ def _of_texts(texts: Sequence[str]) -> InferredType:
     for candidate in _candidates(rest):
         read = values.convert(pa.array(rest, pa.string()), Column.model_validate(candidate))
         if not read.broken:
-            with_points = [text for text in rest if "." in text] if candidate == {"type": "double"} else []
-            notes = [*column_notes.of_numbers(read.values), *column_notes.of_points(with_points)]
+            notes = column_notes.of_numbers(read.values)
+            if candidate.keys() <= {"type", "symbol"} and candidate["type"] == "double":
+                bare = [exact_number.without_symbol(text, str(candidate.get("symbol", ""))) for text in rest]
+                notes += [*column_notes.of_points([text for text in bare if "." in text])]
+                notes += column_notes.of_exponents(bare)
             notes += column_notes.of_zones(rest) if candidate == {"type": "timestamp"} else []
-            notes += column_notes.of_exponents(rest) if candidate == {"type": "double"} else []
             return _with_missing(candidate, words, notes)
     return InferredType({"type": "string"}, [*column_notes.of_texts(rest), *column_notes.kept(words)])
 

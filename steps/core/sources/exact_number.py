@@ -14,6 +14,7 @@ from steps.core.sources.refusals import INFINITE, LOSES_DIGITS, NOT_WHOLE, Refus
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 LIKE_MARKS = str.maketrans({"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2019": "'"})  # as spreadsheets write them
+SHARES = ("%", "\u2030")  # symbols without which a number is another one: 0.05 is 5 %
 MOST_DIGITS = 40  # before the point, of what int() is asked for; no type has more than 38
 WIDE = Context(prec=MOST_DIGITS)  # quantize() of a decimal(38,0) with all its digits
 
@@ -86,7 +87,9 @@ def _with_point(value: Any, column: Column) -> str:
     thousands, decimal = column.grouping_mark, column.decimal_mark
     if not isinstance(value, str):
         return str(value)
-    text = without_symbol(value, column.symbol) if column.symbol else value
+    text = without_symbol(value, column.symbol or "")
+    if column.symbol in SHARES and text == value and re.search("[1-9]", text):
+        raise Refused(f"are numbers without {column.symbol!r}, which may be shares of 1")
     if not thousands:  # where the decimal mark is a comma there is one
         return text
     text = text.translate(LIKE_MARKS)
@@ -98,8 +101,8 @@ def _with_point(value: Any, column: Column) -> str:
 
 
 def without_symbol(text: str, symbol: str) -> str:
-    """A number without its symbol, before or after it, and the blanks between: -5 of -$5, 5 of 5 %."""
-    found = re.fullmatch(around_symbol(symbol), text)
+    """A number without its symbol, if there is one, before or after it, and the blanks between: -5 of -$5, 5 of 5 %."""
+    found = re.fullmatch(around_symbol(symbol), text) if symbol else None
     return "".join(filter(None, found.groups())) if found else text
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from steps.core.columns import NUMBERS, TIMES, Column
 from steps.core.sources import arrow_values, exact_value
 from steps.core.sources.arrow_values import DAY, TIME, arrow_type, stripped_texts, true_mask
-from steps.core.sources.exact_number import around_symbol
+from steps.core.sources.exact_number import SHARES, around_symbol
 from steps.core.sources.exact_value import exact
 from steps.core.sources.refusals import NOT_IN_CALENDAR, Refused
 
@@ -113,7 +113,7 @@ def _settled(values: pa.Array, column: Column, *, texts: pa.Array | None = None)
 
     `values` are null where they are not asked at all, of which `texts` has all.
     """
-    if texts is None and (column.decimal_mark != "." and pa.types.is_string(values.type)):
+    if texts is None and pa.types.is_string(values.type) and (column.decimal_mark != "." or column.symbol in SHARES):
         return None
     if (read := arrow_values.read(values, column)) is None:
         return None
@@ -146,7 +146,11 @@ def _may_be_missing(values: pa.Array, read: pa.Array, column: Column) -> np.ndar
 def _plainly_written(texts: pa.Array, column: Column) -> pa.Array:
     """Numbers with a point as their only mark, and whole ones without a fraction of zeros."""
     if column.symbol:
-        texts = pc.replace_substring_regex(texts, f"^(?:{around_symbol(column.symbol)})$", r"\1\2\3")
+        with_symbol = f"^(?:{around_symbol(column.symbol)})$"
+        if column.symbol in SHARES:
+            is_with = pc.match_substring_regex(texts, with_symbol)
+            texts = pc.if_else(is_with, texts, pa.scalar(None, pa.string()))  # exact() tells a 0 from a share of 1
+        texts = pc.replace_substring_regex(texts, with_symbol, r"\1\2\3")
     if (thousands := column.grouping_mark) and column.kind in NUMBERS:
         digits = rf"(?:\d+|\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+)"
         is_plain = pc.match_substring_regex(texts, rf"^-?{digits}(?:{re.escape(column.decimal_mark)}\d+)?$")

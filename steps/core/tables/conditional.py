@@ -9,7 +9,7 @@ from deltalake import CommitProperties, Schema, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import create_table_with_add_actions
 
-from steps.core.errors import SourceIngestedMeanwhile, TableBusy, TableNotWritten, TableUnfit
+from steps.core.errors import SourceIngestedMeanwhile, TableBusy, TableNotWritten, TableUnfit, UpsertTooLarge
 from steps.core.storage import filesystem
 from steps.core.tables import collation, evolution, log, snapshot, staged
 from steps.core.tables.location import TableUri
@@ -175,7 +175,7 @@ def _removing_refused(table: TableUri, run_id: str) -> Iterator[None]:
     """Remove what was staged when the newest version does not take it."""
     try:
         yield
-    except (TableUnfit, SourceIngestedMeanwhile):
+    except (TableUnfit, SourceIngestedMeanwhile, UpsertTooLarge):
         remove_staged(table, run_id)
         raise
 

@@ -26,7 +26,7 @@ def describe(settings: Config, steps: Sequence[Launched], remarks: Sequence[str]
         metrics = headline(MlflowClient().get_run(evaluated.run_id).data.metrics, metric)
         mlflow.log_metrics(metrics)
         tags[registry.VERDICT] = verdict
-        title.append(_verdict_line(verdict, made["model"], metrics, metric))
+        title.append(_verdict_line(verdict, made["model"], settings.gate.metric, metrics.get(metric)))
     text = note(steps, title=title, remarks=remarks, experiment_id=experiment_id)
     mlflow.set_tags({**tags, mlflow_constants.RUN_NOTE: text[: runs.TAG_CHARACTERS]})
 
@@ -55,8 +55,8 @@ def note(steps: Sequence[Launched], *, title: Sequence[str], remarks: Sequence[s
     return markdown.spaced("\n".join(lines))
 
 
-def _verdict_line(verdict: str, model: str, metrics: Mapping[str, float], metric: str) -> markdown.Markdown:
-    score = f", {metric} {metrics[metric]:.4f}" if metric in metrics else ""
+def _verdict_line(verdict: str, model: str, metric: str, value: float | None) -> markdown.Markdown:
+    score = "" if value is None else f", {metric} {value:.4f}"
     return markdown.Markdown(f"Verdict: {markdown.escape(verdict)} on {_link(model)}{markdown.escape(score)}")
 
 
