@@ -52,7 +52,7 @@ class MonitorParameters:
 SPEC = StepSpec(
     name="monitor",
     parameters=MonitorParameters,
-    config_keys=("monitor", "columns", "key", "target", "gate", "split"),
+    config_keys=("monitor", "columns", "key", "target", "weight", "gate", "split"),
     works_on=("model", "current", "labels", "judged"),
     outputs=("monitor", "report"),
     reuses_itself=True,

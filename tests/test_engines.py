@@ -420,9 +420,12 @@ class TestChoose:
 
 def test_memory_is_that_of_the_container_where_it_is_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit, usage = tmp_path / "max", tmp_path / "current"
-    monkeypatch.setattr(memory, "CGROUPS", [(limit, usage)])
+    monkeypatch.setattr(memory, "CGROUPS", [(limit, usage, "inactive_file")])
     of_machine = memory.available_bytes()
     for text, expected in ((f"{300 * 2**20}\n", 100 * 2**20), ("max\n", of_machine)):
         limit.write_text(text)
         usage.write_text(f"{200 * 2**20}\n")
         assert memory.available_bytes() == pytest.approx(expected, rel=0.2)
+    limit.write_text(f"{300 * 2**20}")
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {150 * 2**20}\nactive_file 7\n")  # files in a cache
+    assert memory.available_bytes() == 250 * 2**20

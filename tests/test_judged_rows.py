@@ -95,3 +95,21 @@ def flower_parts_with_gone() -> split.Parts:
     rows = flowers().assign(gone=[str(i % 100) for i in range(400)], day=pd.Timestamp("2024-01-01"))
     columns = {**FLOWERS["columns"], "gone": {"type": "string"}}
     return split.split(rows, split.settings_of(flowers_config(columns=columns, split={"group": "gone"})))
+
+
+@pytest.mark.parametrize(
+    ("key", "gate"),
+    [
+        ("gate.metric", {"metric": "recall.setosae"}),
+        ("gate.limits", {"limits": {"accuracy": 0.5, "f1.setosae": 0.5}}),
+    ],
+)
+def test_a_metric_of_a_class_that_there_is_not_is_told_with_the_nearest(
+    rows: TrainingRows, key: str, gate: dict[str, object]
+) -> None:
+    message = (
+        rf"{key} names 'setosae', none of the classes \(did you mean 'setosa'\?\)\n"
+        r" *expected *classes that the model or the test part has: setosa, versicolor, virginica\n *next *correct them"
+    )
+    with pytest.raises(TableUnfit, match=message):
+        judged_rows.read(rows.table, flowers_config(gate=gate), loaded(flowers_model()))

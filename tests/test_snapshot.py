@@ -97,6 +97,8 @@ class TestUris:
         [
             ("s3://bucket", "s3://bucket"),
             ("s3a://bucket/", "s3://bucket"),
+            ("S3://bucket/Lake", "s3://bucket/Lake"),
+            ("FILE:///lake", "/lake"),
             ("s3a://my.bucket-1/a//b é/", "s3://my.bucket-1/a/b é"),
         ],
     )

@@ -174,7 +174,9 @@ class TestMetrics:
         model, test = model_of(fit.booster, schema), judged_part_of(rows)
         columns = rows.settings.training_columns
         by_spark = spark_evaluation.scores(rows.table, model, rows.settings, rows.split_settings, columns=columns)
-        whole = metrics.scores(test["species"].to_numpy(), model.probabilities(test), schema.classes)
+        of_classes = [f"{measure}.{label}" for measure in metrics.CLASS_MEASURES for label in schema.classes]
+        truth, probabilities = test["species"].to_numpy(), model.probabilities(test)
+        whole = metrics.scores(truth, probabilities, schema.classes, also=of_classes)
         assert by_spark == pytest.approx({name: whole[name] for name in by_spark}, rel=1e-9)
         assert set(whole) - set(by_spark) == {"roc_auc", "average_precision"}
 

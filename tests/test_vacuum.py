@@ -270,6 +270,21 @@ class TestRetention:
         os.remove(log_entry(table, 0))
         assert plan(table).files == {}
 
+    def test_nothing_goes_while_a_version_that_the_log_has_cannot_be_opened(self, tmp_path: Path) -> None:
+        """A model may need it, and what its files are is not known."""
+        table = write(tmp_path / "t", days_ago=[40, 40, 0])
+        DeltaTable(table.path, version=1).create_checkpoint()
+        needed = {snapshot.open(TableUri(table.path, 0)).identity: "someone"}
+        assert list(plan(table, needed=needed).lost) == [1]
+        entry = log_entry(table, 0)
+        whole = entry.read_bytes()
+        entry.write_bytes(whole[: len(whole) // 2])
+        made = plan(table, needed=needed)
+        assert (made.files, made.lost) == ({}, {})
+        assert made.kept == {0: "it cannot be opened now, so that no file of the table is removed"}
+        entry.write_bytes(whole)
+        assert list(plan(table, needed=needed).lost) == [1]
+
     def test_files_that_are_not_data_stay(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", days_ago=[40])
         for name in ("_symlinks/a.parquet", ".a.parquet.crc", "deletion_vector_1.bin", "note.txt", "_a.parquet"):

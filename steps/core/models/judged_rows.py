@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from steps.core import config
-from steps.core.errors import TableUnfit
+from steps.core.classification_metrics import class_in
+from steps.core.errors import TableUnfit, did_you_mean
 from steps.core.models import loading, predictions, split, training_rows
 from steps.core.models.comparison import split_of
 from steps.core.models.row_hashes import hashes
@@ -22,6 +23,7 @@ from steps.core.tables.snapshot import Snapshot
 
 MOST_TEST_ROWS = 1_000_000
 MOST_TEST_CELLS = 250_000_000  # rows times columns: 2 GB as doubles
+SHOWN_CLASSES = 10  # in a message
 SAMPLE_SEED = 1  # of the hashes by which rows are taken; those that decide a row's part have the split's own
 
 
@@ -52,7 +54,7 @@ def read(
 ) -> JudgedRows:
     """The labelled rows of `table` to judge `model` on beside its `champion`, at most so many, and fewer of a table of
     more than 250 columns: with the config's columns, and those that these models need as far as there are any.
-    TableUnfit when none is in the test part."""
+    TableUnfit when none is in the test part, or the gate's metrics name a class that neither rows nor models have."""
     columns = _columns(table, settings, [model, *([champion] if champion else [])])
     most_rows = min(most_rows, MOST_TEST_CELLS // len(columns))
     split_settings = split_to_judge_by(columns, settings, model)
@@ -60,7 +62,30 @@ def read(
         split_settings = training_rows.split_settings_of(table, settings)
     stored = progress.counted(table.batches(columns), "rows_read")
     batches = (predictions.to_frame(batch) for batch in stored)
-    return select(batches, settings, split_settings, table_uri=str(table), columns=columns, most_rows=most_rows)
+    judged = select(batches, settings, split_settings, table_uri=str(table), columns=columns, most_rows=most_rows)
+    if settings.task == "classification":
+        labels = judged.parts.test[settings.target].tolist()
+        classes = dict.fromkeys(map(str, [*model.schema.classes, *labels]))
+        _check_classes(settings, list(classes), table_uri=str(table))
+    return judged
+
+
+def _check_classes(settings: config.Config, classes: Sequence[str], *, table_uri: str) -> None:
+    named = {"gate.metric": [settings.gate.metric], "gate.limits": settings.gate.limits}
+    mistakes = [
+        f"{key} names {label!r}, none of the classes{did_you_mean(label, classes)}"
+        for key, metrics in named.items()
+        for _, label in filter(None, map(class_in, metrics))
+        if label not in classes
+    ]
+    if mistakes:
+        more = f" and {len(classes) - SHOWN_CLASSES} more" if len(classes) > SHOWN_CLASSES else ""
+        raise TableUnfit(
+            table_uri,
+            mistakes,
+            expected=f"classes that the model or the test part has: {', '.join(classes[:SHOWN_CLASSES])}{more}",
+            next="correct them in the config",
+        )
 
 
 def split_to_judge_by(

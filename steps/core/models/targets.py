@@ -1,13 +1,12 @@
 """What is learnt of each row: its class or its number, how much it weighs, and whether there is enough to learn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from steps.core import config
-from steps.core.classification_metrics import class_in
 from steps.core.config_model import LABEL_TYPES
 from steps.core.errors import did_you_mean
 from steps.core.models import scorer
@@ -91,30 +90,23 @@ def _unfit_labels(parts: Parts, settings: config.Config, classes: tuple[Label, .
             expected=f"classes of {target} that both parts have",
             next="ingest more rows, or change split in the config",
         )
-    names = [str(known) for known in classes]
     if isinstance(settings.model.class_weights, dict):
+        names = [str(known) for known in classes]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         for label in settings.model.class_weights:
             if label not in classes:
-                yield _no_class("model.class_weights", label, names)
-    for key in ("gate.metric", "gate.limits"):
-        for _, label in filter(None, map(class_in, settings.metrics[key])):
-            if label not in names:
-                yield _no_class(key, label, names)
+                yield Mistake(
+                    reason=f"model.class_weights names {label!r}, no class of its train part"
+                    f"{did_you_mean(str(label), names)}",
+                    expected=f"classes of its train part: {', '.join(names[:SHOWN])}{more}",
+                    next="correct model.class_weights in the config, or ingest rows of that class",
+                )
     if settings.model.monotone and len(classes) > 2:
         yield Mistake(
             reason=f"model.monotone is for numbers and for two classes, and {target} has {len(classes)}",
             expected="a number or two classes to learn where model.monotone is given",
             next="leave model.monotone out of the config, or set another target",
         )
-
-
-def _no_class(key: str, label: Label, classes: Sequence[str]) -> Mistake:
-    more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
-    return Mistake(
-        reason=f"{key} names {label!r}, no class of its train part{did_you_mean(str(label), classes)}",
-        expected=f"classes of its train part: {', '.join(classes[:SHOWN])}{more}",
-        next=f"correct {key} in the config, or ingest rows of that class",
-    )
 
 
 def _constant(target: str, value: str) -> Mistake:

@@ -22,7 +22,7 @@ def metrics_of(watch: Watch) -> list[Metric]:
     shown = {card.finding.subject for card in report.feature_cards(watch)[:MOST_FEATURES]}
     metrics = []
     for one in watch.windows:
-        when = runs.milliseconds(one.window.begin or one.window.end)
+        when = max(0, runs.milliseconds(one.window.begin or one.window.end))  # MLflow knows no time before 1970
         values = {"rows": float(one.summary.rows), "features_moved": float(len(one.moved()))}
         for finding in one.findings:
             if finding.subject in shown:

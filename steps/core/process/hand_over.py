@@ -28,12 +28,13 @@ def to_warm_process() -> None:
         return
     with socket.socket(socket.AF_UNIX) as connection, connection.makefile() as answers, _signals_held() as mask:
         try:
+            os.close(os.pidfd_open(os.getpid()))  # where it is not allowed, nothing is handed over
             connection.connect(path)
             _send(connection, mask)
             if not (pid := answers.readline()):
                 return
             step = os.pidfd_open(int(pid))
-        except OSError:  # the warm process is gone
+        except OSError:  # the warm process is gone, or nothing can watch the step
             return
         for signum in FORWARDED:
             if signal.getsignal(signum) is not signal.SIG_IGN:

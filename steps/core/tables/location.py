@@ -67,6 +67,7 @@ def absolute(uri: str) -> str:
 
     One place has one path: links on the way to it are followed.
     """
+    uri = re.sub("^(s3a?|file)(?=:/)", lambda known: known[1].lower(), uri, flags=re.IGNORECASE)
     kind = scheme(uri)
     if kind in ("s3", "s3a"):
         return _at_object_store(uri)

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlparse
 
 from steps.core.errors import TrackingUnavailable
@@ -23,7 +24,10 @@ def check_answers(uri: str) -> None:
         import requests  # takes a fifth of a second, which an embedded database does not pay
 
         try:
-            status = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).status_code
+            status = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS, **_certificates()).status_code
+        except requests.exceptions.SSLError as err:
+            reason = "its certificate is not trusted here: name its authority in MLFLOW_TRACKING_SERVER_CERT_PATH"
+            raise TrackingUnavailable(without_password(uri), reason) from err
         except requests.RequestException as err:
             raise TrackingUnavailable(without_password(uri), "it does not answer") from err
         if status >= 500:  # a proxy whose server is gone
@@ -62,6 +66,17 @@ def address(uri: str) -> str:
     return f"{parsed.scheme.lower()}://{name}:{port}{parsed.path.rstrip('/')}"
 
 
+def _certificates() -> dict[str, Any]:
+    """What requests takes of the server's certificate and of this client's, as MLflow's own requests do."""
+    from mlflow import environment_variables as settings
+
+    trusted = settings.MLFLOW_TRACKING_SERVER_CERT_PATH.get() or True
+    return {
+        "verify": False if settings.MLFLOW_TRACKING_INSECURE_TLS.get() else trusted,
+        "cert": settings.MLFLOW_TRACKING_CLIENT_CERT_PATH.get(),
+    }
+
+
 def _unavailability(uri: str) -> str:
     """Why a server does not answer what it must ask its database for; "" if it does. A refusal is an answer."""
     import requests
@@ -70,7 +85,7 @@ def _unavailability(uri: str) -> str:
     user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
     try:
         auth = (user, password) if user else None
-        status = requests.get(question, auth=auth, timeout=waiting.PROBE_SECONDS).status_code
+        status = requests.get(question, auth=auth, timeout=waiting.PROBE_SECONDS, **_certificates()).status_code
     except requests.RequestException:
         return "it does not answer"
     return f"it answers with {status}" if status >= 500 else ""

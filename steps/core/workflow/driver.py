@@ -178,7 +178,8 @@ class Workflow:
         began = time.monotonic()
         failure = self._run_to_its_end(spec.name, arguments)
         seconds = round(time.monotonic() - began, 1)
-        child = self._newest_child(spec.name)
+        if not (child := self._newest_child(spec.name)):
+            raise StepFailed(spec.name, failure, self._command(spec.name, arguments))
         return Launched(
             step=spec.name,
             run_id=child.info.run_id,
@@ -224,10 +225,10 @@ class Workflow:
         self._resources.enter_context(connect_server.serve(self._lake, source.uri, data_bytes=source.size_bytes()))
         self._has_spark = True
 
-    def _newest_child(self, name: str) -> Run:
-        """The child's run: mlflow.run tells its id only when the child succeeds."""
+    def _newest_child(self, name: str) -> Run | None:
+        """The child's run: mlflow.run tells its id only when the child succeeds. None where it began none."""
         child_tags = {mlflow_constants.PARENT_RUN_ID: self._run.run_id, mlflow_constants.ENTRY_POINT: name}
-        return runs.newest(self._run.experiment_id, child_tags, count=1)[0]
+        return next(iter(runs.newest(self._run.experiment_id, child_tags, count=1)), None)
 
     def _command(self, name: str, arguments: Mapping[str, str]) -> str:
         source = self._run.source_name

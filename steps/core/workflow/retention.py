@@ -164,18 +164,22 @@ def sources(path: str, *, without: Collection[int] = ()) -> dict[str, str]:
         if not read or version in without:
             continue
         made = snapshot.find(TableUri(path, version))
-        if made and made.is_readable:
-            needed = {**dict.fromkeys(read, f"{made} was made of it"), **needed}
+        if made is None or made.is_readable:  # one that cannot be opened now may be read later
+            needed = {**dict.fromkeys(read, f"{TableUri(path, version)} was made of it"), **needed}
     return needed
 
 
 def plan_table(newest: Snapshot, *, limit: datetime, needed: Mapping[str, str]) -> TablePlan:
     """What can go of a table: neither its newest version, nor one since `limit`, nor one that `needed` names.
 
-    `needed` has identities and URIs, as references() has them.
+    `needed` has identities and URIs, as references() has them. Nothing can go while a version that the log has cannot
+    be opened, as its files, and who needs it, are not known.
     """
     uris = {version: TableUri(newest.path, version) for version in range(newest.version + 1)}
     versions = {version: snapshot.find(uri) for version, uri in uris.items()}  # None: its log entry is not kept
+    if unknown := [version for version in newest.logged_versions if versions[version] is None]:
+        kept = dict.fromkeys(unknown, "it cannot be opened now, so that no file of the table is removed")
+        return TablePlan(path=newest.path, files={}, lost={}, kept=kept)
     files_of = {version: set(opened.data_files) if opened else set() for version, opened in versions.items()}
     stored = _parquet_files(newest.path)
     recent = {version for version, commit in newest.commits.items() if commit.when >= limit} | {newest.version}

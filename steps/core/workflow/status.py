@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from steps.core.config import Config
+from steps.core.errors import UserError
 from steps.core.models import aliases, registry
 from steps.core.tables import location, log, snapshot
 from steps.core.tables.location import TableUri
@@ -71,7 +72,11 @@ def _source(uri: str, identity: str) -> str:
     """The table that was read at `uri`, with a remark when nothing or another version has that URI now."""
     if not identity:
         return uri
-    if not (now := snapshot.find(location.parse_table(uri))):
+    try:
+        now = snapshot.find(location.parse_table(uri))
+    except UserError:  # another lake, perhaps, whose store is away
+        return f"{uri}, which cannot be looked at now"
+    if not now:
         return f"{uri}, which is gone"
     return uri if now.identity == identity else f"{uri}, which is another one now"
 
