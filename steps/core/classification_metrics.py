@@ -7,7 +7,7 @@ hundred bootstrap samples take little more than one, which scikit-learn (5 ms fo
 Averages over classes run over those that have rows in the sample.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -22,11 +22,11 @@ CLASS_MEASURES = ("precision", "recall", "f1")  # of a single class
 class Predictions:
     """`probabilities` (n, classes), and what metrics need of them again and again: a p-value takes a hundred scores.
 
-    `labels` are the names of the classes in their order, by which a metric of one class finds it."""
+    `labels` are those of the classes in their order, by which a metric of one class finds it."""
 
-    def __init__(self, probabilities: np.ndarray, labels: Sequence[str] = ()) -> None:
+    def __init__(self, probabilities: np.ndarray, labels: Sequence[str | int | bool] = ()) -> None:
         self.probabilities = probabilities
-        self.labels = labels
+        self.labels = list(map(str, labels))
         self.classes = probabilities.shape[1]
         self._ascending: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -111,6 +111,12 @@ def class_in(name: str) -> tuple[str, str] | None:
     """The measure and the class of a metric of one class, as in recall.fraud; None where it is no such."""
     measure, _, label = name.partition(".")
     return (measure, label) if label and (measure in CLASS_MEASURES or measure in AREAS) else None
+
+
+def unknown_classes(names: Iterable[str], classes: Sequence[str]) -> list[str]:
+    """The classes that metrics by these names are of and that are none of `classes`."""
+    labels = [of_class[1] for of_class in map(class_in, names) if of_class]
+    return [label for label in labels if label not in classes]
 
 
 def expected_calibration_error(codes: np.ndarray, predictions: Predictions) -> float:

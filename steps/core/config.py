@@ -1,6 +1,6 @@
 """The config of one workflow: YAML read into frozen models that know every key, and report every mistake at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
 from steps.core import validation
-from steps.core.classification_metrics import class_in
+from steps.core.classification_metrics import unknown_classes
 from steps.core.columns import LABELS, NUMBERS, TIMES, Strict
 from steps.core.columns import Column as Column
 from steps.core.config_gate import Gate as Gate
@@ -130,6 +130,11 @@ class Config(Strict):
     def _misfits(self) -> Iterator[str]:
         """Why columns and metrics, all of which there are, are not for what they are named for."""
         target, kind = self.columns[self.target], self.columns[self.target].kind
+        metrics = {
+            "gate.metric": [self.gate.metric],
+            "gate.limits": list(self.gate.limits),
+            "monitor.quality.metrics": self.monitor.quality.metrics,
+        }
         times = {
             "freshness.column": self.freshness and self.freshness.column,
             "split.time": self.split.time,
@@ -137,12 +142,14 @@ class Config(Strict):
         }
         if kind not in TARGET_TYPES[self.task]:
             yield f"target: {self.target!r} is {kind}; {_target_rule(self.task, kind)}"
-        for where, names in self.metrics.items():
+        for where, names in metrics.items():
             if others := [name for name in names if METRICS[name].task != self.task]:
                 known = metrics_in_words(self.task)
                 yield f"{where}: {others[0]!r} is not of a {self.task}, whose metrics are {known}"
             elif (labels := (False, True) if kind == "boolean" else target.allowed) is not None:
-                yield from _unknown_classes(where, names, list(map(str, labels)))
+                classes = list(map(str, labels))
+                for label in unknown_classes(names, classes):
+                    yield f"{where}: {label!r} is none of the target's values{did_you_mean(label, classes)}"
         for where, time in times.items():
             if time and self.columns[time].kind not in TIMES:
                 yield f"{where}: {time!r} is no date or timestamp"
@@ -211,15 +218,6 @@ class Config(Strict):
         return self.model_copy(update={"monitor": self.monitor.model_copy(update=given)})
 
     @property
-    def metrics(self) -> dict[str, Sequence[str]]:
-        """The metrics that keys name, by these keys."""
-        return {
-            "gate.metric": [self.gate.metric],
-            "gate.limits": list(self.gate.limits),
-            "monitor.quality.metrics": self.monitor.quality.metrics,
-        }
-
-    @property
     def features(self) -> list[str]:
         """The columns that a model sees, in their order: not target, key, group, weight or `feature: false`."""
         unseen = {self.weight, *self._no_features}
@@ -241,12 +239,6 @@ class Config(Strict):
         weight = [self.weight] if self.weight else []
         window = [self.split.training_window.column] if self.split.training_window else []
         return list(dict.fromkeys([*self.features, self.target, *weight, *deciding, *window]))
-
-
-def _unknown_classes(where: str, metrics: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
-    for _, label in filter(None, map(class_in, metrics)):
-        if label not in classes:
-            yield f"{where}: {label!r} is none of the target's values{did_you_mean(label, classes)}"
 
 
 def _target_rule(task: Task, kind: str) -> str:

@@ -45,25 +45,28 @@ class ClassificationSums:
         rows = self.confusion.sum()
         if not rows:
             return {}
-        hits, actual, predicted = self.confusion.diagonal(), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        of_classes = classes_of.measures(hits, actual, predicted)
+        actual, of_classes = self._of_classes()
         averages = {f"{name}_macro": np.nan_to_num(values)[actual > 0].mean() for name, values in of_classes.items()}
         averages["balanced_accuracy"] = averages["recall_macro"]
-        of_rows = {"accuracy": hits.sum(), "log_loss": self.log_loss, "brier": self.brier}
+        of_rows = {"accuracy": self.confusion.trace(), "log_loss": self.log_loss, "brier": self.brier}
         scores = {**{name: value / rows for name, value in of_rows.items()}, **averages}
         return {name: float(value) for name, value in scores.items()}
 
     def scores_by_class(self, labels: Sequence[str]) -> dict[str, float]:
         """precision.<class>, recall.<class> and f1.<class> of each class that has rows, by the names of the classes in
         their order (classification_metrics.of_class)."""
-        hits, actual, predicted = self.confusion.diagonal(), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        of_classes = classes_of.measures(hits, actual, predicted)
+        actual, of_classes = self._of_classes()
         return {
             f"{name}.{label}": float(np.nan_to_num(values[code]))
             for name, values in of_classes.items()
             for code, label in enumerate(labels)
             if actual[code]
         }
+
+    def _of_classes(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The rows of each class, (classes,), and classification_metrics.measures()."""
+        actual = self.confusion.sum(axis=1)
+        return actual, classes_of.measures(self.confusion.diagonal(), actual, self.confusion.sum(axis=0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,7 +175,7 @@ def scores(
     predicted has no precision; in the average it counts as 0, as in scikit-learn, since an average without it would
     reward a model for never trying the rare class.
     """
-    return scores_of_codes(codes_of(truth, classes), Predictions(probabilities, list(map(str, classes))), also=also)
+    return scores_of_codes(codes_of(truth, classes), Predictions(probabilities, classes), also=also)
 
 
 def scores_of_codes(codes: np.ndarray, predictions: Predictions, *, also: Iterable[str] = ()) -> dict[str, float]:

@@ -44,13 +44,9 @@ class TestPart:
         predictions = self.predictions(output[rows])
         return metrics.scores_of_codes(self.encoded[rows], predictions, also=self.settings.gate.metrics)
 
-    def rows_of_class(self, label: str, rows: np.ndarray) -> int:
-        """How many of some of the rows are of a class."""
-        return int((self.truth[rows].astype(str) == label).sum())
-
     def predictions(self, output: np.ndarray) -> Any:
         """`output` as the metrics take it."""
-        return output if self.settings.task == "regression" else Predictions(output, list(map(str, self.classes)))
+        return output if self.settings.task == "regression" else Predictions(output, self.classes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,16 +15,15 @@ from steps.core.tables import snapshot
 
 def log_scores(evaluation: Evaluation, by_class: Mapping[str, Mapping[str, float]], *, model_uri: str) -> None:
     """The model's metrics by their names, those of the others as `baseline_<name>` and `champion_<name>`."""
-    for candidate, scores in evaluation.scores.items():
-        role = "" if candidate == model_uri else "baseline_" if candidate == BASELINE else "champion_"
-        mlflow.log_metrics({f"{role}{metrics.logged_name(name)}": value for name, value in scores.items()})
-    of_classes = {
+    logged = {
         f"{measure}.{metrics.logged_label(label)}": value
         for label, row in by_class.items()
         for measure, value in row.items()
     }
-    own = {metrics.logged_name(name) for name in evaluation.scores.get(model_uri, ())}  # the gate's may be among them
-    mlflow.log_metrics({name: value for name, value in of_classes.items() if name not in own})
+    for candidate, scores in evaluation.scores.items():
+        role = "" if candidate == model_uri else "baseline_" if candidate == BASELINE else "champion_"
+        logged |= {f"{role}{metrics.logged_name(name)}": value for name, value in scores.items()}
+    mlflow.log_metrics(logged)
 
 
 def log_scores_of_all_rows(

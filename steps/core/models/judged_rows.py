@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from steps.core import config
-from steps.core.classification_metrics import class_in
+from steps.core.classification_metrics import unknown_classes
 from steps.core.errors import TableUnfit, did_you_mean
 from steps.core.models import loading, predictions, split, training_rows
 from steps.core.models.comparison import split_of
@@ -64,7 +64,7 @@ def read(
     batches = (predictions.to_frame(batch) for batch in stored)
     judged = select(batches, settings, split_settings, table_uri=str(table), columns=columns, most_rows=most_rows)
     if settings.task == "classification":
-        labels = judged.parts.test[settings.target].tolist()
+        labels = judged.parts.test[settings.target].unique().tolist()
         classes = dict.fromkeys(map(str, [*model.schema.classes, *labels]))
         _check_classes(settings, list(classes), table_uri=str(table))
     return judged
@@ -75,8 +75,7 @@ def _check_classes(settings: config.Config, classes: Sequence[str], *, table_uri
     mistakes = [
         f"{key} names {label!r}, none of the classes{did_you_mean(label, classes)}"
         for key, metrics in named.items()
-        for _, label in filter(None, map(class_in, metrics))
-        if label not in classes
+        for label in unknown_classes(metrics, classes)
     ]
     if mistakes:
         more = f" and {len(classes) - SHOWN_CLASSES} more" if len(classes) > SHOWN_CLASSES else ""

@@ -95,9 +95,7 @@ def _slice(
         scores = [METRICS[name].of(truth, one) for one in predictions]
     count = int(rows.sum())
     score, *others = [score if np.isfinite(score) else None for score in scores]
-    of_class = class_in(name)
-    few = of_class is not None and (test.rows_of_class(of_class[1], rows) <= FEW_ROWS)
-    if score is None or not others or others[0] is None or few:
+    if score is None or not others or others[0] is None or _are_few(name, truth, predictions[0]):
         return Slice(column=column, value=value, rows=count, score=score)
     sign = 1 if METRICS[name].greater_is_better else -1
     return Slice(
@@ -109,6 +107,12 @@ def _slice(
         gain=sign * (score - others[0]),
         interval=significance.gain_interval(name, *significance.resampled_scores(name, truth, predictions)),
     )
+
+
+def _are_few(metric: str, truth: np.ndarray, predictions: Any) -> bool:
+    """Whether the metric is of one class, of which the rows are too few to tell two versions apart."""
+    of_class = class_in(metric)
+    return of_class is not None and (truth == predictions.labels.index(of_class[1])).sum() <= FEW_ROWS
 
 
 def _values(values: pd.Series, kind: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -83,14 +83,14 @@ class LabelledRows:
             return None
         with np.errstate(all="ignore"):
             if self.rows > self._most_rows and _follows_from_counts(metric) and self._sums and not self._has_groups:
-                scored = self._of_counts(metric, self._sums)
-                rows_by_class = self._sums.confusion.sum(axis=1)
+                scored, counted = self._of_counts(metric, self._sums), self._sums
             else:
-                scored = self._of_rows(metric)
-                rows_by_class = np.bincount(self._truths[0], minlength=self._classes) if self._classes else np.empty(0)
+                scored, counted = self._of_rows(metric), None
         if not scored or not (of_class := class_in(metric)):
             return scored
-        return _as_unsure_as_its_class(scored, int(rows_by_class[self.labels.index(of_class[1])]))
+        code = self.labels.index(of_class[1])
+        rows = counted.confusion[code].sum() if counted else (self._truths[0] == code).sum()
+        return _as_unsure_as_its_class(scored, int(rows))
 
     @property
     def group_count(self) -> int | None:

@@ -100,8 +100,8 @@ def of_texts(texts: Sequence[str]) -> list[str]:
     if len(numbers) == len(texts):
         return [f"text, as {_reason_of_no_number(texts)}"]
     symbol = symbol_in(texts)
-    if are_ambiguous_commas([exact_number.without_symbol(text, symbol) for text in texts] if symbol else texts):
-        kind = f"`type: double, symbol: {in_yaml(symbol)}`" if symbol else "`type: double`"
+    if are_ambiguous_commas([exact_number.without_symbol(text, symbol) for text in texts]):
+        kind = f"`type: double, symbol: {_in_yaml(symbol)}`" if symbol else "`type: double`"
         which = f'{kind} with `thousands_mark: ","` or `decimal_mark: ","` says which'
         return [f"text, as its commas may be of thousands or of decimals; {which}"]
     others = len(texts) - len(numbers)
@@ -137,12 +137,12 @@ def _readable_with(texts: Sequence[str], symbol: str) -> str:
         except ValidationError:
             return ""
         if not values.convert(pa.array(texts, pa.string()), column).broken:
-            more = "".join(f", {key}: {in_yaml(mark)}" for key, mark in marks.items())
-            return f"`type: double, symbol: {in_yaml(symbol)}{more}`"
+            more = "".join(f", {key}: {_in_yaml(mark)}" for key, mark in marks.items())
+            return f"`type: double, symbol: {_in_yaml(symbol)}{more}`"
     return ""
 
 
-def in_yaml(text: str) -> str:
+def _in_yaml(text: str) -> str:
     """A text as it is written in a config."""
     return json.dumps(text, ensure_ascii=False)
 

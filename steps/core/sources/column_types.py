@@ -130,7 +130,7 @@ def _of_texts(texts: Sequence[str]) -> InferredType:
             notes = column_notes.of_numbers(read.values)
             if candidate.keys() <= {"type", "symbol"} and candidate["type"] == "double":
                 bare = [exact_number.without_symbol(text, str(candidate.get("symbol", ""))) for text in rest]
-                notes += [*column_notes.of_points([text for text in bare if "." in text])]
+                notes += column_notes.of_points([text for text in bare if "." in text])
                 notes += column_notes.of_exponents(bare)
             notes += column_notes.of_zones(rest) if candidate == {"type": "timestamp"} else []
             return _with_missing(candidate, words, notes)
