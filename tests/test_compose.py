@@ -528,9 +528,9 @@ class TestSpark:
         assert recovered, spark.server.log()[-3000:]
 
     def has_executors(self, spark: SparkCluster) -> bool:
-        """Whether the master that runs now has given cores to an application."""
+        """Whether the master that runs now has given cores to an application. Its pages answer before its JSON."""
         try:
             with urllib.request.urlopen(f"{spark.master_page}/json/", timeout=2) as answer:
                 return any(application["cores"] for application in json.load(answer)["activeapps"])
-        except OSError:
+        except (OSError, json.JSONDecodeError):
             return False
