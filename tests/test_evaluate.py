@@ -1,16 +1,18 @@
 """A model beside the baseline and the champion on the test part, and what the gate says of them."""
 
 import re
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
-from small import fit, flower_parts, flowers, flowers_config, flowers_model, judged_parts, loaded
+from small import FLOWERS, fit, flower_parts, flowers, flowers_config, flowers_model, judged_parts, loaded
 
 from steps.core.classification_metrics import Predictions
 from steps.core.metrics import METRICS, OF_ONE_CLASS, Metric, metrics_of
 from steps.core.models import split
+from steps.core.models.comparison import TestPart
 from steps.core.models.evaluation import Evaluation, evaluate
 from steps.core.models.scorer import Scorer
 from steps.core.models.split import Parts
@@ -288,3 +290,62 @@ def test_a_version_that_was_trained_on_test_rows_is_never_passed() -> None:
     result = evaluate(flower_parts(), model, settings=GOOD, champion=None)
     assert result.verdict.outcome == "undecided"
     assert re.search(r"was trained on \d+ rows of the test part.* train it again", result.verdict.reasons[0])
+
+
+def grouped_rows(groups: int, *, seed: int, learnable: bool = False) -> pd.DataFrame:
+    """Rows of gardens, each of which has its own length of petals and its own species; both are by chance, unless the
+    species is to be `learnable` by the color."""
+    random = np.random.default_rng(seed)
+    rows = flowers(groups * 20, seed=seed)
+    garden, noise = np.repeat(np.arange(groups), 20), random.normal(0, 0.05, len(rows))
+    species = random.choice(["setosa", "virginica"], groups)[garden]
+    color = (
+        np.where(species == "setosa", "red", "blue") if learnable else random.choice(["red", "blue"], groups)[garden]
+    )
+    length = random.normal(4, 2, groups)[garden] + noise
+    return rows.assign(garden=garden, petal_length=length, petals=5, wild=True, color=color, species=species)
+
+
+def judged_by_garden(rows: pd.DataFrame, **gate: object) -> Evaluation:
+    columns = {**FLOWERS["columns"], "garden": {"type": "long", "feature": False}}
+    settings = flowers_config(columns=columns, split={"group": "garden", "test": 0.3}, gate=gate)
+    parts = split.split(rows, split.settings_of(settings))
+    return evaluate(parts, loaded(fit(settings, parts)), settings=settings, champion=None)
+
+
+def test_what_groups_have_by_chance_does_not_pass() -> None:
+    """The rows of a garden are alike, so that 600 of them in the test part tell as much as 30."""
+    outcomes = [judged_by_garden(grouped_rows(100, seed=seed)).verdict.outcome for seed in range(20)]
+    assert outcomes.count("pass") <= 2
+
+
+def test_what_holds_for_other_groups_passes() -> None:
+    assert judged_by_garden(grouped_rows(100, seed=1, learnable=True)).verdict.outcome == "pass"
+
+
+def test_a_test_part_of_few_groups_is_undecided_and_says_how_many_it_takes() -> None:
+    rows = grouped_rows(20, seed=2, learnable=True)
+    result = judged_by_garden(rows)
+    assert result.verdict.outcome == "undecided"
+    assert re.match(r"the test part holds rows of \d groups \(split.group\), too few", result.verdict.reasons[0])
+    assert judged_by_garden(rows, min_gain_over_baseline=-0.01).verdict.outcome == "pass"
+
+
+def test_rows_without_a_group_are_judged_one_by_one() -> None:
+    rows = flowers(600).assign(garden=pd.array([None] * 600, dtype="Int64"))
+    assert judged_by_garden(rows).verdict.outcome == "pass"
+
+
+@pytest.mark.parametrize(("days", "groups"), [(100, 30), (20, None)])
+def test_by_time_the_rows_of_a_day_are_taken_together_where_there_are_days_enough(
+    days: int, groups: int | None
+) -> None:
+    rows = flowers(days * 20).assign(day=[date(2024, 1, 1) + timedelta(row // 20) for row in range(days * 20)])
+    columns = {**FLOWERS["columns"], "day": {"type": "date", "feature": False}}
+    settings = flowers_config(columns=columns, split={"time": "day", "test": 0.3})
+    test = split.split(rows, split.settings_of(settings)).test
+    part = TestPart(rows=test, truth=test["species"].to_numpy(), classes=(), settings=settings)
+    numbers = part.groups()
+    assert (None if numbers is None else len(np.unique(numbers))) == groups
+    if numbers is not None:
+        assert test.groupby(numbers)["day"].nunique().tolist() == [1] * 30

@@ -34,6 +34,7 @@ def verdict(
     *,
     test_rows: dict[str, int] = ROWS,
     p_value: float = 0.01,
+    few_groups: int | None = None,
 ) -> Verdict:
     return judge(
         gate,
@@ -41,6 +42,7 @@ def verdict(
         baseline=candidate("baseline", baseline, metric=gate.metric),
         champion=None if champion is None else candidate("champion", champion, metric=gate.metric),
         test_rows=test_rows,
+        few_groups=few_groups,
     )
 
 
@@ -430,3 +432,13 @@ def test_a_pass_always_has_proof(
         assert gate.min_gain_over_baseline < 0 or (
             model > baseline if METRICS[gate.metric].greater_is_better else model < baseline
         )
+
+
+def test_few_groups_prove_nothing_unless_no_proof_is_asked_for() -> None:
+    undecided = verdict(Gate(), 0.9, 0.3, few_groups=5)
+    assert undecided.outcome == "undecided"
+    assert undecided.reasons == [
+        "the test part holds rows of 5 groups (split.group), too few to show what holds for other groups: ingest rows "
+        "of more groups, or raise split.test in the config, so that it holds at least 10"
+    ]
+    assert verdict(Gate(min_gain_over_baseline=-0.1), 0.9, 0.3, few_groups=5).outcome == "pass"

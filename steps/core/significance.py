@@ -19,18 +19,19 @@ DEFINED_SHARE = 0.5  # of the resamples in which a metric must be defined for an
 type Interval = tuple[float, float]
 
 
-def p_value(metric_name: str, truth: np.ndarray, predictions: Any) -> float:
+def p_value(metric_name: str, truth: np.ndarray, predictions: Any, *, groups: np.ndarray | None = None) -> float:
     """How often these predictions would score as well by the metric if the labels had nothing to do with them.
 
     `truth` and `predictions` are as Metric.score takes them. A permutation test (Ojala and Garriga, JMLR 11, 2010):
     the share of shuffles of `truth` that score as well or better, `truth` itself among them. Near 0: something is
-    learnt; 1: nothing is, or the metric is not defined. The same rows get the same shuffles.
+    learnt; 1: nothing is, or the metric is not defined. The same rows get the same shuffles. With `groups`, as
+    resampled_scores() takes them, each group gets the labels of another one.
     """
-    metric, random = METRICS[metric_name], np.random.default_rng(0)
+    metric, shuffles = METRICS[metric_name], _shuffles(truth, groups)
     sign = 1 if metric.greater_is_better else -1
     with np.errstate(all="ignore"):
         reached = sign * metric.of(truth, predictions)
-        shuffled = [sign * metric.of(random.permutation(truth), predictions) for _ in range(SHUFFLES)]
+        shuffled = [sign * metric.of(next(shuffles), predictions) for _ in range(SHUFFLES)]
     worse = sum(score < reached - SAME for score in shuffled)  # nan is not
     return (1 + SHUFFLES - worse) / (1 + SHUFFLES)
 
@@ -77,6 +78,21 @@ def gain_interval(metric_name: str, scores: np.ndarray, others: np.ndarray) -> I
 def resample_count(rows: int) -> int:
     """How many bootstrap samples are drawn of so many rows: fewer of a large table."""
     return max(RESAMPLES_AT_LEAST, min(RESAMPLES, RESAMPLED_ROWS // max(rows, 1)))
+
+
+def _shuffles(truth: np.ndarray, groups: np.ndarray | None) -> Iterator[np.ndarray]:
+    """`truth` in random orders, without end. With groups each gets the labels of another one, in their order, repeated
+    or cut to its own number of rows."""
+    random = np.random.default_rng(0)
+    if groups is None:
+        while True:
+            yield random.permutation(truth)
+    by_group, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
+    begins, place = np.cumsum(sizes) - sizes, np.empty(len(truth), dtype=np.int64)
+    place[by_group] = np.arange(len(truth)) - np.repeat(begins, sizes)  # of each row in its group
+    while True:
+        other = random.permutation(len(sizes))[groups]
+        yield truth[by_group[begins[other] + place % sizes[other]]]
 
 
 def _resamples(rows: int, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from steps.core import metrics, significance
 from steps.core.classification_metrics import Predictions
@@ -13,6 +14,7 @@ from steps.core.config import Config
 from steps.core.metrics import Labels
 from steps.core.models import aliases, loading, split
 from steps.core.models.answers import Answers, answers_of
+from steps.core.models.grouping import FEWEST_GROUPS, grouping_of
 from steps.core.models.verdict import Candidate
 
 ENOUGH_ROWS = 30  # for a comparison on a part of the test rows: on fewer, each moves a share by more than 3 points
@@ -36,6 +38,28 @@ class TestPart:
             return self.truth
         # A label may be written as in another type of the target
         return metrics.codes_of(np.array([str(label) for label in self.truth.tolist()]), list(map(str, self.classes)))
+
+    def groups(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray | None:
+        """The number from 0 of the group of each of some rows, for significance; None where each row is alone. Of rows
+        that are grouped by day, but are of few days, each counts alone too."""
+        if self._groups is None:
+            return None
+        numbers, groups = np.unique(self._groups[rows], return_inverse=True)
+        is_by_day = not self.settings.split.group
+        return None if len(numbers) == len(groups) or (is_by_day and len(numbers) < FEWEST_GROUPS) else groups
+
+    def few_groups(self, rows: np.ndarray | slice = slice(None)) -> int | None:
+        """How many groups some rows are of, where these are too few to tell what other groups would show; else None."""
+        groups = self.groups(rows)
+        count = FEWEST_GROUPS if groups is None else int(groups.max()) + 1
+        return count if count < FEWEST_GROUPS else None
+
+    @cached_property
+    def _groups(self) -> np.ndarray | None:
+        grouping = grouping_of(self.settings)
+        if grouping is None or grouping.column not in self.rows:
+            return None
+        return grouping.codes(pa.table({grouping.column: pa.chunked_array([pa.array(self.rows[grouping.column])])}))
 
     def scores(self, output: np.ndarray, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Every metric that is defined of `output` (n, classes) or (n,), on some of the rows."""
@@ -105,9 +129,10 @@ def _candidate(test: TestPart, judged: np.ndarray, output: np.ndarray, rows: np.
 def _gain_interval(
     test: TestPart, judged: np.ndarray, output: np.ndarray, rows: np.ndarray
 ) -> significance.Interval | None:
-    metric = test.settings.gate.metric
+    metric, truth = test.settings.gate.metric, test.encoded[rows]
     predictions = [test.predictions(one[rows]) for one in (judged, output)]
-    return significance.gain_interval(metric, *significance.resampled_scores(metric, test.encoded[rows], predictions))
+    resampled = significance.resampled_scores(metric, truth, predictions, groups=test.groups(rows))
+    return significance.gain_interval(metric, *resampled)
 
 
 def held_out_of(model: loading.LoadedModel, rows: pd.DataFrame) -> np.ndarray:
@@ -173,6 +198,9 @@ def _too_few(test: TestPart, untrained: np.ndarray) -> str:
     rows = int(untrained.sum())
     if rows < ENOUGH_ROWS:
         return f"only {rows} of the {len(untrained)} test rows are new to both ({ENOUGH_ROWS} are needed)"
+    if few := test.few_groups(untrained):
+        groups = f"{few} groups of {test.settings.split.group}"
+        return f"the {rows} test rows that are new to both are of {groups} ({FEWEST_GROUPS} are needed)"
     if test.settings.task == "classification" and len(np.unique(test.encoded[untrained])) < 2:
         return f"the {rows} test rows that are new to both are all of one class"
     return ""

@@ -23,15 +23,16 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """`scores` of every candidate that could be scored, by name, the champion's on the rows that it is compared on; of
-    the model that is judged, `probabilities` (rows, classes) or, of a regression, `predicted` (rows,): None when it
-    could not be scored. `test_rows` is a digest of the test part's rows."""
+    """`scores` of every candidate that could be scored, by name, the `champion`'s on the rows of its comparison; of the
+    model that is judged, `probabilities` (rows, classes) or, of a regression, `predicted` (rows,): None when it could
+    not be scored. `test_rows` is a digest of the test part's rows."""
 
     verdict: Verdict
     scores: dict[str, Mapping[str, float]]
     classes: metrics.Labels
     probabilities: np.ndarray | None
     predicted: np.ndarray | None = None
+    champion: Candidate | None = None
     slices: tuple[Slice, ...] = ()
     calibration_error: float | None = None
     test_rows: str = ""
@@ -70,13 +71,18 @@ def evaluate(
         baseline=baseline,
         champion=previous.candidate if previous else judged if is_champion else None,
         test_rows=_rows_of_classes(test, model),
+        few_groups=test.few_groups(),
     )
     its_slices = slices_of(test, output, previous.output if previous else None, previous.rows if previous else None)
     error = expected_calibration_error(test.encoded, test.predictions(output)) if task == "classification" else None
     doubts = [*unknown_classes(test, answers), *(previous.doubts if previous else []), *filter(None, [lost_champion])]
     verdict = verdict.with_rules(
         [
-            slices_rule(its_slices, max_drop=settings.gate.max_drop_in_slice),
+            slices_rule(
+                its_slices,
+                max_drop=settings.gate.max_drop_in_slice,
+                has_champion=previous is not None and previous.output is not None,
+            ),
             gate_rules.calibration(settings.gate, error),
         ],
         doubts=doubts,
@@ -90,6 +96,7 @@ def evaluate(
         classes=test.classes,
         probabilities=output if task == "classification" else None,
         predicted=output if task == "regression" else None,
+        champion=previous.candidate if previous else None,
         slices=tuple(its_slices),
         calibration_error=error,
         test_rows=_digest(parts.test, settings),
@@ -130,12 +137,13 @@ def _against_baseline(
         constant = metrics.baseline(train, test.classes, rows=len(test.truth))
         scores = test.scores(constant)
     predictions = [test.predictions(one) for one in (output, constant)]
-    own, its = significance.resampled_scores(metric, test.encoded, predictions)
+    groups = test.groups()
+    own, its = significance.resampled_scores(metric, test.encoded, predictions, groups=groups)
     judged = Candidate(
         name=model.uri,
         scores=test.scores(output),
         trained_on=int((~held_out_of(model, test.rows)).sum()),
-        p_value=significance.p_value(metric, test.encoded, predictions[0]),
+        p_value=significance.p_value(metric, test.encoded, predictions[0], groups=groups),
         interval=significance.interval(own),
     )
     return judged, Candidate(name=BASELINE, scores=scores, interval=significance.gain_interval(metric, own, its))

@@ -14,12 +14,16 @@ from steps.core.tables import snapshot
 
 
 def log_scores(evaluation: Evaluation, by_class: Mapping[str, Mapping[str, float]], *, model_uri: str) -> None:
-    """The model's metrics by their names, those of the others as `baseline_<name>` and `champion_<name>`."""
+    """The model's metrics by their names, those of the others as `baseline_<name>` and `champion_<name>`, and as
+    `against_champion_<name>` the model's on the champion's rows, where these are not the whole test part."""
     logged = {
         f"{measure}.{metrics.logged_label(label)}": value
         for label, row in by_class.items()
         for measure, value in row.items()
     }
+    champion = evaluation.champion
+    if champion is not None and champion.against is not None:
+        logged |= {f"against_champion_{metrics.logged_name(name)}": value for name, value in champion.against.items()}
     for candidate, scores in evaluation.scores.items():
         role = "" if candidate == model_uri else "baseline_" if candidate == BASELINE else "champion_"
         logged |= {f"{role}{metrics.logged_name(name)}": value for name, value in scores.items()}

@@ -12,6 +12,7 @@ from steps.core.models import evaluation_pictures, explanations
 from steps.core.models.evaluation import Evaluation
 from steps.core.models.loading import LoadedModel
 from steps.core.models.report import Report
+from steps.core.models.verdict import Candidate
 
 
 def report_of(
@@ -28,9 +29,9 @@ def report_of(
     told = Report(
         title=model.uri,
         verdict=evaluation.verdict,
-        facts=facts,
+        facts=_facts(facts, evaluation.champion),
         warnings=warnings,
-        scores=evaluation.scores,
+        scores=_scores(evaluation),
         metric=settings.gate.metric,
         per_class=evaluation.per_class(truth),
     )
@@ -59,6 +60,24 @@ def report_of(
         ),
         unit=unit,
     )
+
+
+def _facts(facts: Mapping[str, str], champion: Candidate | None) -> dict[str, str]:
+    """`facts`, and on which rows the version is compared with the champion where these are not the whole test part."""
+    return {**facts, **({f"compared with {champion.name} on": champion.rows} if champion and champion.rows else {})}
+
+
+def _scores(evaluation: Evaluation) -> dict[str, Mapping[str, float]]:
+    """The scores by what they are of: the champion's on some of the rows have the version's own beside them."""
+    scores, champion = dict(evaluation.scores), evaluation.champion
+    if champion is None or champion.against is None:
+        return scores
+    where = "on the rows of both"
+    return {
+        **{name: of_one for name, of_one in scores.items() if name != champion.name},
+        f"{champion.name} {where}": champion.scores,
+        f"this version {where}": champion.against,
+    }
 
 
 def _shown_columns(test: pd.DataFrame, settings: Config) -> list[str]:

@@ -1,7 +1,7 @@
 """The test rows by the values of a column: how a version and the champion do on each."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,14 @@ from steps.core.significance import Interval
 CONTINUOUS = ("float", "double", "decimal", *TIMES)  # kinds of a column that are cut into quartiles
 MOST_VALUES = 20  # of whole numbers that are values of their own; more are cut as well
 MISSING = "missing"
+SHOWN = 3  # slices that are left out, by name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
     """The `rows` in which `column` has a value, or is between two; `score` and `other` are the version's and the
-    champion's by the gate's metric, None where it is not defined or there is no champion, `gain` their difference
-    (positive is better) and `interval` that of the gain."""
+    champion's by the gate's metric, None where it is not defined or the two cannot be compared on these rows, `gain`
+    their difference (positive is better) and `interval` that of the gain."""
 
     column: str
     value: str
@@ -44,23 +45,29 @@ def slices_of(
     test: TestPart, judged: np.ndarray, champion: np.ndarray | None, shared: np.ndarray | None
 ) -> list[Slice]:
     """The slices of at least ENOUGH_ROWS rows by the columns in gate.slices. `shared`, (n,) bool, are the test rows on
-    which the version, whose output is `judged`, and the champion are compared."""
+    which the version, whose output is `judged`, and the champion are compared: a slice is of these where they are
+    enough to compare on, else of all its rows."""
     made = []
     for column in test.settings.gate.slices:
         kind = test.settings.columns[column].kind
         for value, rows in _values(test.rows[column], kind):
-            rows = rows if champion is None or shared is None else rows & shared
-            if rows.sum() >= ENOUGH_ROWS:
-                made.append(_slice(test, column, value, rows, judged, champion))
+            compared = rows & shared if champion is not None and shared is not None else None
+            if champion is not None and compared is not None and not _too_few(test, compared):
+                made.append(_slice(test, column, value, compared, [judged, champion]))
+            elif rows.sum() >= ENOUGH_ROWS:
+                made.append(_slice(test, column, value, rows, [judged]))
     return made
 
 
-def slices_rule(slices: list[Slice], *, max_drop: float) -> Rule:
+def slices_rule(slices: list[Slice], *, max_drop: float, has_champion: bool = True) -> Rule:
     """Whether no slice has fallen below the champion by more than its limit, beyond what few rows explain."""
     compared = [one for one in slices if one.gain is not None and one.interval is not None]
+    left_out = [one.name for one in slices if one not in compared] if has_champion else []
+    more = f" and {len(left_out) - SHOWN} more slices" if len(left_out) > SHOWN else ""
+    few = f"too few rows to compare with the champion on: {', '.join(left_out[:SHOWN])}{more}" if left_out else ""
     if not compared:
-        sentence = f"slices: none of at least {ENOUGH_ROWS} test rows has a champion to compare with"
-        return Rule(name="slices", outcome="not applicable", sentence=sentence, told=False)
+        sentence = f"slices: {few or f'none of at least {ENOUGH_ROWS} test rows has a champion to compare with'}"
+        return Rule(name="slices", outcome="not applicable", sentence=sentence, told=bool(few))
     worst = min(compared, key=lambda one: one.gain or 0.0)
     fallen = [one for one in compared if one.interval is not None and one.interval[1] < -max_drop - SAME]
     shown = "; ".join(_said(one) for one in fallen) or f"the worst is {_said(worst)}"
@@ -69,7 +76,7 @@ def slices_rule(slices: list[Slice], *, max_drop: float) -> Rule:
     return Rule(
         name="slices",
         outcome="fail" if fallen else "pass",
-        sentence=sentence,
+        sentence=f"{sentence}; {few}" if few else sentence,
         value=first.gain,
         limit=-max_drop,
         interval=first.interval,
@@ -85,34 +92,29 @@ def _said(one: Slice) -> str:
     return f"{one.name} ({one.rows} rows) {difference} than the champion (95% interval {low:.4f} to {high:.4f})"
 
 
-def _slice(
-    test: TestPart, column: str, value: str, rows: np.ndarray, judged: np.ndarray, champion: np.ndarray | None
-) -> Slice:
-    name = test.settings.gate.metric
-    outputs = [judged[rows]] if champion is None else [judged[rows], champion[rows]]
-    truth, predictions = test.encoded[rows], [test.predictions(output) for output in outputs]
+def _slice(test: TestPart, column: str, value: str, rows: np.ndarray, outputs: Sequence[np.ndarray]) -> Slice:
+    """Of these rows, with the output of the version and, where the two are compared, the champion's."""
+    name, truth = test.settings.gate.metric, test.encoded[rows]
+    predictions = [test.predictions(output[rows]) for output in outputs]
     with np.errstate(all="ignore"):
         scores = [METRICS[name].of(truth, one) for one in predictions]
-    count = int(rows.sum())
     score, *others = [score if np.isfinite(score) else None for score in scores]
-    if score is None or not others or others[0] is None or _are_few(name, truth, predictions[0]):
-        return Slice(column=column, value=value, rows=count, score=score)
+    told = Slice(column=column, value=value, rows=int(rows.sum()), score=score)
+    if score is None or not others or others[0] is None:
+        return told
     sign = 1 if METRICS[name].greater_is_better else -1
-    return Slice(
-        column=column,
-        value=value,
-        rows=count,
-        score=score,
-        other=others[0],
-        gain=sign * (score - others[0]),
-        interval=significance.gain_interval(name, *significance.resampled_scores(name, truth, predictions)),
-    )
+    resampled = significance.resampled_scores(name, truth, predictions, groups=test.groups(rows))
+    gain, interval = sign * (score - others[0]), significance.gain_interval(name, *resampled)
+    return replace(told, other=others[0], gain=gain, interval=interval)
 
 
-def _are_few(metric: str, truth: np.ndarray, predictions: Any) -> bool:
-    """Whether the metric is of one class, of which the rows are too few to tell two versions apart."""
-    of_class = class_in(metric)
-    return of_class is not None and (truth == predictions.labels.index(of_class[1])).sum() <= FEW_ROWS
+def _too_few(test: TestPart, rows: np.ndarray) -> bool:
+    """Whether these rows are too few to tell two versions apart: of a metric of one class, those of the class."""
+    of_class = class_in(test.settings.gate.metric)
+    known = [str(label) for label in test.classes]
+    if of_class is not None and (test.encoded[rows] == known.index(of_class[1])).sum() <= FEW_ROWS:
+        return True
+    return bool(rows.sum() < ENOUGH_ROWS or test.few_groups(rows) is not None)
 
 
 def _values(values: pd.Series, kind: str) -> Iterator[tuple[str, np.ndarray]]:
