@@ -4,17 +4,22 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from small import FLOWERS, fit, flowers, flowers_config, judged_parts, loaded
+from place import new_database
+from small import FLOWERS, fit, flowers, flowers_config, judged_parts, loaded, tracked
 
 from steps.core import config
-from steps.core.models import aliases, split
+from steps.core.models import aliases, evaluation_log, split
+from steps.core.models.comparison import ENOUGH_ROWS
 from steps.core.models.evaluation import Evaluation, evaluate
+from steps.core.models.evaluation_report import report_of
 from steps.core.models.loading import LoadedModel
 
 COLUMNS: dict[str, Any] = FLOWERS["columns"]
@@ -266,3 +271,63 @@ def test_classes_may_change_by_every_kind_of_metric(name: str, metric: str) -> N
 def test_a_command_that_is_printed_is_one_for_the_shell_whatever_the_models_name() -> None:
     command = aliases.promote_command("my model", "3", alias="staging", reason="the split has changed")
     assert shlex.split(command)[5:11] == ["-P", "name=my model", "-P", "version=3", "-P", "alias=staging"]
+
+
+def test_slices_are_compared_on_the_rows_of_both_versions_or_listed_without_the_champion() -> None:
+    """Of 600 test rows a fifth are new to both: some 60 are wild, some 20 have a number of petals."""
+    change, gate = CHANGES["the seed of the split is another one"][0], {"slices": ["wild", "petals"]}
+    result, rows = change.judged(2 * MANY, gate=gate), table(2 * MANY)
+    test = rows[split.parts(rows, split.settings_of(flowers_config(split={"seed": 8}))) == "test"]
+    both = test[split.parts(test, split.settings_of(flowers_config())) == "test"]
+    for one in result.slices:
+        of_both, of_test = ((part[one.column].astype(str) == one.value).sum() for part in (both, test))
+        assert one.rows == (of_both if of_both >= ENOUGH_ROWS else of_test)
+        assert (one.other is not None) == (one.gain is not None) == (of_both >= ENOUGH_ROWS)
+    assert {one.name for one in result.slices if one.other is not None} >= {"wild False", "wild True"}
+    left_out = [one.name for one in result.slices if one.other is None]
+    assert len(left_out) == 5
+    (rule,) = [rule for rule in result.verdict.rules if rule.name == "slices"]
+    assert rule.sentence.endswith(f"to compare with the champion on: {', '.join(left_out[:3])} and 2 more slices")
+
+
+def test_slices_none_of_which_can_be_compared_say_so_in_the_verdict() -> None:
+    result = CHANGES["the seed of the split is another one"][0].judged(MANY, gate={"slices": ["petals"]})
+    said = "slices: too few rows to compare with the champion on: petals 3, petals 4, petals 5 and 3 more slices"
+    assert said in result.verdict.reasons
+
+
+def test_report_and_metrics_have_the_version_on_the_rows_of_the_champion_beside_it(tmp_path: Path) -> None:
+    """Else scores of different rows would stand side by side."""
+    rows, settings = table(MANY), flowers_config(split={"seed": 8})
+    champion, version = trained(flowers_config(), rows, CHAMPION), trained(settings, rows, VERSION)
+    test = judged_parts(rows, settings, model=version)
+    result = evaluate(test, version, settings=settings, champion=champion)
+    told = report_of(result, test.test, version, settings=settings, facts={})
+    assert list(told.scores) == [
+        VERSION,
+        "baseline",
+        f"{CHAMPION} on the rows of both",
+        "this version on the rows of both",
+    ]
+    assert re.fullmatch(
+        r"the \d+ of \d+ test rows that neither was trained on", told.facts[f"compared with {CHAMPION} on"]
+    )
+    both = test.test[split.parts(test.test, split.settings_of(flowers_config())) == "test"]
+    expected = (version.scorer.predict(None, both)["prediction"] == both["species"]).mean()
+    assert told.scores["this version on the rows of both"]["accuracy"] == pytest.approx(expected)
+    with tracked(new_database(tmp_path)), mlflow.start_run() as run:
+        evaluation_log.log_scores(result, {}, model_uri=VERSION)
+    logged = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_run(run.info.run_id).data.metrics
+    assert logged["against_champion_accuracy"] == pytest.approx(expected)
+    assert logged["champion_accuracy"] == result.scores[CHAMPION]["accuracy"]
+    assert logged["accuracy"] == result.scores[VERSION]["accuracy"]
+
+
+def test_a_champion_that_is_compared_on_rows_of_few_groups_leaves_the_verdict_undecided() -> None:
+    fields = {"columns": columns(field={"type": "string"}), "split": {"group": "field", "test": 0.3}}
+    change = Change(before={**fields, "split": {**fields["split"], "seed": 5, "test": 0.1}}, config=fields)
+    verdict = change.judged(MANY).verdict
+    assert verdict.outcome == "undecided"
+    assert [
+        why for why in verdict.reasons if re.search(r"new to both are of \d groups of field \(10 are needed\)", why)
+    ]
