@@ -140,6 +140,19 @@ class TestRowsThatChangedOrWent:
         assert sorted(r["id"] for r in lake.gone()) == list(range(15, 20))
         assert {r["run_id"] for r in lake.gone()} == {"1"}
 
+    def test_with_a_key_a_label_that_comes_later_leaves_the_prediction_as_it_is(self, lake: Lake) -> None:
+        """What the model does not read is taken over, and says nothing of when a row was scored."""
+        labelled = pa.schema([pa.field("id", pa.int64()), *TYPES])
+        lake.write([row(n, id=n, species=None) for n in range(6)], schema=labelled)
+        lake.infer(key=["id"])
+        before = {r["id"]: r["scored_at"] for r in lake.live()}
+        species = {0: "setosa", 1: "virginica", 2: None}
+        lake.write([row(n + 100 * (n == 5), id=n, species=species.get(n)) for n in range(6)], schema=labelled)
+        assert counts(lake.infer(key=["id"])) == (6, 1, 5, 0)
+        assert {r["id"]: r["species"] for r in lake.live()} == {n: species.get(n) for n in range(6)}
+        assert {r["id"] for r in lake.live() if r["scored_at"] != before[r["id"]]} == {5}
+        assert is_as_scored_anew(lake)
+
     def test_of_equal_rows_as_many_are_marked_as_went(self, lake: Lake) -> None:
         lake.write(rows(1, 1, 1, 2))
         lake.infer()
@@ -277,16 +290,24 @@ class TestWhatIsScoredAgain:
 
 
 class TestColumnsThatChanged:
-    def test_a_new_column_changes_the_rows_that_have_a_value_in_it(self, lake: Lake) -> None:
-        lake.write(rows(1, 2, 3))
-        lake.infer()
-        lake.write([row(1), row(2, note="x"), row(3)], schema=TYPES.append(pa.field("note", pa.string())))
-        assert counts(lake.infer()) == (3, 1, 2, 0)
-        assert {r["petal_length"]: (r["note"], r["run_id"]) for r in lake.predictions()} == {
+    def test_a_new_column_that_the_model_reads_changes_the_rows_that_have_a_value_in_it(self, lake: Lake) -> None:
+        model = optional_color_model()
+        lake.write(rows(1, 2, 3), schema=TYPES.remove(TYPES.get_field_index("color")))
+        lake.infer(scorer=model)
+        lake.write([row(1, color=None), row(2, color="red"), row(3, color=None)])
+        assert counts(lake.infer(scorer=model)) == (3, 1, 2, 0)
+        assert {r["petal_length"]: (r["color"], r["run_id"]) for r in lake.predictions()} == {
             0.5: (None, "1"),
-            1.0: ("x", "2"),
+            1.0: ("red", "2"),
             1.5: (None, "1"),
         }
+
+    def test_a_new_column_that_the_model_does_not_read_is_taken_over(self, lake: Lake) -> None:
+        lake.write(rows(1, 2))
+        lake.infer()
+        lake.write([row(1), row(2, note="x")], schema=TYPES.append(pa.field("note", pa.string())))
+        assert counts(lake.infer()) == (2, 0, 2, 0)
+        assert [(r["petal_length"], r["note"]) for r in lake.predictions()] == [(0.5, None), (1.0, "x")]
 
     def test_a_column_that_the_model_does_not_read_may_be_dropped(self, lake: Lake) -> None:
         lake.write(rows(1, 2))

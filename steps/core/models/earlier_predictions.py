@@ -41,9 +41,9 @@ def joined(
 
 
 def _places(rows: pa.Table, before: pd.DataFrame, columns: Columns) -> np.ndarray:
-    """The place of the earlier prediction of each row, -1 for none. Of equal rows, those without a value in a new
+    """The place of the earlier prediction of each row, -1 for none. Of equal rows, those without a value in a gained
     column come first, as theirs can be kept."""
-    known = _identities(rows, columns.identity).assign(is_wider=_is_any_there(rows, columns.new))
+    known = _identities(rows, columns.identity).assign(is_wider=_is_any_there(rows, columns.gained))
     known["number"] = known.sort_values("is_wider", kind="stable").groupby(["first", "second"]).cumcount()
     pairs = known.merge(before, on=["first", "second", "number"], how="left")
     places: np.ndarray = pairs["place"].fillna(-1).to_numpy(dtype=np.int64)
@@ -53,13 +53,13 @@ def _places(rows: pa.Table, before: pd.DataFrame, columns: Columns) -> np.ndarra
 def _is_unchanged(
     rows: pa.Table, earlier: pa.Table, before: pd.DataFrame, places: np.ndarray, columns: Columns
 ) -> np.ndarray:
-    """Where a row is as it was when it was scored, and was not deleted since."""
-    unchanged: np.ndarray = (places >= 0) & ~_is_any_there(rows, columns.new)
+    """Where what the model reads of a row is as it was when it was scored, and the row was not deleted since."""
+    unchanged: np.ndarray = (places >= 0) & ~_is_any_there(rows, columns.gained)
     unchanged[unchanged] = ~(before["is_deleted"] | before["has_dropped"]).to_numpy()[places[unchanged]]
     if columns.is_by_key:
         pairs = zip(
-            row_hash.two_hashes(rows.select(columns.common).take(pa.array(np.flatnonzero(unchanged)))),
-            row_hash.two_hashes(earlier.select(columns.common).take(pa.array(places[unchanged]))),
+            row_hash.two_hashes(rows.select(columns.read).take(pa.array(np.flatnonzero(unchanged)))),
+            row_hash.two_hashes(earlier.select(columns.read).take(pa.array(places[unchanged]))),
             strict=True,
         )
         unchanged[unchanged] = np.logical_and.reduce([one == other for one, other in pairs])

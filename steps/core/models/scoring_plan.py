@@ -1,7 +1,7 @@
 """What a run of infer scores: the whole table, the rows of files that were added, or what came or changed.
 
 The newest version of the predictions has one row for each row of the table's version that was scored last, and one for
-each row that the table had before, marked by `deleted_at`. A prediction is a pure function of the row's values, the
+each row that the table had before, marked by `deleted_at`. A prediction is a pure function of the row's features, the
 model and the code that scores, so it is kept where all of these are the same, and made again everywhere else.
 """
 
@@ -60,15 +60,18 @@ class Plan:
 class Columns:
     """By which columns rows and their earlier predictions are matched.
 
-    `common` are in both, in one type. `new` are in the rows only, and `dropped` in the predictions only, of those that
-    the model reads: a row is as it was where the former are missing in it, and the latter in its prediction. A row is
-    known by `identity`: the key, else all that are common, of which equal rows are told apart by their number.
+    `common` are in both, in one type, and `new` in the rows only. A row is known by `identity`: the key, else all that
+    are common, of which equal rows are told apart by their number. Its prediction follows from what the model reads:
+    `read` are in both, `gained` in the rows only and `dropped` in the predictions only. So a row is as it was where the
+    first are equal, the second missing in it, and the third in its prediction, whatever its label is now.
     """
 
     common: Sequence[str]
     new: Sequence[str]
-    dropped: Sequence[str]
     identity: Sequence[str]
+    read: Sequence[str]
+    gained: Sequence[str]
+    dropped: Sequence[str]
 
     @property
     def is_by_key(self) -> bool:
@@ -143,12 +146,16 @@ def matching_columns(
 ) -> Columns:
     """How rows with the columns `table` are matched with predictions whose columns are `earlier`."""
     common = [name for name in table.names if has_column(earlier, table.field(name))]
+    new = [name for name in table.names if name not in common]
+    names = [feature.name for feature in features]
     is_known_by_key = bool(key) and set(key) <= set(common)
     return Columns(
         common=common,
-        new=[name for name in table.names if name not in common],
-        dropped=[feature.name for feature in features if feature.name in earlier.names and feature.name not in common],
+        new=new,
         identity=list(key) if is_known_by_key else common,
+        read=[name for name in names if name in common],
+        gained=[name for name in names if name in new],
+        dropped=[name for name in names if name in earlier.names and name not in common],
     )
 
 

@@ -68,7 +68,7 @@ def _joined(work: Work, session: SparkSession) -> DataFrame:
         added = [_missing(column).alias(column.name) for column in list(schema)[len(names) :]]
         return rows.select([*map(_column, names), *added])
     columns = work.columns
-    live = _described(rows, columns, is_wider=_is_any_there(columns.new))
+    live = _described(rows, columns, is_wider=_is_any_there(columns.gained))
     gone = _described_earlier(earlier.read_by_spark(session), earlier.schema, columns)
     joined = live.alias("live").join(gone.alias("gone"), [*HASHES, "number"], "full")
     in_table = F.col("row").isNotNull()
@@ -137,9 +137,10 @@ def _hashable(value: Column, kind: str) -> list[Column]:
 
 
 def _is_equal(columns: Columns, schema: pa.Schema) -> Column:
-    """Whether a row and its earlier prediction have the same values. To Spark too, NaN is NaN and -0.0 is 0.0 here."""
+    """Whether the model reads the same values in a row and its earlier prediction. To Spark too, NaN is NaN and -0.0 is
+    0.0 here."""
     equal = F.lit(True)
-    for name in columns.common:
+    for name in columns.read:
         row, earlier = (F.col(side).getField(name) for side in ("row", "earlier"))
         if pa.types.is_nested(schema.field(name).type):
             row, earlier = F.to_json(F.struct(row)), F.to_json(F.struct(earlier))
