@@ -392,7 +392,7 @@ class TestWhatTheTestPartCannotTell:
         ]
 
     def test_a_score_that_shuffled_labels_reach_too_is_undecided(self) -> None:
-        chance = "the score may be chance: 6% of the shuffles of the test part's labels score as well, at most 5% may;"
+        chance = "the score may be chance: up to 6% of shuffles of the test part's labels score as well, 5% may;"
         result = verdict(Gate(), 0.5, 0.3, p_value=0.06)
         assert result.outcome == "undecided"
         assert result.reasons[-1].startswith(chance)
@@ -401,7 +401,7 @@ class TestWhatTheTestPartCannotTell:
     def test_a_score_that_is_too_low_fails_also_when_it_may_be_chance(self) -> None:
         result = verdict(Gate(), 0.3, 0.3, p_value=1.0)
         assert result.outcome == "fail"
-        assert result.reasons[-1].startswith("the score may be chance: 100% of the shuffles")
+        assert result.reasons[-1].startswith("the score may be chance: up to 100% of shuffles")
 
     def test_a_margin_below_0_asks_for_no_proof(self) -> None:
         assert verdict(Gate(min_gain_over_baseline=-0.1), 0.3, 0.3, p_value=1.0).outcome == "pass"

@@ -67,15 +67,15 @@ def over_baseline(gate: Gate, model: Candidate, baseline: Candidate) -> Rule:
 
 def no_chance(gate: Gate, model: Candidate) -> Rule:
     """The score against those of shuffled labels; undecided where more than 5% of them are as good."""
-    shares = f"{model.p_value:.0%} of the shuffles of the test part's labels score as well, at most"
-    sentence = (
-        f"the score may be chance: {shares} {SIGNIFICANCE_LEVEL:.0%} may; more rows in the test part would show it"
+    shares = (
+        f"up to {model.p_value:.0%} of shuffles of the test part's labels score as well, {SIGNIFICANCE_LEVEL:.0%} may"
     )
+    sentence = f"the score may be chance: {shares}; more rows in the test part would show it"
     outcome: RuleOutcome = "undecided"
     if gate.min_gain_over_baseline < 0:
         outcome, sentence = "not applicable", "gate.min_gain_over_baseline below 0 asks for no proof against chance"
     elif model.p_value <= SIGNIFICANCE_LEVEL:
-        outcome, sentence = "pass", f"the score is no chance: {shares} {SIGNIFICANCE_LEVEL:.0%} may"
+        outcome, sentence = "pass", f"the score is no chance: {shares}"
     told = outcome == "undecided"
     return Rule(
         name="chance", outcome=outcome, sentence=sentence, value=model.p_value, limit=SIGNIFICANCE_LEVEL, told=told
