@@ -306,15 +306,15 @@ def test_report_and_metrics_have_the_version_on_the_rows_of_the_champion_beside_
     assert list(told.scores) == [
         VERSION,
         "baseline",
-        f"{CHAMPION} on the rows of both",
-        "this version on the rows of both",
+        f"{CHAMPION} on the rows new to both",
+        "this version on the rows new to both",
     ]
     assert re.fullmatch(
         r"the \d+ of \d+ test rows that neither was trained on", told.facts[f"compared with {CHAMPION} on"]
     )
     both = test.test[split.parts(test.test, split.settings_of(flowers_config())) == "test"]
     expected = (version.scorer.predict(None, both)["prediction"] == both["species"]).mean()
-    assert told.scores["this version on the rows of both"]["accuracy"] == pytest.approx(expected)
+    assert told.scores["this version on the rows new to both"]["accuracy"] == pytest.approx(expected)
     with tracked(new_database(tmp_path)), mlflow.start_run() as run:
         evaluation_log.log_scores(result, {}, model_uri=VERSION)
     logged = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_run(run.info.run_id).data.metrics

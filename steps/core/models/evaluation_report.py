@@ -72,7 +72,7 @@ def _scores(evaluation: Evaluation) -> dict[str, Mapping[str, float]]:
     scores, champion = dict(evaluation.scores), evaluation.champion
     if champion is None or champion.against is None:
         return scores
-    where = "on the rows of both"
+    where = "on the rows new to both"
     return {
         **{name: of_one for name, of_one in scores.items() if name != champion.name},
         f"{champion.name} {where}": champion.scores,
