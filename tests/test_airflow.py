@@ -214,7 +214,8 @@ class TestPastDays:
 
     def test_who_is_told_of_a_late_run_is_told_of_each(self, scene: Scene, backfill: Backfill) -> None:
         ids = {run["dag_run_id"] for run in backfill.runs}
-        assert until(lambda: ids <= {message["run_id"] for message in scene.messages("late")}, seconds=20)
+        until(lambda: ids <= {message["run_id"] for message in scene.messages("late")}, seconds=90)
+        assert ids - {message["run_id"] for message in scene.messages("late")} == set()
         told = [message["text"] for message in scene.messages("late") if message["run_id"] in ids]
         assert [text for text in told if not text.startswith(f"{WORKFLOW} late in run backfill__2026-11-0")] == []
 
