@@ -14,12 +14,13 @@ from small import QUICK
 
 from benchmarks import drift as benchmark
 from steps.core.config_monitor import Monitor
+from steps.core.models.grouping import Grouping
 from steps.core.models.scorer import Feature, Schema
 from steps.core.monitoring import bins as bins_of
 from steps.core.monitoring import reference
 from steps.core.monitoring.bins import MISSING, Bins
 from steps.core.monitoring.findings import Finding, worst
-from steps.core.monitoring.groups import MOST_GROUPS, Grouping, GroupSizes
+from steps.core.monitoring.groups import MOST_GROUPS, GroupSizes
 from steps.core.monitoring.reference import Reference
 from steps.core.monitoring.summary import summarize
 

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from steps.core.models.grouping import Grouping
 from steps.core.monitoring.bins import Bins
 from steps.core.monitoring.current import DELETED_AT, MODEL_URI
 from steps.core.monitoring.errors import TooManyWindows
-from steps.core.monitoring.groups import Grouping
 from steps.core.monitoring.summary import Summary, summarize
 from steps.core.monitoring.windows import MOST_WINDOWS, OLDER, Windows
 

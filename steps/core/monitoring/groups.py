@@ -5,41 +5,13 @@ group has at the mean over the rows, and rho the intraclass correlation. So many
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from steps.core.tables import row_hash
+from steps.core.models.grouping import Grouping
 
 MOST_GROUPS = 4_096  # whose sizes are kept: those with the smallest hashes, so a uniform sample of all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grouping:
-    """Rows with one value in `column`, or with one day there, belong together."""
-
-    column: str
-    by: Literal["value", "day"] = "value"
-
-    def hashes(self, rows: pa.Table) -> np.ndarray:
-        """The hash of each row's group, of the rows that have one, (n,) uint64."""
-        hashes: np.ndarray = row_hash.column_hashes(pa.table({"group": self._groups(rows).drop_null()}))[:, 0]
-        return hashes
-
-    def codes(self, rows: pa.Table) -> np.ndarray:
-        """A number for each row's group, (n,); a row that has none is a group alone."""
-        groups = self._groups(rows).combine_chunks().dictionary_encode()
-        codes: np.ndarray = groups.indices.to_numpy(zero_copy_only=False).astype(np.float64)
-        alone = np.isnan(codes)
-        codes[alone] = len(groups.dictionary) + np.arange(alone.sum())
-        return codes.astype(np.int64)
-
-    def _groups(self, rows: pa.Table) -> pa.ChunkedArray:
-        column = rows[self.column]
-        if self.by == "day" and not pa.types.is_string(column.type):
-            column = column.cast(pa.date32(), safe=False)
-        return column
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,13 +7,13 @@ import scipy.stats
 from steps.core.classification_metrics import class_in
 from steps.core.config_monitor_quality import Quality
 from steps.core.metrics import METRICS, logged_name
+from steps.core.models.grouping import FEWEST_GROUPS
 from steps.core.monitoring.findings import Finding, Level
 from steps.core.monitoring.gate_reference import GateReference
 from steps.core.monitoring.labelled_rows import LabelledRows, Scored
 from steps.core.significance import CONFIDENCE, Interval
 
 SUBJECT, CONCEPT = "quality", "concept"
-FEWEST_GROUPS = 10  # of rows that belong together, below which a bootstrap of groups does not tell how they differ
 LEAST_SCORE = 1e-9  # of the gate, of which a drop is a share
 
 

@@ -15,11 +15,12 @@ from mlflow.entities.model_registry import ModelVersion
 
 from steps.core.config import Config
 from steps.core.models import loading, model_files, predictions, registry, scorer, split
+from steps.core.models.grouping import Grouping, grouping_of
 from steps.core.models.split import SplitSettings
 from steps.core.monitoring import bins as bins_of
 from steps.core.monitoring.bins import MISSING, Bins
 from steps.core.monitoring.errors import ReferenceUnknown
-from steps.core.monitoring.groups import Grouping, GroupSizes, intraclass_correlation
+from steps.core.monitoring.groups import GroupSizes, intraclass_correlation
 from steps.core.monitoring.summary import Counts, summarize
 from steps.core.tables import commit
 from steps.core.tables.snapshot import Snapshot
@@ -126,13 +127,6 @@ def features_of(
     bins = bins_of.of_features(features, sample)
     counts = summarize(sample, bins).counts
     return tuple(_of_feature(sample, one, counts[one.name], trained, groups) for one in bins)
-
-
-def grouping_of(settings: Config) -> Grouping | None:
-    """Which rows are not independent: those of one `split.group`, else those of one day of `split.time`."""
-    if settings.split.group:
-        return Grouping(column=settings.split.group)
-    return Grouping(column=settings.split.time, by="day") if settings.split.time else None
 
 
 def load(version: ModelVersion) -> Watched:

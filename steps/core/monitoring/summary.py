@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from steps.core.models.grouping import Grouping
 from steps.core.monitoring.bins import MISSING, Bins
-from steps.core.monitoring.groups import Grouping, GroupSizes
+from steps.core.monitoring.groups import GroupSizes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
