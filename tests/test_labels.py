@@ -24,7 +24,6 @@ from steps.core.monitoring.labels import LabelIndex, TruthReader, has_label, in_
 from steps.core.tables import location, snapshot
 
 CLASSES = ("setosa", "versicolor", "virginica")
-READER = TruthReader(classes=CLASSES)
 KEYED = {**FLOWERS, "columns": {"id": {"type": "long"}, **FLOWERS["columns"]}, "key": ["id"]}
 PREDICTIONS = ("id", "petal_length", "prediction", "probability", "probabilities")
 REQUESTS = ("petal_length", "prediction", "request_id", "row")
@@ -42,12 +41,15 @@ def index(
     *,
     predictions: tuple[str, ...] = PREDICTIONS,
     config: dict[str, Any] = KEYED,
-    reader: TruthReader = READER,
+    reader: TruthReader | None = None,
 ) -> LabelIndex:
     if isinstance(labels, dict):
         pd.DataFrame(labels).to_csv("labels.csv", index=False)
         labels = "labels.csv"
-    return LabelIndex(label_source.find(str(labels), Config.model_validate(config), predictions=predictions), reader)
+    return LabelIndex(
+        label_source.find(str(labels), Config.model_validate(config), predictions=predictions),
+        reader or TruthReader(classes=CLASSES),
+    )
 
 
 def ids(*values: int | None) -> pa.Table:
@@ -106,7 +108,10 @@ def test_a_table_of_labels_is_read_at_the_version_that_it_has_when_it_is_found(t
     write_deltalake(path, pa.table({"id": [1], "species": ["setosa"]}))
     source = label_source.find(path, Config.model_validate(KEYED), predictions=PREDICTIONS)
     write_deltalake(path, pa.table({"id": [2], "species": ["setosa"]}), mode="append")
-    assert (source.uri, LabelIndex(source, READER).of(ids(1, 2)).tolist()) == (f"{path}@v0", [0, -1])
+    assert (source.uri, LabelIndex(source, TruthReader(classes=CLASSES)).of(ids(1, 2)).tolist()) == (
+        f"{path}@v0",
+        [0, -1],
+    )
     assert index(f"{path}@v0").of(ids(1, 2)).tolist() == [0, -1]
     assert index(path).of(ids(1, 2)).tolist() == [0, 0]
     assert source.uri == str(snapshot.open(location.parse_table(f"{path}@v0")))
@@ -131,7 +136,13 @@ def test_labels_none_of_which_is_a_class_of_the_model_are_refused() -> None:
     with pytest.raises(LabelsUnusable, match=said):
         index(upper)
     one_known = {**upper, "species": ["setosa", *upper["species"][1:]]}
-    assert index(one_known).of(ids(0, 1)).tolist() == [0, 3]
+    found = index(one_known)
+    assert found.of(ids(0, 1, 2, 4)).tolist() == [0, 3, 4, 3]
+    [line] = found.lines()[1:]
+    assert line.endswith(
+        "labels.csv: 11 of 12 labels are no class of the model: 'VERSICOLOR' (4), 'VIRGINICA' (4), 'SETOSA' (3); they "
+        "count in no score: correct them, or train on rows that have them"
+    )
     few = {name: values[:3] for name, values in upper.items()}
     assert index(few).of(ids(0)).tolist() == [3]
 
@@ -216,7 +227,7 @@ def test_a_class_that_the_model_does_not_know_has_a_code_of_its_own() -> None:
 
 def test_labels_may_be_those_that_the_predictions_have_themselves() -> None:
     rows = pa.table({"id": [1, 2, 3], "species": ["virginica", None, "rose"]})
-    assert in_predictions(rows, "species", READER).tolist() == [2, -1, 3]
+    assert in_predictions(rows, "species", TruthReader(classes=CLASSES)).tolist() == [2, -1, 3]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +293,7 @@ def test_the_join_is_that_of_pandas(labels: list[tuple[int, bool]], keys: list[i
         def batches(self) -> Any:
             yield from (batches.slice(start, 7) for start in range(0, len(batches), 7))
 
-    found = LabelIndex(Source(), READER)  # type: ignore[arg-type]
+    found = LabelIndex(Source(), TruthReader(classes=CLASSES))  # type: ignore[arg-type]
     expected = pd.DataFrame({"id": keys}).merge(frame.dropna().drop_duplicates(), on="id", how="left")["species"]
     truth = found.of(ids(*keys))
     assert [CLASSES[code] if code >= 0 else None for code in truth] == [

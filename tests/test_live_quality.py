@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
@@ -15,8 +16,10 @@ from steps.core.monitoring import live_quality
 from steps.core.monitoring.findings import Finding
 from steps.core.monitoring.gate_reference import GateReference
 from steps.core.monitoring.labelled_rows import LabelledRows
+from steps.core.monitoring.labels import TruthReader
 
 SEEDS = 50
+READER = TruthReader(classes=(0, 1))
 QUIET = [Finding(level="ok", subject="age", reason="did not move")]
 MOVED = [*QUIET, Finding(level="alert", subject="income", reason="moved")]
 UNKNOWN = [Finding(level="too little data", subject="age", reason="8 rows")]
@@ -32,7 +35,7 @@ def predicted(rows: int, accuracy: float, random: np.random.Generator) -> tuple[
 
 
 def window(truth: np.ndarray, output: np.ndarray, *, classes: int = 2, most_rows: int | None = None) -> LabelledRows:
-    rows = LabelledRows(list(map(str, range(classes))), most_rows=most_rows)
+    rows = LabelledRows(TruthReader(classes=range(classes)), most_rows=most_rows)
     for start in range(0, len(truth), 700):
         rows.add(truth[start : start + 700], output[start : start + 700])
     return rows
@@ -121,7 +124,7 @@ def test_rows_that_belong_together_are_not_taken_for_independent_ones() -> None:
         truth, output = (values[::20].repeat(20, axis=0) for values in predicted(1_000, 0.8, random))
         levels = []
         for groups in (None, customers):
-            rows = LabelledRows(["0", "1"])
+            rows = LabelledRows(READER)
             rows.add(truth, output, groups)
             levels.append(findings(rows, reference)[0].level)
         alone += levels[0] != "ok"
@@ -130,7 +133,7 @@ def test_rows_that_belong_together_are_not_taken_for_independent_ones() -> None:
 
 
 def test_labels_of_few_groups_say_nothing() -> None:
-    rows = LabelledRows(["0", "1"])
+    rows = LabelledRows(READER)
     truth, output = predicted(1_000, 0.2, np.random.default_rng(1))
     rows.add(truth, output, np.arange(1_000, dtype=np.uint64) % 5 + 1)
     [few] = findings(rows, gate(1_000, 0.9, np.random.default_rng(1)))
@@ -158,13 +161,55 @@ def test_a_metric_that_the_labels_do_not_define_is_told() -> None:
     assert undefined.reason.startswith("roc_auc of 400 labels is not defined: it needs rows of two classes")
 
 
-def test_a_class_that_the_model_does_not_know_is_a_mistake() -> None:
-    truth, output = predicted(400, 1.0, np.random.default_rng(1))
-    truth[:100] = 2
-    rows = window(truth, output)
-    assert rows.score("accuracy").value == 0.75  # type: ignore[union-attr]
-    [fell, _] = findings(rows, gate(1_000, 1.0, np.random.default_rng(1)))
-    assert "100 rows are of a class that the model does not know" in fell.reason
+def with_labels(codes: np.ndarray, output: np.ndarray, misspelt: dict[str, int]) -> LabelledRows:
+    """Rows of classes no and yes, of which the first labels are written as said, so many of each."""
+    reader = TruthReader(classes=("no", "yes"))
+    labels = np.array(["no", "yes"], dtype=object)[codes]
+    labels[: sum(misspelt.values())] = [label for label, count in misspelt.items() for _ in range(count)]
+    rows = LabelledRows(reader)
+    for start in range(0, len(labels), 100):
+        rows.add(reader.read(pa.array(labels[start : start + 100])), output[start : start + 100])
+    return rows
+
+
+@pytest.mark.parametrize("metric", metrics_of("classification"))
+def test_labels_that_are_no_class_of_the_model_are_told_and_leave_every_score_as_it_is_without_them(
+    metric: str,
+) -> None:
+    truth, output = predicted(400, 0.9, np.random.default_rng(1))
+    reference = gate(1_000, 0.9, np.random.default_rng(2), metric)
+    labels, quality = findings(with_labels(truth, output, {"Ja": 3, "nope": 2}), reference)
+    assert (labels.subject, labels.level, labels.numbers) == ("labels", "warn", {"unknown_labels": 5})
+    assert labels.reason == (
+        "5 of 400 labels are no class of the model: 'Ja' (3), 'nope' (2); they count in no score: correct them, or "
+        "train on rows that have them"
+    )
+    [alone] = findings(window(truth[5:], output[5:]), reference)
+    assert (quality.level, quality.numbers) == ("ok", alone.numbers)
+
+
+@pytest.mark.parametrize(("unknown", "level"), [(3, "ok"), (5, "warn"), (20, "alert")])
+def test_labels_that_are_no_class_of_the_model_are_as_serious_as_so_many_mistakes_and_no_concept_drift(
+    unknown: int, level: str
+) -> None:
+    truth, output = predicted(400, 0.9, np.random.default_rng(1))
+    rows = with_labels(truth, output, {"dolphin": unknown})
+    found = findings(rows, gate(1_000, 0.9, np.random.default_rng(2)))
+    assert [(one.subject, one.level) for one in found] == [("labels", level), ("quality", "ok")]
+
+
+def test_where_few_labels_are_a_class_of_the_model_nothing_is_said_of_its_quality() -> None:
+    truth, output = predicted(400, 0.9, np.random.default_rng(1))
+    rows = with_labels(truth, output, {f"id {number}": 1 for number in range(390)})
+    labels, quality = findings(rows, gate(1_000, 0.9, np.random.default_rng(2)))
+    assert labels.level == "alert"
+    assert "390 of 400 labels are no class of the model: others (290), 'id 0' (1), 'id 1' (1) and 98 more" in (
+        labels.reason
+    )
+    assert quality.level == "too little data"
+    assert quality.reason.startswith("10 of 400 predictions have a label that is a class of the model, too few")
+    few, _ = findings(with_labels(truth[:50], output[:50], {"Ja": 50}), gate(1_000, 0.9, np.random.default_rng(2)))
+    assert few.level == "too little data"
 
 
 def test_an_error_that_rose_is_quality_that_fell_and_is_said_to_have_risen() -> None:
@@ -229,14 +274,14 @@ def test_what_follows_from_counts_is_of_all_rows_and_scikit_learns() -> None:
 
 def test_the_same_rows_give_the_same_numbers_in_whatever_batches() -> None:
     truth, output = predicted(6_000, 0.85, np.random.default_rng(3))
-    one, two = LabelledRows(["0", "1"], most_rows=500), window(truth, output, most_rows=500)
+    one, two = LabelledRows(READER, most_rows=500), window(truth, output, most_rows=500)
     one.add(truth, output)
     for metric in ("accuracy", "log_loss", "roc_auc"):
         assert one.score(metric) == two.score(metric)
 
 
 def test_the_memory_of_a_window_is_bounded() -> None:
-    rows = LabelledRows(["0", "1"], most_rows=500)
+    rows = LabelledRows(READER, most_rows=500)
     for _ in range(50):
         rows.add(*predicted(400, 0.9, np.random.default_rng(1)))
     assert rows.rows == 20_000

@@ -21,7 +21,7 @@ class Quality(Strict):
     predictions_at_least: Annotated[int, Field(ge=2)] = 100
     """With fewer predictions in a window nothing is said of them."""
     drop: Levels = Levels(warn=0.01, alert=0.05)
-    """Of the share of the score that the gate saw which is lost."""
+    """Of the share of the score that the gate saw which is lost, and of labels that are no class of the model."""
     prediction_drift: Levels = Levels(warn=0.1, alert=0.2)
     """Of the population stability index of the predictions."""
     calibration_error_at_most: Share = 0.1

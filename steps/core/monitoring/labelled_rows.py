@@ -3,7 +3,7 @@
 Few rows are kept as they are. Of many, a sample is, whose size no window exceeds, and what adds up over all of them.
 """
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from steps.core import significance
 from steps.core.classification_metrics import CLASS_MEASURES, Predictions, class_in
 from steps.core.metric_sums import ClassificationSums
 from steps.core.metrics import METRICS
-from steps.core.monitoring.labels import has_label
+from steps.core.monitoring.labels import TruthReader, has_label
 from steps.core.significance import Interval
 
 MOST_ROWS = 20_000  # that are kept as they are: so many take the full number of resamples
@@ -36,10 +36,13 @@ class Scored:
 
 
 class LabelledRows:
-    """Of one window, of a model of classes by these names, none of a regression; empty at first."""
+    """Of one window, with labels as `reader` reads them; empty at first. A label that is no class of the model is
+    counted in `unknown`, by its code, and in no score: as a class of its own, which has no right row, it would take a
+    third of the mean over two classes."""
 
-    def __init__(self, labels: Sequence[str], *, most_rows: int | None = None) -> None:
-        self.labels, self._classes = labels, len(labels)
+    def __init__(self, reader: TruthReader, *, most_rows: int | None = None) -> None:
+        self._reader, self.labels = reader, list(map(str, reader.classes))
+        self._classes = len(self.labels)
         self._most_rows = most_rows or min(MOST_ROWS, max(FEWEST_ROWS, MOST_CELLS // max(self._classes, 1)))
         self._truths: list[np.ndarray] = []
         self._outputs: list[np.ndarray] = []
@@ -49,16 +52,18 @@ class LabelledRows:
         self._kept = 0
         self._random = np.random.default_rng(0)
         self._sums: ClassificationSums | None = None
-        self.rows = 0  # with a label
+        self.rows = 0  # with a label, but for those in `unknown`
         self.unlabelled = 0
-        self.of_unknown_class = 0
+        self.unknown = Counter[int]()
 
     def add(self, truth: np.ndarray, output: np.ndarray, groups: np.ndarray | None = None) -> None:
-        """Rows with their labels, (n,) as labels.TruthReader has them, and what was predicted: probabilities (n,
-        classes), or of a regression values (n,). Those without a label are counted alone. `groups` are (n,) uint64, the
-        same for rows that belong together and ALONE for a row that is a group alone, None where all are."""
-        is_there = has_label(truth)
+        """Rows with their labels, (n,), and what was predicted: probabilities (n, classes), or of a regression values
+        (n,). Those without a label are counted alone. `groups` are (n,) uint64, the same for rows that belong together
+        and ALONE for a row that is a group alone, None where all are."""
+        is_there, is_unknown = has_label(truth), self._reader.is_unknown(truth)
         self.unlabelled += int((~is_there).sum())
+        self.unknown.update(truth[is_unknown].tolist())
+        is_there &= ~is_unknown
         self._has_groups |= groups is not None
         groups = np.full(len(truth), ALONE) if groups is None else groups
         truth, output, groups = truth[is_there], output[is_there], groups[is_there]
@@ -66,8 +71,6 @@ class LabelledRows:
             return
         self.rows += len(truth)
         if self._classes:
-            self.of_unknown_class += int((truth == self._classes).sum())
-            output = np.pad(output, ((0, 0), (0, 1)))  # the probability of any class that the model does not know
             self._count(truth, output)
         self._truths.append(truth)
         self._outputs.append(output)
@@ -91,6 +94,10 @@ class LabelledRows:
         code = self.labels.index(of_class[1])
         rows = counted.confusion[code].sum() if counted else (self._truths[0] == code).sum()
         return _as_unsure_as_its_class(scored, int(rows))
+
+    def told_unknown(self) -> str:
+        """What is to be said of the labels that are no class of the model."""
+        return self._reader.told_unknown(self.unknown, self.rows + self.unknown.total())
 
     @property
     def group_count(self) -> int | None:

@@ -3,8 +3,9 @@
 Of a label, two hashes of its key and its value are kept, 24 bytes. Keys are equal when both hashes are, as in infer.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +21,17 @@ from steps.core.tables import row_hash
 NO_LABEL = -1  # in place of a class's code; of a regression nan
 SHOWN = 3  # keys or labels, in a message
 FEWEST_TO_DOUBT = 10  # labels; of fewer, all may be of a new class
+MOST_UNKNOWN = 100  # labels that are no class of the model and have a code each; all others share one more
 
 
 @dataclass(frozen=True, kw_only=True)
 class TruthReader:
-    """Target values as they are scored, (n,): of a classification the codes of these `classes` (len(classes) for one
-    that the model does not know, NO_LABEL where there is none), of a regression, which has no classes, float64."""
+    """Target values as they are scored, (n,): of a classification the codes of these `classes` (from len(classes) on
+    for labels that are none of them, NO_LABEL where there is none), of a regression, which has no classes, float64.
+    `unknown` has the codes of the labels that are no class, as far as they have come."""
 
     classes: Classes
+    unknown: dict[str, int] = field(default_factory=dict)
 
     def read(self, values: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """True values as codes of the classes or, of a regression, as numbers, (n,)."""
@@ -37,10 +41,33 @@ class TruthReader:
             return numbers
         positions = {str(label): code for code, label in enumerate(self.classes)}
         encoded = array.dictionary_encode()
-        codes = [positions.get(str(value), len(positions)) for value in encoded.dictionary.to_pylist()]
+        labels = map(str, encoded.dictionary.to_pylist())
+        codes = [positions[label] if label in positions else self._unknown_code(label) for label in labels]
         places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         truth: np.ndarray = np.array([*codes, NO_LABEL])[places]
         return truth
+
+    def is_unknown(self, truth: np.ndarray) -> np.ndarray:
+        """Where a label is no class of the model, (n,) bool."""
+        mask: np.ndarray = truth >= len(self.classes) if self.classes else np.zeros(len(truth), dtype=bool)
+        return mask
+
+    def told_unknown(self, counts: Counter[int], labels: int) -> str:
+        """What is to be said of labels that are no class of the model, by the `counts` of their codes, of so many
+        `labels`."""
+        names = {code: repr(label) for label, code in self.unknown.items()}
+        frequent = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:SHOWN]
+        often = ", ".join(f"{names.get(code, 'others')} ({count:,})" for code, count in frequent)
+        more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+        return (
+            f"{counts.total():,} of {labels:,} labels are no class of the model: {often}{more}; they count in no "
+            "score: correct them, or train on rows that have them"
+        )
+
+    def _unknown_code(self, label: str) -> int:
+        if label not in self.unknown and len(self.unknown) < MOST_UNKNOWN:
+            self.unknown[label] = len(self.classes) + len(self.unknown)
+        return self.unknown.get(label, len(self.classes) + MOST_UNKNOWN)
 
 
 def has_label(truth: np.ndarray) -> np.ndarray:
@@ -67,7 +94,7 @@ class LabelIndex:
             for parts, values in ((firsts, first), (seconds, second), (truths, truth)):
                 parts.append(values[is_there])
         self._first, self._second, self._truth = map(np.concatenate, (firsts, seconds, truths))
-        if len(self._truth) >= FEWEST_TO_DOUBT and reader.classes and (self._truth == len(reader.classes)).all():
+        if len(self._truth) >= FEWEST_TO_DOUBT and reader.is_unknown(self._truth).all():
             raise self._no_known_class()
         self.repeated = self._sort()
         self._is_used = np.zeros(len(self._first), dtype=bool)
@@ -107,6 +134,8 @@ class LabelIndex:
             f"{self.repeated:,} rows repeat the label of another row, and count once": self.repeated,
         }
         lines = [f"labels {uri}: {line}" for line, count in told.items() if count]
+        if unknown := Counter(self._truth[self._reader.is_unknown(self._truth)].tolist()):
+            lines.append(f"labels {uri}: {self._reader.told_unknown(unknown, self.count)}")
         source_rows = self.rows + self._source.rejected_rows
         rules = contract.violations(self._source.rejected, self._source.examples, source_rows)
         return [*lines, *(f"labels {uri}: {line}, and count for nothing" for line in rules)]
@@ -132,10 +161,9 @@ class LabelIndex:
         return int(is_repeated.sum())
 
     def _no_known_class(self) -> LabelsUnusable:
-        """Of words that are written in another way all would be mistakes of the model."""
-        batches = (rows[self._source.target].drop_null() for rows in self._source.batches())
-        values = next(labels for labels in batches if len(labels)).unique().to_pylist()
-        given, known = (", ".join(map(repr, labels[:SHOWN])) for labels in (values, self._reader.classes))
+        """Words that are written in another way would leave no label to score by."""
+        labels = list(self._reader.unknown), self._reader.classes
+        given, known = (", ".join(map(repr, some[:SHOWN])) for some in labels)
         reason = f"none of its {len(self._truth):,} labels, such as {given}, is a class of the model, such as {known}"
         return LabelsUnusable(self._source.uri, [reason])
 

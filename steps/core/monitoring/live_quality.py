@@ -1,6 +1,6 @@
 """How good a model is where it is used, by the labels that have come, beside what the gate saw when it judged it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import scipy.stats
 
@@ -13,7 +13,7 @@ from steps.core.monitoring.gate_reference import GateReference
 from steps.core.monitoring.labelled_rows import LabelledRows, Scored
 from steps.core.significance import CONFIDENCE, Interval
 
-SUBJECT, CONCEPT = "quality", "concept"
+SUBJECT, CONCEPT, LABELS = "quality", "concept", "labels"
 LEAST_SCORE = 1e-9  # of the gate, of which a drop is a share
 
 
@@ -32,35 +32,54 @@ def findings(
     settings: Quality,
     windows: int = 1,
 ) -> list[Finding]:
-    """Whether a window's quality fell, by the gate's `metric`, and whether that is concept drift: quality that fell
-    while none of the `features` moved.
+    """Which labels are no class of the model, whether a window's quality by the gate's `metric` fell on the others, and
+    whether that is concept drift: quality that fell while none of the `features` moved.
 
     It fell when the window's 95% interval is wholly on the worse side of that which the gate saw, by `drop.warn` or
     more; `drop.alert` is an alert. `features` are the findings of their drift in the same window, and `windows` is how
     many are looked at together: of many, one is below by chance, unless the interval that decides is as much wider.
+    The model is wrong on each row whose label it does not know, so that their share is held against the same levels.
     """
+    quality = _quality(rows, metric, reference, settings, windows)
+    return [*_unknown_labels(rows, settings), quality, *_concept(metric, quality.level, features)]
+
+
+def _unknown_labels(rows: LabelledRows, settings: Quality) -> Iterator[Finding]:
+    if not (count := rows.unknown.total()):
+        return
+    share = count / (count + rows.rows)
+    level: Level = "ok" if share < settings.drop.warn else "alert" if share >= settings.drop.alert else "warn"
+    if count + rows.rows < settings.labels_at_least:
+        level = "too little data"
+    numbers = {"unknown_labels": float(count)}
+    yield Finding(level=level, subject=LABELS, reason=rows.told_unknown(), numbers=numbers)
+
+
+def _quality(
+    rows: LabelledRows, metric: str, reference: GateReference | None, settings: Quality, windows: int
+) -> Finding:
     if rows.rows < settings.labels_at_least:
-        reason = f"{rows.rows} of {rows.rows + rows.unlabelled} predictions have a label, too few to say anything: "
+        labels = "a label" + (" that is a class of the model" if rows.unknown else "")
+        predictions = rows.rows + rows.unlabelled + rows.unknown.total()
+        reason = f"{rows.rows} of {predictions} predictions have {labels}, too few to say anything: "
         reason += f"monitor.quality.labels_at_least is {settings.labels_at_least}"
-        return [_unknown(reason)]
+        return _unknown(reason)
     if rows.group_count is not None and rows.group_count < FEWEST_GROUPS:
         reason = (
             f"the {rows.rows:,} labels are of {rows.group_count} groups of rows that belong together (split.group), "
         )
-        return [_unknown(f"{reason}too few to say anything: {FEWEST_GROUPS}")]
+        return _unknown(f"{reason}too few to say anything: {FEWEST_GROUPS}")
     of_metrics = scores(rows, [metric, *settings.metrics])
     numbers = _numbers(rows, of_metrics)
     others = "".join(f"; {name} {_shown(one)}" for name, one in of_metrics.items() if name != metric)
     others += "".join(f"; {name} {_not_defined(name, rows)}" for name in settings.metrics if name not in of_metrics)
-    if rows.of_unknown_class:
-        others += f"; {rows.of_unknown_class:,} rows are of a class that the model does not know, each a mistake"
     scored = of_metrics.get(metric)
     if scored is None or scored.interval is None:
-        return [_unknown(f"{metric} of {rows.rows:,} labels {_not_defined(metric, rows)}{others}", numbers)]
+        return _unknown(f"{metric} of {rows.rows:,} labels {_not_defined(metric, rows)}{others}", numbers)
     seen = reference.seen().get(logged_name(metric)) if reference else None
     if seen is None:
         known = "is not kept: run `mlflow run . -e evaluate` with this model"
-        return [_unknown(f"{metric} is {_shown(scored)}; what the gate saw {known}{others}", numbers)]
+        return _unknown(f"{metric} is {_shown(scored)}; what the gate saw {known}{others}", numbers)
     interval = _for_one_of(windows, scored.value, scored.interval)
     level, drop = _fall(metric, scored.value, interval, *seen, settings=settings)
     of_class = "" if scored.of_class is None else f", {scored.of_class:,} of the class"
@@ -69,8 +88,7 @@ def findings(
         f"{metric} {verb} {_shown(scored)} on {scored.rows:,} labels{of_class}; the gate saw {_ends(*seen)}{others}"
     )
     numbers |= {"gate": seen[0], "gate_low": seen[1][0], "gate_high": seen[1][1], "drop": drop}
-    found = [Finding(level=level, subject=SUBJECT, reason=reason, numbers=numbers)]
-    return [*found, *_concept(metric, level, features)]
+    return Finding(level=level, subject=SUBJECT, reason=reason, numbers=numbers)
 
 
 def _fall(
@@ -103,7 +121,7 @@ def _for_one_of(windows: int, value: float, interval: Interval) -> Interval:
 def _concept(metric: str, level: Level, features: Sequence[Finding]) -> list[Finding]:
     """Concept drift, where quality fell and what is known of the features is that none moved."""
     known = [finding for finding in features if finding.level != "too little data"]
-    if level == "ok" or not known or any(finding.level != "ok" for finding in known):
+    if level not in ("warn", "alert") or not known or any(finding.level != "ok" for finding in known):
         return []
     names = {finding.subject for finding in known}
     reason = (

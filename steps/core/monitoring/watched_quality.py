@@ -5,6 +5,7 @@ Memory is bounded by the number of windows and by the labels, not by that of the
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class Predicted:
         edges = np.empty(0) if reference.edges is None else reference.edges
         return cls(**known, classes=reference.classes, edges=edges)
 
-    @property
+    @cached_property
     def reader(self) -> TruthReader:
         """What reads true values to compare these predictions with."""
         return TruthReader(classes=self.classes)
@@ -77,7 +78,7 @@ class WindowQuality:
         self._edges = predicted.edges
         self.probabilities = ProbabilitySums.empty(classes) if classes else None
         self.values = np.zeros(len(predicted.edges) + 1, dtype=np.int64)
-        self.labelled = LabelledRows(list(map(str, predicted.classes)))
+        self.labelled = LabelledRows(predicted.reader)
 
     def add(self, output: np.ndarray, truth: np.ndarray | None, groups: np.ndarray | None) -> None:
         """Predictions, (n, classes) probabilities or (n,) numbers, with their labels where there may be any, and the
