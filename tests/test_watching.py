@@ -438,8 +438,12 @@ class TestColumns:
     def test_one_that_came_is_told_and_no_alarm(self, lake: Lake) -> None:
         lake.score(flowers(300, seed=2).assign(height=1.0), NOW, model_uri=pa.array(["m"] * 300))
         watch = lake.watch()
-        assert [(one.subject, one.level) for one in watch.findings] == [("height", "ok")]
-        assert watch.verdict == "ok"
+        assert (watch.findings, watch.verdict) == ([], "ok")
+        assert report.facts_of(watch)["columns that are new"] == "height (double); the model does not see them"
+
+    def test_one_that_came_says_nothing_of_a_handful_of_rows(self, lake: Lake) -> None:
+        lake.score(flowers(6, seed=2).assign(height=1.0), NOW)
+        assert lake.watch().verdict == "too little data"
 
     def test_a_report_names_no_markup_of_a_users(self, lake: Lake) -> None:
         lake.score(flowers(300, seed=2).assign(color="<script>x</script>"), NOW)

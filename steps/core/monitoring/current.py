@@ -1,9 +1,7 @@
 """Which rows are looked at: those of a pinned version that were scored in a time, or that came since training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
 
 from steps.core.config import PREDICTION_COLUMNS, Monitor
 from steps.core.monitoring import bins as bins_of
@@ -97,7 +95,7 @@ def rows_of(table: Snapshot, watched: Watched, settings: Monitor) -> Current:
 
 
 def readable(watched: Watched, table: Snapshot) -> tuple[list[Bins], list[Finding]]:
-    """The features whose values can be counted in a table, and what its columns have become since training."""
+    """The features whose values can be counted in a table, and those of which its columns have none any more."""
     types = {column.name: column.type for column in table.schema}
     kept, findings = [], []
     for feature in watched.reference.features:
@@ -110,13 +108,10 @@ def readable(watched: Watched, table: Snapshot) -> tuple[list[Bins], list[Findin
             findings.append(Finding(level="alert", subject=bins.name, reason=reason))
         else:
             kept.append(bins)
-    findings += [
-        Finding(level="ok", subject=name, reason=f"the column ({types[name]}) is new, and the model does not see it")
-        for name in _new_columns(types, watched.reference)
-    ]
     return kept, findings
 
 
-def _new_columns(names: Sequence[str] | dict[str, pa.DataType], reference: Reference) -> Iterator[str]:
+def new_columns(table: Snapshot, reference: Reference) -> dict[str, str]:
+    """The columns that came since training, with their types."""
     known = {*reference.columns, *PREDICTION_COLUMNS, *OF_REQUESTS}
-    return (name for name in names if name not in known)
+    return {column.name: str(column.type) for column in table.schema if column.name not in known}

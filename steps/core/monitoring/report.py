@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from steps.core.monitoring import pictures
+from steps.core.monitoring.current import new_columns
 from steps.core.monitoring.drift import FeatureDrift
 from steps.core.monitoring.findings import WORST_FIRST, Finding
 from steps.core.monitoring.watching import Watch, WatchedWindow
@@ -111,6 +112,9 @@ def facts_of(watch: Watch) -> dict[str, str]:
     left_out = {"older": watch.counted.older, "that other versions answered": watch.counted.of_others}
     if any(left_out.values()):
         facts["left out"] = ", ".join(f"{count:,} rows {which}" for which, count in left_out.items() if count)
+    if new := new_columns(rows.table, known):
+        named = ", ".join(f"{name} ({kind})" for name, kind in new.items())
+        facts["columns that are new"] = f"{named}; the model does not see them"
     if group := known.grouping:
         together = "one value" if group.by == "value" else "one day"
         is_there = group.column in rows.table.schema.names
