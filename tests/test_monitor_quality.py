@@ -1,5 +1,6 @@
 """monitor with labels, through the entry points: quality by window, concept drift, and one message for each change."""
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,44 @@ class TestMonitor:
         again = watched("--labels=turned.csv")
         assert again.data.tags["webhook"] == "unchanged"
         assert len(receiver.received) == 1
+
+    def test_quality_that_fell_on_rows_whose_features_moved_is_no_concept_drift(self, home: Path) -> None:
+        """Of all predictions these are so few that no feature of them has moved."""
+        turned = pd.read_csv(home / "turned.csv")[:110]
+        scored = rows_of(str(home / "lake" / "flowers_predictions"))
+        is_turned = pc.is_in(scored["id"], value_set=pa.array(turned["id"]))
+        lengths = pc.if_else(is_turned, pa.scalar(None, pa.float64()), scored["petal_length"])
+        moved = scored.set_column(scored.schema.get_field_index("petal_length"), "petal_length", lengths)
+        write_deltalake(str(home / "moved"), moved)
+        turned.to_csv(home / "few.csv", index=False)
+        [window] = found(watched("--current=moved", "--labels=few.csv"))["windows"]
+        assert {one["level"] for one in window["findings"]} == {"ok"}
+        assert [(one["subject"], one["level"]) for one in window["quality"]["live quality"]] == [("quality", "alert")]
+
+    @pytest.mark.parametrize("words", [["--window=1d"], ["--window=1d", "--since=150d"]])
+    def test_windows_of_rows_that_were_deleted_hide_no_fall_in_the_others(self, home: Path, words: list[str]) -> None:
+        """One that is found of one window, and would be chance if there were a hundred with labels."""
+        scored = rows_of(str(home / "lake" / "flowers_predictions"))
+        labels = pd.read_csv(home / "labels.csv")
+        answers = labels.merge(scored.select(["id", "prediction"]).to_pandas(), on="id")
+        reference = mlflow.artifacts.load_dict(f"runs:/{run_of('evaluate')}/monitor_reference.json")
+        limit, right = reference["interval"][0] - 0.03, answers.index[answers["species"] == answers["prediction"]]
+        for wrong in range(0, len(right), 5):
+            labels["species"] = answers["species"].where(~answers.index.isin(right[:wrong]), "versicolor")
+            if f1_score(labels["species"], answers["prediction"], average="macro") < limit:
+                break
+        labels.to_csv(home / "fell.csv", index=False)
+        gone = scored.slice(0, 1_200)
+        days = [dt.timedelta(days=2 + number % 120) for number in range(len(gone))]
+        earlier = [at - day for at, day in zip(gone["scored_at"].to_pylist(), days, strict=True)]
+        times = pa.array(earlier, pa.timestamp("us", "UTC"))
+        for name in ("scored_at", "deleted_at"):
+            gone = gone.set_column(gone.schema.get_field_index(name), name, times)
+        table = f"{home}/{'since' if len(words) > 1 else 'deleted'}"
+        write_deltalake(table, pa.concat_tables([scored, gone]))
+        *_, last = found(watched(f"--current={table}", "--labels=fell.csv", *words))["windows"]
+        [quality, _] = last["quality"]["live quality"]
+        assert (quality["subject"], quality["level"]) == ("quality", "alert")
 
     def test_what_did_not_get_through_is_told_by_the_next_run_and_the_address_by_none(
         self, home: Path, receiver: Receiver, capfd: Capture

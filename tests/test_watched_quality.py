@@ -176,6 +176,7 @@ def found(counted: Any, reference: GateReference | None, predicted: Predicted = 
         features=[],
         settings=Quality(),
         windows=3,
+        significance=0.01 / 3,
     )
     return {name: [finding.level for finding in found] for name, found in sections.items()}
 
@@ -211,6 +212,7 @@ def test_an_unchanged_model_raises_no_alarm_in_any_section_in_most_of_its_weeks(
                 features=[],
                 settings=Quality(),
                 windows=7,
+                significance=0.01 / 7,
             ).values()
             for finding in section
         ]

@@ -60,10 +60,9 @@ class LabelledRows:
         """Rows with their labels, (n,), and what was predicted: probabilities (n, classes), or of a regression values
         (n,). Those without a label are counted alone. `groups` are (n,) uint64, the same for rows that belong together
         and ALONE for a row that is a group alone, None where all are."""
-        is_there, is_unknown = has_label(truth), self._reader.is_unknown(truth)
-        self.unlabelled += int((~is_there).sum())
-        self.unknown.update(truth[is_unknown].tolist())
-        is_there &= ~is_unknown
+        is_there = self._reader.is_class(truth)
+        self.unlabelled += int((~has_label(truth)).sum())
+        self.unknown.update(truth[self._reader.is_unknown(truth)].tolist())
         self._has_groups |= groups is not None
         groups = np.full(len(truth), ALONE) if groups is None else groups
         truth, output, groups = truth[is_there], output[is_there], groups[is_there]

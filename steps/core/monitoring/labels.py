@@ -47,6 +47,11 @@ class TruthReader:
         truth: np.ndarray = np.array([*codes, NO_LABEL])[places]
         return truth
 
+    def is_class(self, truth: np.ndarray) -> np.ndarray:
+        """Where there is a label that a prediction can be scored by, (n,) bool."""
+        mask: np.ndarray = has_label(truth) & ~self.is_unknown(truth)
+        return mask
+
     def is_unknown(self, truth: np.ndarray) -> np.ndarray:
         """Where a label is no class of the model, (n,) bool."""
         mask: np.ndarray = truth >= len(self.classes) if self.classes else np.zeros(len(truth), dtype=bool)

@@ -36,8 +36,8 @@ def findings(
     whether that is concept drift: quality that fell while none of the `features` moved.
 
     It fell when the window's 95% interval is wholly on the worse side of that which the gate saw, by `drop.warn` or
-    more; `drop.alert` is an alert. `features` are the findings of their drift in the same window, and `windows` is how
-    many are looked at together: of many, one is below by chance, unless the interval that decides is as much wider.
+    more; `drop.alert` is an alert. `features` are the findings of the drift of the features of these rows. `windows` is
+    how many are looked at together: of many, one is below by chance, unless the interval that decides is as much wider.
     The model is wrong on each row whose label it does not know, so that their share is held against the same levels.
     """
     quality = _quality(rows, metric, reference, settings, windows)

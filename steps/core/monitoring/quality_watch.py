@@ -6,20 +6,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from steps.core.config import Config
+from steps.core.config import Config, Monitor
 from steps.core.models import split
 from steps.core.models.scorer import Schema
-from steps.core.monitoring import label_source, watched_quality
-from steps.core.monitoring.current import Current
+from steps.core.monitoring import current, drift, label_source, watched_quality
 from steps.core.monitoring.errors import LabelsUnusable
+from steps.core.monitoring.findings import Finding
 from steps.core.monitoring.gate_reference import GateReference
 from steps.core.monitoring.label_source import LabelSource
 from steps.core.monitoring.labels import LabelIndex
 from steps.core.monitoring.reference import Watched
 from steps.core.monitoring.trained_on import TABLE_URI, TrainedOn
-from steps.core.monitoring.watched_quality import NEEDED, CountedQuality, Predicted
+from steps.core.monitoring.watched_quality import LEFT_OUT, NEEDED, CountedQuality, Predicted
 from steps.core.monitoring.watching import Watch, WatchedWindow
-from steps.core.monitoring.windows import OLDER
 from steps.core.process import progress
 from steps.core.tables.snapshot import Snapshot
 
@@ -53,6 +52,7 @@ def add(
         return WithQuality(watch=watch)
     if other := _other_question(watch.watched.schema, settings):
         return WithQuality(watch=watch, lines=[f"quality: {other}, so that nothing is said of it"])
+    has_labels = labels is not None or settings.target in table.schema.names
     predicted = Predicted.by(
         watch.watched.uri,
         reference,
@@ -60,12 +60,12 @@ def add(
         target=settings.target,
         trained_on=_trained_on(watch.watched, settings, table),
         group=settings.split.group or "",
+        bins=current.readable(watch.watched, table)[0] if has_labels else (),
+        grouping=watch.watched.reference.grouping,
     )
     index = LabelIndex(labels, predicted.reader) if labels else None
-    counted = _count(watch.current, predicted, index, key=labels.key if labels else ())
-    windows = list(
-        _windows(watch, predicted, reference, counted, settings, has_labels=_has_labels(table, settings, index))
-    )
+    counted = _count(watch, predicted, index, key=labels.key if labels else ())
+    windows = list(_windows(watch, predicted, reference, counted, settings, has_labels=has_labels))
     lines = [*counted.lines(predicted), *(index.lines() if index else [])]
     return WithQuality(watch=replace(watch, windows=windows), lines=lines)
 
@@ -83,10 +83,6 @@ def _other_question(schema: Schema, settings: Config) -> str:
     return f"the model is a {schema.task} of {schema.target}, and {asked}"
 
 
-def _has_labels(table: Snapshot, settings: Config, index: LabelIndex | None) -> bool:
-    return index is not None or settings.target in table.schema.names
-
-
 def _trained_on(watched: Watched, settings: Config, table: Snapshot) -> TrainedOn:
     recorded = _split_of(watched.schema)
     if TABLE_URI not in table.schema.names:  # requests are new rows
@@ -98,14 +94,17 @@ def _split_of(schema: Schema) -> split.SplitSettings:
     return split.recorded(schema.split, {feature.name: feature.type for feature in schema.features})
 
 
-def _count(current: Current, predicted: Predicted, index: LabelIndex | None, *, key: Sequence[str]) -> CountedQuality:
-    time = current.windows.column
-    columns = predicted.columns(current.table.schema.names, [*key, *([time] if time else [])])
+def _count(watch: Watch, predicted: Predicted, index: LabelIndex | None, *, key: Sequence[str]) -> CountedQuality:
+    """In the windows of `watch`: rows that were deleted since may be of any number of earlier ones."""
+    windows, rows = watch.current.windows, watch.current.rows
+    time, first = windows.column, _first_window(watch)
+    columns = predicted.columns(rows.schema.names, [*key, *([time] if time else [])])
 
     def window_of(rows: pa.Table) -> np.ndarray:
-        return current.windows.numbers(rows[time])[0] if time else np.zeros(len(rows), dtype=np.int64)
+        numbers = windows.numbers(rows[time])[0] if time else np.zeros(len(rows), dtype=np.int64)
+        return np.where(numbers < first, LEFT_OUT, numbers)
 
-    batches = progress.counted(current.rows.batches(columns), "rows_read", total=current.rows.row_count)
+    batches = progress.counted(rows.batches(columns), "rows_read", total=rows.row_count)
     return watched_quality.count(batches, predicted, window_of=window_of, labels=index)
 
 
@@ -118,11 +117,13 @@ def _windows(
     *,
     has_labels: bool,
 ) -> Iterator[WatchedWindow]:
-    """Each window with what its predictions say; one without any as it is."""
-    last = watch.current.windows.last
-    monitor = settings.monitor
-    together = sum(number != OLDER for number in counted.windows)
-    for number, window in enumerate(watch.windows, last + 1 - len(watch.windows)):
+    """Each window with what its predictions say; one without any as it is. Windows with too few rows to say anything
+    are none of those that are looked at together."""
+    monitor, quality = settings.monitor, settings.monitor.quality
+    with_labels = sum(one.labelled.rows >= quality.labels_at_least for one in counted.windows.values())
+    with_predictions = sum(one.rows >= quality.predictions_at_least for one in counted.windows.values())
+    moved = _drift_of_labelled(watch, counted, monitor)
+    for number, window in enumerate(watch.windows, _first_window(watch)):
         if number not in counted.windows:
             yield window
             continue
@@ -132,9 +133,24 @@ def _windows(
             reference,
             metric=settings.gate.metric,
             has_labels=has_labels,
-            features=window.findings,
-            settings=monitor.quality,
-            windows=together,
-            significance=monitor.significance,
+            features=moved.get(number, ()),
+            settings=quality,
+            windows=max(1, with_labels),
+            significance=monitor.significance / max(1, with_predictions),
         )
         yield replace(window, quality=found)
+
+
+def _first_window(watch: Watch) -> int:
+    return watch.current.windows.last + 1 - len(watch.windows)
+
+
+def _drift_of_labelled(watch: Watch, counted: CountedQuality, settings: Monitor) -> dict[int, list[Finding]]:
+    """Whether the features of the labelled rows moved, by which quality is told: those of all rows may not tell it."""
+    _, unreadable = current.readable(watch.watched, watch.current.table)
+    summaries = {number: one.features for number, one in counted.windows.items() if one.features.rows}
+    drifts = drift.drifts(watch.watched.reference, summaries, settings)
+    return {
+        number: [*unreadable, *(one.finding(settings.significance) for one in features)]
+        for number, features in drifts.items()
+    }

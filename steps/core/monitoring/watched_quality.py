@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 
 from steps.core.config_monitor_quality import Quality
 from steps.core.metrics import Labels
+from steps.core.models.grouping import Grouping
 from steps.core.monitoring import estimated_quality, live_quality, prediction_drift
+from steps.core.monitoring.bins import Bins
 from steps.core.monitoring.findings import Finding
 from steps.core.monitoring.gate_reference import GateReference
 from steps.core.monitoring.labelled_rows import ALONE, LabelledRows
 from steps.core.monitoring.labels import LabelIndex, TruthReader, in_predictions
 from steps.core.monitoring.probability_sums import ProbabilitySums, matrix_of
+from steps.core.monitoring.summary import Summary, summarize
 from steps.core.monitoring.trained_on import TrainedOn
 from steps.core.tables import row_hash
 
@@ -31,7 +34,8 @@ NEEDED = ("prediction", "model_uri")  # columns without which rows are no predic
 class Predicted:
     """How the rows of one model are read: its `classes`, or of a regression none, and the `edges` of the bins in which
     its numbers are counted; `target` is the column that may hold labels, `trained_on` tells rows that count for
-    nothing, as it was trained on them."""
+    nothing, as it was trained on them. The features of labelled rows are counted by `bins`, in which `grouping` tells
+    rows that belong together, as those that it was trained on were."""
 
     model_uri: str
     classes: Labels
@@ -39,6 +43,8 @@ class Predicted:
     trained_on: TrainedOn
     group: str = ""  # the column whose equal values are of rows that belong together
     edges: np.ndarray = field(default_factory=lambda: np.empty(0))
+    bins: Sequence[Bins] = ()
+    grouping: Grouping | None = None
 
     @classmethod
     def by(
@@ -49,10 +55,10 @@ class Predicted:
         classes: Labels,
         target: str,
         trained_on: TrainedOn,
-        group: str = "",
+        **others: Any,
     ) -> "Predicted":
         """As the test part was read, so that both can be compared; without it by the model's own `classes`."""
-        known: dict[str, Any] = {"model_uri": model_uri, "target": target, "trained_on": trained_on, "group": group}
+        known: dict[str, Any] = {"model_uri": model_uri, "target": target, "trained_on": trained_on, **others}
         if reference is None:
             return cls(**known, classes=classes)
         edges = np.empty(0) if reference.edges is None else reference.edges
@@ -66,29 +72,37 @@ class Predicted:
     def columns(self, present: Sequence[str], key: Sequence[str]) -> list[str]:
         """Those to read of the columns that there are."""
         probabilities = ["probabilities"] if self.classes else []
-        names = [*NEEDED, *probabilities, self.target, *key, self.group, *self.trained_on.needs(present)]
+        features = [*(one.name for one in self.bins), *([self.grouping.column] if self.bins and self.grouping else [])]
+        names = [*NEEDED, *probabilities, self.target, *key, self.group, *self.trained_on.needs(present), *features]
         return [name for name in dict.fromkeys(names) if name in present]
 
 
 class WindowQuality:
-    """What one pass keeps of a window."""
+    """What one pass keeps of a window; `features` are those of the rows in `labelled`."""
 
     def __init__(self, predicted: Predicted) -> None:
         classes = len(predicted.classes)
-        self._edges = predicted.edges
+        self._predicted, self.features = predicted, Summary()
         self.probabilities = ProbabilitySums.empty(classes) if classes else None
         self.values = np.zeros(len(predicted.edges) + 1, dtype=np.int64)
         self.labelled = LabelledRows(predicted.reader)
 
-    def add(self, output: np.ndarray, truth: np.ndarray | None, groups: np.ndarray | None) -> None:
-        """Predictions, (n, classes) probabilities or (n,) numbers, with their labels where there may be any, and the
-        groups of the rows where some belong together."""
+    @property
+    def rows(self) -> int:
+        """How many predictions there are."""
+        return int(self.values.sum()) if self.probabilities is None else self.probabilities.rows
+
+    def add(self, rows: pa.Table, output: np.ndarray, truth: np.ndarray | None, groups: np.ndarray | None) -> None:
+        """Rows with their predictions, (n, classes) probabilities or (n,) numbers, with their labels where there may be
+        any, and the groups of the rows where some belong together."""
         if self.probabilities is not None:
             self.probabilities += ProbabilitySums.of(output)
         else:
-            self.values += prediction_drift.counts_of(output, self._edges)
+            self.values += prediction_drift.counts_of(output, self._predicted.edges)
         if truth is not None:
             self.labelled.add(truth, output, groups)
+            scored = rows.filter(pa.array(self._predicted.reader.is_class(truth)))
+            self.features += summarize(scored, self._predicted.bins, grouping=self._predicted.grouping)
 
 
 @dataclass(kw_only=True)
@@ -160,7 +174,7 @@ def _add(
         mask = numbers == number
         window = counted.windows.setdefault(number, WindowQuality(predicted))
         truth_there, groups_there = (None if values is None else values[mask] for values in (truth, groups))
-        window.add(output[mask], truth_there, groups_there)
+        window.add(rows.filter(pa.array(mask)), output[mask], truth_there, groups_there)
 
 
 def _groups(rows: pa.Table, column: str) -> np.ndarray | None:
@@ -185,11 +199,11 @@ def findings(
 ) -> dict[str, list[Finding]]:
     """What a window says, by section: "prediction drift", "estimated quality" and, if it `has_labels`, "live quality".
 
-    `metric` is the gate's, `features` are the findings of their drift in this window. `windows` are looked at together,
-    and share the limit `significance` on false alarms.
+    `metric` is the gate's, `features` are the findings of the drift of the labelled rows. So many `windows` have enough
+    labels, and are held against the gate together; `significance` is the limit on false alarms of prediction drift.
     """
     found = {
-        "prediction drift": _drift(window, predicted, reference, settings, significance / windows),
+        "prediction drift": _drift(window, predicted, reference, settings, significance),
         "estimated quality": _estimated(window, predicted, reference, settings),
     }
     if has_labels:
