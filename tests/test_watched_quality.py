@@ -25,6 +25,7 @@ from steps.core.monitoring.prediction_drift import counts_of, edges_of
 from steps.core.monitoring.probability_sums import ProbabilitySums
 from steps.core.monitoring.trained_on import TrainedOn
 from steps.core.monitoring.watched_quality import Predicted, count, findings
+from steps.core.tables import location, snapshot
 
 MODEL, OTHER = "models:/m/2", "models:/m/1"
 CLASSES = ("no", "yes")
@@ -120,16 +121,24 @@ def test_labels_may_be_those_that_the_predictions_have_kept() -> None:
     assert counted.windows[1].labelled.rows == (days == 1).sum()
 
 
-def test_rows_that_the_model_was_trained_on_count_for_nothing(tmp_path: Path) -> None:
+def trained_on(table: pa.Table, predictions: pa.Table, *columns: str) -> TrainedOn:
+    """As of a model that was trained on this table, whose rows are told apart by the columns."""
+    write_deltalake("table", table)
+    stored = snapshot.open(location.TableUri("table"))
+    return TrainedOn.find(stored, columns, BY_ID, target="truth", schema=predictions.schema)
+
+
+def is_test(ids: np.ndarray) -> np.ndarray:
+    return np.asarray(split.parts(pd.DataFrame({"id": ids}), BY_ID) == "test")
+
+
+def test_rows_that_the_model_was_trained_on_count_for_nothing() -> None:
     """A row is new when the training table has it not, or it was in the test part."""
-    days, stated, truth = simulated(400)
-    table = str(tmp_path / "table")
-    write_deltalake(table, pa.table({"id": np.arange(300)}))
-    trained_on = TrainedOn.find(f"{table}@v0", ["id"], BY_ID)
-    predicted = Predicted(model_uri=MODEL, classes=CLASSES, target="truth", trained_on=trained_on)
-    rows = rows_of(days, stated, table_uri=[f"{table}@v1"] * 400)
-    is_test = split.parts(pd.DataFrame({"id": np.arange(400)}), BY_ID) == "test"
-    is_seen = (np.arange(400) < 300) & ~is_test
+    days, stated, _ = simulated(400)
+    rows = rows_of(days, stated, table_uri=["table@v1"] * 400)
+    known = trained_on(pa.table({"id": np.arange(300), "truth": ["yes"] * 300}), rows, "id")
+    predicted = replace(PREDICTED, trained_on=known)
+    is_seen = (np.arange(400) < 300) & ~is_test(np.arange(400))
     counted = passed(rows, predicted)
     assert counted.trained_on == is_seen.sum()
     assert sum(window.probabilities.rows for window in counted.windows.values()) == (~is_seen).sum()
@@ -140,13 +149,42 @@ def test_rows_that_the_model_was_trained_on_count_for_nothing(tmp_path: Path) ->
     assert requests.trained_on == 0
 
 
-def test_where_the_training_table_is_gone_only_rows_of_the_test_part_count(tmp_path: Path) -> None:
+def test_rows_that_had_no_label_were_not_trained_on() -> None:
+    days, stated, _ = simulated(300)
+    rows = rows_of(days, stated, table_uri=["table@v1"] * 300)
+    labels = pa.array(["yes" if number < 200 else None for number in range(300)])
+    known = trained_on(pa.table({"id": np.arange(300), "truth": labels}), rows, "id")
+    assert known.may_have(rows).tolist() == ((np.arange(300) < 200) & ~is_test(np.arange(300))).tolist()
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.float64(), pa.decimal128(22, 2)])
+def test_numbers_of_another_type_are_the_same_rows(kind: pa.DataType) -> None:
     days, stated, _ = simulated(400)
-    trained_on = TrainedOn.find(f"{tmp_path}/gone@v0", ["id"], BY_ID)
-    predicted = Predicted(model_uri=MODEL, classes=CLASSES, target="truth", trained_on=trained_on)
-    counted = passed(rows_of(days, stated, table_uri=["t@v1"] * 400), predicted)
-    is_test = split.parts(pd.DataFrame({"id": np.arange(400)}), BY_ID) == "test"
-    assert counted.trained_on == (~is_test).sum()
+    rows = rows_of(days, stated, table_uri=["table@v1"] * 400, amount=pa.array(np.arange(400)).cast(kind))
+    then = pa.table({"amount": np.arange(300), "truth": ["yes"] * 300})
+    known = trained_on(then, rows, "amount")
+    assert known.may_have(rows).tolist() == ((np.arange(400) < 300) & ~is_test(np.arange(400))).tolist()
+
+
+def test_what_a_column_of_another_kind_was_is_not_known() -> None:
+    """The text of a day was written in some way; of a float the digits are gone."""
+    days, stated, _ = simulated(400)
+    day = pa.array(np.arange(400), pa.int32()).cast(pa.date32())
+    for name, now in {"at": day, "size": pa.array(np.arange(400) / 10, pa.float64())}.items():
+        rows = rows_of(days, stated, table_uri=["table@v1"] * 400, **{name: now})
+        then = now.cast(pa.string()) if name == "at" else now.cast(pa.float32())
+        write_deltalake(name, pa.table({name: then, "truth": ["yes"] * 400}))
+        stored = snapshot.open(location.TableUri(name))
+        known = TrainedOn.find(stored, [name], BY_ID, target="truth", schema=rows.schema)
+        assert known.may_have(rows).tolist() == (~is_test(np.arange(400))).tolist()
+
+
+def test_where_the_training_table_is_gone_only_rows_of_the_test_part_count() -> None:
+    days, stated, _ = simulated(400)
+    rows = rows_of(days, stated, table_uri=["t@v1"] * 400)
+    gone = TrainedOn.find(None, ["id"], BY_ID, target="truth", schema=rows.schema)
+    counted = passed(rows, replace(PREDICTED, trained_on=gone))
+    assert counted.trained_on == (~is_test(np.arange(400))).sum()
 
 
 def reference_of(stated: np.ndarray, truth: np.ndarray) -> GateReference:

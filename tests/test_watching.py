@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,21 @@ class TestWhichRows:
         watch = lake.watch(lake.table)
         assert rows(watch) == [500]
         assert watch.current.which == "of this version"
+
+    def test_of_a_table_that_was_deleted_and_made_anew_all(self, lake: Lake) -> None:
+        """Its versions have the URIs of those that are gone."""
+        identity = snapshot.open(TableUri(lake.table, 0)).identity
+        known = dataclasses.replace(lake.watched.reference, read=1_000, rejected=10)
+        lake.watched = dataclasses.replace(lake.watched, table_identity=identity, reference=known)
+        lake.add(flowers(300, seed=2))
+        assert rows(lake.watch(lake.table)) == [300]
+        lake.watched = dataclasses.replace(lake.watched)  # which looks anew
+        shutil.rmtree(lake.table)
+        lake.add(flowers(400, seed=3))
+        TestRejects().ingest(lake, read=500, rejected=300)
+        watch = lake.watch(lake.table)
+        assert (rows(watch), watch.current.which) == ([800], "of this version")
+        assert watch.findings == []
 
     def test_the_files_of_the_training_version_need_not_be_there(self, lake: Lake) -> None:
         lake.add(flowers(400, seed=2), mode="overwrite")

@@ -85,12 +85,11 @@ def rows_of(table: Snapshot, watched: Watched, settings: Monitor) -> Current:
         which = f"scored in the {settings.since} before it was written" if settings.since else "of any time"
         own = watched.uri if REQUEST_ID in table.schema.names else ""
         return Current(table=table, rows=table, windows=windows, which=which, answered_by=own)
-    trained = location.parse_table(watched.reference.table_uri)
-    before = snapshot.find(trained) if trained.path == table.path else None
-    added = data_files.added_since(before, table) if before else None
-    if added is None:
+    before = watched.table
+    added = data_files.added_since(before, table) if before and before.path == table.path else None
+    if before is None or added is None:
         return Current(table=table, rows=table, windows=windows, which="of this version")
-    which = f"that came since version {trained.version}, which the model was trained on"
+    which = f"that came since version {before.version}, which the model was trained on"
     return Current(table=table, rows=added, windows=windows, which=which)
 
 

@@ -87,7 +87,8 @@ def _trained_on(watched: Watched, settings: Config, table: Snapshot) -> TrainedO
     recorded = _split_of(watched.schema)
     if TABLE_URI not in table.schema.names:  # requests are new rows
         return TrainedOn(columns=(), hashes=None, split=recorded)
-    return TrainedOn.find(watched.reference.table_uri, settings.key or settings.features, recorded)
+    columns = settings.key or settings.features
+    return TrainedOn.find(watched.table, columns, recorded, target=watched.schema.target, schema=table.schema)
 
 
 def _split_of(schema: Schema) -> split.SplitSettings:

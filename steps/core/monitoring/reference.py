@@ -7,6 +7,7 @@ was vacuumed.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from steps.core.monitoring.bins import MISSING, Bins
 from steps.core.monitoring.errors import ReferenceUnknown
 from steps.core.monitoring.groups import GroupSizes, intraclass_correlation
 from steps.core.monitoring.summary import Counts, summarize
-from steps.core.tables import commit
+from steps.core.tables import commit, location, snapshot
 from steps.core.tables.snapshot import Snapshot
 
 FORMAT_VERSION = 1
@@ -90,11 +91,19 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """A version of a model with what it was trained on."""
+    """A version of a model with what it was trained on: `table_identity` tells that version of its table from others
+    that had or will have its URI, "" where it is not known."""
 
     uri: str
     schema: scorer.Schema
     reference: Reference
+    table_identity: str = ""
+
+    @cached_property
+    def table(self) -> Snapshot | None:
+        """The version of the table that it was trained on; None where it is gone, or was made anew since."""
+        found = snapshot.find(location.parse_table(self.reference.table_uri))
+        return found if found and self.table_identity in ("", found.identity) else None
 
 
 def of_sample(
@@ -140,7 +149,8 @@ def load(version: ModelVersion) -> Watched:
         reference = Reference.loads(file.read_text(encoding="utf-8"), schema)
     except (KeyError, TypeError, ValueError) as err:
         raise ReferenceUnknown(uri, f"has an artifacts/reference.json that cannot be read here: {err!r}") from err
-    return Watched(uri=uri, schema=schema, reference=reference)
+    identity = version.tags.get(registry.TABLE_IDENTITY, "")
+    return Watched(uri=uri, schema=schema, reference=reference, table_identity=identity)
 
 
 def _of_feature(

@@ -16,7 +16,7 @@ from steps.core.monitoring.reference import Reference, Watched
 from steps.core.monitoring.summary import Summary
 from steps.core.monitoring.windows import MOST_WINDOWS, Window, Windows
 from steps.core.process import progress
-from steps.core.tables import commit, location
+from steps.core.tables import commit
 from steps.core.tables.snapshot import Snapshot
 
 REJECTS, ROWS, CLOCKS = "rejects", "rows", "scored_at"  # subjects that are no features
@@ -127,7 +127,7 @@ def watch(watched: Watched, rows: Current, settings: Monitor) -> Watch:
         current=rows,
         counted=counted,
         windows=[_window(n, rows, counted, found, settings) for n in numbers],
-        findings=[*findings, *_of_clocks(counted), *_of_rejects(rows.table, watched.reference, settings)],
+        findings=[*findings, *_of_clocks(counted), *_of_rejects(rows.table, watched, settings)],
         significance=settings.significance,
     )
 
@@ -179,12 +179,12 @@ def _of_clocks(counted: Counted) -> Iterator[Finding]:
         yield Finding(level="warn", subject=CLOCKS, reason=reason, numbers={"rows_untimed": counted.untimed})
 
 
-def _of_rejects(table: Snapshot, reference: Reference, settings: Monitor) -> Iterator[Finding]:
+def _of_rejects(table: Snapshot, watched: Watched, settings: Monitor) -> Iterator[Finding]:
     """What ingest has rejected since the version that the model was trained on, of the rows that it has read."""
-    trained = location.parse_table(reference.table_uri)
-    if trained.path != table.path or not reference.read:
+    reference, trained = watched.reference, watched.table
+    if trained is None or trained.path != table.path or not reference.read:
         return
-    since = [made.metadata for version, made in table.commits.items() if version > (trained.version or 0)]
+    since = [made.metadata for version, made in table.commits.items() if version > trained.version]
     read, rejected = (
         sum(int(metadata.get(name, 0)) for metadata in since) for name in (commit.ROWS_READ, commit.ROWS_REJECTED)
     )
