@@ -53,8 +53,8 @@ def rows(random: np.random.Generator, count: int, *, shift: float = 0.0) -> pa.T
 
 def reference_of(sample: pa.Table) -> Reference:
     """What train keeps of these rows, of which the first TRAINED_SHARE are the train part."""
-    trained = np.arange(len(sample)) < TRAINED_SHARE * len(sample)
-    part = sample.filter(pa.array(trained))
+    trained = round(TRAINED_SHARE * len(sample))
+    part, others = sample.slice(0, trained), sample.slice(trained)
     features = [Feature(name=name, type="double") for name in DOUBLES]
     features += [Feature(name="count", type="long"), Feature(name="flag", type="boolean")]
     features += [
@@ -64,9 +64,9 @@ def reference_of(sample: pa.Table) -> Reference:
     return Reference(
         table_uri="table@v0",
         table_rows=len(sample),
-        rows=len(sample),
+        rows=len(part),
         columns={},
-        features=reference.features_of(sample, features, trained=trained),
+        features=reference.features_of(part, features, others=others),
     )
 
 
@@ -83,7 +83,7 @@ def verdicts(*, reference_rows: int, size: int, trials: int, shift: float = 0.0)
     counts: Counter[Level] = Counter()
     for seed in range(trials):
         random = np.random.default_rng([seed, size, reference_rows])
-        known = reference_of(rows(random, reference_rows))
+        known = reference_of(rows(random, round(reference_rows / TRAINED_SHARE)))
         counts[worst(findings(known, rows(random, size, shift=shift)))] += 1
     return counts
 

@@ -136,7 +136,7 @@ def _warnings(survey: Survey, schema: Schema, rows: TrainingRows) -> list[str]:
 def _register(fit: Fit, survey: Survey, schema: Schema, rows: TrainingRows, *, tags: Mapping[str, str]) -> str:
     """Register a version that is not judged yet, with what monitor holds later rows against. Its URI."""
     name = rows.settings.model.name
-    kept = reference.of_sample(survey.sample, schema, rows.settings, rows.split_settings, table=rows.table)
+    kept = reference.of_sample(survey.sample, schema, rows.settings, others=survey.others, table=rows.table)
     registered = registration.register(
         fit.booster, schema, example=survey.example, name=name, tags=tags, reference=kept.dumps()
     )

@@ -28,16 +28,16 @@ from steps.core.monitoring.summary import summarize
 def reference_of(columns: dict[str, Any], *features: Feature, group: str = "") -> Reference:
     sample = pa.table(columns)
     grouping = Grouping(column=group) if group else None
-    trained = np.arange(len(sample)) < 0.7 * len(sample)
-    groups = grouping.codes(sample) if grouping else None
+    part, others = sample.slice(0, round(0.7 * len(sample))), sample.slice(round(0.7 * len(sample)))
+    groups = grouping.codes(part) if grouping else None
     return Reference(
         table_uri="/lake/t@v3",
         table_rows=len(sample),
-        rows=len(sample),
+        rows=len(part),
         columns={name: str(kind) for name, kind in zip(sample.schema.names, sample.schema.types, strict=True)},
-        features=reference.features_of(sample, features, trained=trained, groups=groups),
+        features=reference.features_of(part, features, others=others, groups=groups),
         grouping=grouping,
-        rows_together=GroupSizes.of(sample, grouping).rows_together,
+        rows_together=GroupSizes.of(part, grouping).rows_together,
     )
 
 

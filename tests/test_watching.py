@@ -21,7 +21,7 @@ from small import FLOWERS, QUICK, flowers, flowers_config, flowers_model
 from steps.core import config
 from steps.core.config_monitor import Duration, Monitor, length_of
 from steps.core.errors import ConfigInvalid
-from steps.core.models import training
+from steps.core.models import split, training
 from steps.core.models.row_sample import MOST_ROWS, RowSample
 from steps.core.models.training_rows import TrainingRows, split_settings_of
 from steps.core.monitoring import current, quality_sections, reference, report, watching
@@ -58,9 +58,7 @@ def watched(table_uri: str, rows: pd.DataFrame | None = None) -> Watched:
         table_rows=len(sample),
         rows=len(sample),
         columns={column.name: str(column.type) for column in sample.schema},
-        features=reference.features_of(
-            sample, model.schema.features, trained=np.arange(len(sample)) < 0.7 * len(sample)
-        ),
+        features=reference.features_of(sample, model.schema.features, others=table_of(flowers(600, seed=9))),
     )
     return Watched(uri="models:/flowers_model/1", schema=model.schema, reference=known)
 
@@ -370,15 +368,28 @@ class TestReference:
         schema = training.learn_schema(
             survey.parts, settings, split_settings=stored.split_settings, table_uri=str(table), seen=survey.seen
         )
-        return reference.of_sample(survey.sample, schema, settings, stored.split_settings, table=table)
+        return reference.of_sample(survey.sample, schema, settings, others=survey.others, table=table)
 
-    def test_has_the_rows_columns_and_features_of_the_table(self, tmp_path: Path) -> None:
+    def test_has_the_columns_and_features_of_the_table_and_the_rows_of_its_train_part(self, tmp_path: Path) -> None:
         known = self.reference(tmp_path, flowers(900))
-        assert (known.table_uri, known.table_rows, known.rows) == (f"{tmp_path}/t@v0", 900, 900)
+        trained = int((split.parts(flowers(900), split.settings_of(flowers_config())) == "train").sum())
+        assert (known.table_uri, known.table_rows, known.rows) == (f"{tmp_path}/t@v0", 900, trained)
         assert list(known.columns) == list(flowers(1).columns)
         assert [one.bins.name for one in known.features] == list(FEATURES)
-        assert {one.counts.rows for one in known.features} == {900}
+        assert {one.counts.rows for one in known.features} == {trained}
         assert known.grouping is None
+
+    def test_has_no_rows_of_a_later_time_and_none_without_a_label(self, tmp_path: Path) -> None:
+        """The lengths are the days: a tenth and two tenths of those with a label are the other parts."""
+        rows = flowers(900)
+        rows["day"] = [dt.date(2024, 1, 1) + dt.timedelta(days=number) for number in range(900)]
+        rows = rows.assign(petal_length=np.arange(900.0), species=rows["species"].where(rows.index % 2 == 0, None))
+        columns = {**FLOWERS["columns"], "day": {"type": "date", "feature": False}}
+        known = self.reference(tmp_path, rows, columns=columns, split={"time": "day"})
+        trained = np.arange(0, 900, 2)[:315]
+        assert known.rows == len(trained)
+        deciles = np.quantile(trained, np.arange(1, 10) / 10, method="inverted_cdf")
+        assert known.features[0].bins.edges == tuple(deciles)
 
     def test_counts_as_unseen_what_is_new_to_the_train_part_alone(self, tmp_path: Path) -> None:
         rows = flowers(900)
@@ -387,14 +398,14 @@ class TestReference:
         assert 200 < color.new < 400  # outside the train part
         assert 0.1 < color.unseen / color.new < 0.6
 
-    @pytest.mark.parametrize(("split", "by"), [({"group": "owner"}, "value"), ({"time": "day"}, "day")])
-    def test_knows_which_rows_belong_together(self, tmp_path: Path, split: dict[str, str], by: str) -> None:
+    @pytest.mark.parametrize(("parted", "by"), [({"group": "owner"}, "value"), ({"time": "day"}, "day")])
+    def test_knows_which_rows_belong_together(self, tmp_path: Path, parted: dict[str, str], by: str) -> None:
         rows, owner = flowers(900), np.arange(900) // 30
         rows["petal_length"] = owner % 7 + rows["petal_length"] / 100
         rows["owner"] = [f"o{number}" for number in owner]
         rows["day"] = [dt.date(2024, 1, 1) + dt.timedelta(days=int(number)) for number in owner]
         kinds = {"owner": {"type": "string", "feature": False}, "day": {"type": "date", "feature": False}}
-        known = self.reference(tmp_path, rows, columns={**FLOWERS["columns"], **kinds}, split=split)
+        known = self.reference(tmp_path, rows, columns={**FLOWERS["columns"], **kinds}, split=parted)
         assert known.grouping is not None
         assert known.grouping.by == by
         assert known.rows_together == pytest.approx(30)

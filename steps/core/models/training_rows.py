@@ -76,7 +76,7 @@ class TrainingRows:
         numbers = {name: self.settings.columns[name] for name in self.settings.features}
         part_of_row = [np.empty(0, np.int8)]
         kept = {name: [self._no_rows()[narrow]] for name in PARTS}
-        sample = RowSample(self.table.schema_of(self.settings.training_columns))
+        sample, others = (RowSample(self.table.schema_of(self.settings.training_columns)) for _ in range(2))
         for rows, stored in self._labelled():
             unlabelled += len(stored) - len(rows)
             rounded.update(float32_loss.rounded_counts(stored, numbers))
@@ -91,7 +91,8 @@ class TrainingRows:
             for name, batches in kept.items():
                 batches.append(rows.loc[parts == name, narrow])
             seen.add(rows, parts == "train")
-            sample.add(stored.take(pa.array(rows.index[parts != OUTSIDE])) if self.split_settings.window else stored)
+            sample.add(stored.take(pa.array(rows.index[parts == "train"])))
+            others.add(stored.take(pa.array(rows.index[np.isin(parts, ("validation", "test"))])))
         return Survey(
             parts=Parts(**{name: predictions.joined(batches) for name, batches in kept.items()}),
             seen=seen.frame(),
@@ -102,6 +103,7 @@ class TrainingRows:
             rounded=dict(rounded),
             part_of_row=np.concatenate(part_of_row),
             sample=sample.rows(),
+            others=others.rows(),
         )
 
     def _labelled(self) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
@@ -125,8 +127,8 @@ class Survey:
     once and missing ones below them: all values of categories, one of any other. `rounded` counts the whole numbers of
     each feature that float32 rounds, `outside` the labelled rows outside the window, `untimed` those of the train part
     that have no time to be parted by. `part_of_row` is the position in
-    PARTS of each row, (n,) int8, or NO_PART. `sample` has some of all rows, or of those in the window, as they are
-    stored, with the columns that training reads."""
+    PARTS of each row, (n,) int8, or NO_PART. `sample` has some rows of the train part, and `others` some of the other
+    parts, as they are stored, with the columns that training reads."""
 
     parts: Parts
     seen: pd.DataFrame
@@ -137,6 +139,7 @@ class Survey:
     rounded: dict[str, int]
     part_of_row: np.ndarray
     sample: pa.Table
+    others: pa.Table
 
     def warnings(self, settings: SplitSettings) -> Iterator[str]:
         """Which rows are left out for their time, and which are trained on without one, a line each."""

@@ -1,4 +1,5 @@
 """What the rows looked like that a model was trained on: counts of a sample of them, which train keeps with the model.
+They are those of the train part alone: parted by time, the others are of another time.
 
 They are a file among the model's own, of some kilobytes, so they are there as long as the model is, also when its table
 was vacuumed.
@@ -15,9 +16,8 @@ import pyarrow as pa
 from mlflow.entities.model_registry import ModelVersion
 
 from steps.core.config import Config
-from steps.core.models import loading, model_files, predictions, registry, scorer, split
+from steps.core.models import loading, model_files, registry, scorer
 from steps.core.models.grouping import Grouping, grouping_of
-from steps.core.models.split import SplitSettings
 from steps.core.monitoring import bins as bins_of
 from steps.core.monitoring.bins import MISSING, Bins
 from steps.core.monitoring.errors import ReferenceUnknown
@@ -32,8 +32,8 @@ NOT_IN_FILE = ("levels",)  # of Bins: the model's schema has them
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureReference:
-    """The `counts` of a feature in the sample. Of the values that are categories, `new` are in rows outside the train
-    part, `unseen` of which training did not have: as many as are to be expected of any rows that are new.
+    """The `counts` of a feature in the sample. Of the values that are categories, `new` are in rows of the other parts,
+    `unseen` of which training did not have: as many as are to be expected of any rows that are new.
 
     `correlation` is how alike values of one group of rows are, `missing_correlation` how alike in being missing.
     """
@@ -48,9 +48,9 @@ class FeatureReference:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """`rows` of the table were sampled. `columns` are those of the table, by name with their types; `rows_together` is
-    how many rows of the sample a row's group has (GroupSizes). Of the ingest that wrote the table, `rejected` of
-    `read` rows broke the contract; both 0 where its commit does not tell."""
+    """`rows` of the table's train part were sampled. `columns` are those of the table, by name with their types;
+    `rows_together` is how many rows of the sample a row's group has (GroupSizes). Of the ingest that wrote the table,
+    `rejected` of `read` rows broke the contract; both 0 where its commit does not tell."""
 
     table_uri: str
     table_rows: int
@@ -107,12 +107,10 @@ class Watched:
 
 
 def of_sample(
-    sample: pa.Table, schema: scorer.Schema, settings: Config, split_settings: SplitSettings, *, table: Snapshot
+    sample: pa.Table, schema: scorer.Schema, settings: Config, *, others: pa.Table, table: Snapshot
 ) -> Reference:
-    """Of a `sample` of the rows of `table`, with all columns that training reads."""
+    """Of a `sample` of the train part of `table`, and of rows of its `others`, with all columns that training reads."""
     grouping = grouping_of(settings)
-    frame = predictions.to_frame(sample)
-    trained = (split.parts(frame, split_settings) == "train") & frame[settings.target].notna().to_numpy()
     groups = grouping.codes(sample) if grouping else None
     read = table.commit.metadata.get(commit.ROWS_READ, 0)
     return Reference(
@@ -120,7 +118,7 @@ def of_sample(
         table_rows=table.row_count,
         rows=len(sample),
         columns={column.name: str(column.type) for column in table.schema},
-        features=features_of(sample, schema.features, trained=trained, groups=groups),
+        features=features_of(sample, schema.features, others=others, groups=groups),
         grouping=grouping,
         rows_together=GroupSizes.of(sample, grouping).rows_together,
         read=int(read),
@@ -129,13 +127,13 @@ def of_sample(
 
 
 def features_of(
-    sample: pa.Table, features: Sequence[scorer.Feature], *, trained: np.ndarray, groups: np.ndarray | None = None
+    sample: pa.Table, features: Sequence[scorer.Feature], *, others: pa.Table, groups: np.ndarray | None = None
 ) -> tuple[FeatureReference, ...]:
-    """What a sample says of each feature. `trained` tells which of its rows are in the train part, `groups` which
-    belong together, both (n,)."""
+    """What a sample of the train part says of each feature, and rows of the `others` of what is new. `groups` tells
+    which rows of the sample belong together, (n,)."""
     bins = bins_of.of_features(features, sample)
     counts = summarize(sample, bins).counts
-    return tuple(_of_feature(sample, one, counts[one.name], trained, groups) for one in bins)
+    return tuple(_of_feature(sample, one, counts[one.name], others, groups) for one in bins)
 
 
 def load(version: ModelVersion) -> Watched:
@@ -154,11 +152,11 @@ def load(version: ModelVersion) -> Watched:
 
 
 def _of_feature(
-    sample: pa.Table, bins: Bins, counts: Counts, trained: np.ndarray, groups: np.ndarray | None
+    sample: pa.Table, bins: Bins, counts: Counts, others: pa.Table, groups: np.ndarray | None
 ) -> FeatureReference:
     known: dict[str, Any] = {"bins": bins, "counts": replace(counts, unseen=0)}
     if bins.levels is not None:
-        column = sample[bins.name].filter(pa.array(~trained))
+        column = others[bins.name]
         known |= {"new": len(column) - column.null_count, "unseen": bins.unseen(column)}
     if groups is not None:
         positions = bins.positions(sample[bins.name])

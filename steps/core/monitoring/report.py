@@ -104,7 +104,7 @@ def as_json(watch: Watch, *, facts: Mapping[str, str]) -> str:
 def facts_of(watch: Watch) -> dict[str, str]:
     """What was compared with what, by titles, for the report."""
     known, rows = watch.watched.reference, watch.current
-    sampled = f", of which {known.rows:,}, drawn at random, are compared with" if known.rows < known.table_rows else ""
+    sampled = f", of which {known.rows:,} of its train part are compared with" if known.rows < known.table_rows else ""
     facts = {
         "trained on": f"{known.table_uri}: {known.table_rows:,} rows{sampled}",
         "compared": f"{rows.table}: {sum(window.summary.rows for window in watch.windows):,} rows {rows.which}",
