@@ -129,7 +129,7 @@ def _judge(
     judgement = model_card.Judgement(report=report, run_id=run.run_id, experiment_id=run.experiment_id)
     card = model_card.of_version(version, model.schema, judgement=judgement)
     evaluation_log.log_report(report, card)
-    if kept := gate_reference.of(evaluation, truth, model_uri=model.uri, metric=settings.gate.metric):
+    if kept := gate_reference.of(evaluation, test, settings, model_uri=model.uri):
         mlflow.log_text(kept.dumps(), gate_reference.ARTIFACT)
     registry.record_verdict(
         version,

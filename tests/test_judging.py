@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -93,6 +94,27 @@ def test_what_the_gate_saw_is_kept_for_those_who_watch_the_version(home: Path) -
     told = re.search(r"the calibration error (0\.\d+)", registry.resolve(f"models:/{NAME}/1").tags["verdict.reasons"])
     assert told
     assert reference.calibration.error == pytest.approx(float(told[1]), abs=1e-4)
+
+
+def test_how_many_rows_of_the_test_part_belong_together_is_kept_and_how_alike_their_predictions_are(
+    tmp_path: Path,
+) -> None:
+    """Of each field all flowers are of the length that decides their species."""
+    rows = flowers(900)
+    fields = np.arange(900) // 15
+    rows["petal_length"] = rows["petal_length"].groupby(fields).transform("mean") * 3 - 8
+    rows["species"] = np.where(rows["petal_length"] > 4, "virginica", "setosa")
+    columns = {**FLOWERS["columns"], "field": {"type": "long", "feature": False}}
+    with flowers_home(tmp_path, {**FLOWERS, "columns": columns, "split": {"group": "field", "test": 0.4}}):
+        stored = pa.Table.from_pandas(rows.assign(field=fields), preserve_index=False)
+        write_deltalake(str(tmp_path / "lake" / "flowers"), stored)
+        train.main(["--config=flowers.yaml"])
+        evaluate.main(["--config=flowers.yaml"])
+        reference = gate_reference.find(registry.resolve(f"models:/{NAME}/1"))
+    assert reference is not None
+    assert reference.rows_together == 15
+    assert reference.correlations["classes"] == pytest.approx(1, abs=0.05)
+    assert set(reference.correlations) == {"classes", "confidence"}
 
 
 def test_the_metrics_of_classes_whose_labels_look_alike_to_mlflow_are_told_apart(tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ def test_a_reference_survives_its_file() -> None:
     assert read is not None
     assert read.seen() == reference.seen()
     assert (read.classes, read.confidence.tolist()) == ([False, True], list(range(100)))  # type: ignore[union-attr]
-    assert GateReference.loads('{"format_version": 3}') is None
+    assert GateReference.loads('{"format_version": 4}') is None
 
 
 def test_a_reference_of_before_the_rows_of_classes_were_kept_is_read() -> None:

@@ -17,8 +17,9 @@ from steps.core.config import Config
 from steps.core.config_monitor_quality import Quality
 from steps.core.metrics import METRICS
 from steps.core.models import split
+from steps.core.models.grouping import Grouping
 from steps.core.models.split import SplitSettings
-from steps.core.monitoring import label_source
+from steps.core.monitoring import label_source, prediction_drift
 from steps.core.monitoring.gate_reference import GateReference, calibration_of
 from steps.core.monitoring.labels import LabelIndex
 from steps.core.monitoring.prediction_drift import counts_of, edges_of
@@ -308,6 +309,36 @@ def test_rows_of_one_group_are_known_to_belong_together() -> None:
     alone = int((days[590:] == 0).sum())
     assert passed(rows, predicted).windows[0].labelled.group_count == 30 + alone
     assert passed(rows).windows[0].labelled.group_count is None
+
+
+def test_predictions_of_rows_that_belong_together_raise_no_alarm() -> None:
+    """Of each of 40 customers the model says nearly the same of 30 rows: as rows, many windows seem to have moved."""
+    customers, predicted = 40, replace(PREDICTED, grouping=Grouping(column="customer"))
+
+    def seen(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        stated = np.clip(random.beta(1, 1, customers).repeat(30) + random.normal(0, 0.05, 30 * customers), 0.01, 0.99)
+        return stated, np.arange(customers).repeat(30)
+
+    def alarms(reference: GateReference, window: Any) -> int:
+        found = findings(
+            window, predicted, reference, metric="accuracy", has_labels=False, features=[], settings=Quality()
+        )
+        return sum(one.level in ("warn", "alert") for one in found["prediction drift"])
+
+    alone = together = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        (before, groups), (now, others) = seen(random), seen(random)
+        rows = rows_of(np.zeros(len(now), dtype=int), now, customer=others)
+        [window] = passed(rows, predicted).windows.values()
+        reference = reference_of(before, (random.random(len(before)) < before).astype(int))
+        correlations = prediction_drift.correlations(np.column_stack([1 - before, before]), np.empty(0), groups)
+        alone += alarms(reference, window) > 0
+        together += alarms(replace(reference, rows_together=30.0, correlations=correlations), window) > 0
+        moved = replace(reference, predicted=np.array([reference.rows, 0]), rows_together=30.0)
+        assert alarms(replace(moved, correlations=correlations), window)
+    assert together <= 1
+    assert alone > 10
 
 
 def test_only_the_columns_that_are_needed_are_read() -> None:

@@ -10,13 +10,17 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from steps.core import metrics, significance
 from steps.core.classification_metrics import CALIBRATION_BINS, Predictions, calibration_bins
+from steps.core.config import Config
 from steps.core.metrics import Labels, Task
 from steps.core.models.evaluation import Evaluation
+from steps.core.models.grouping import grouping_of
 from steps.core.models.registry import VERDICT
 from steps.core.monitoring import prediction_drift
 from steps.core.monitoring.estimated_quality import Calibration
@@ -25,8 +29,8 @@ from steps.core.significance import Interval
 from steps.core.tracking import runs
 
 ARTIFACT = "monitor_reference.json"
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)  # in 1 the rows of each class are not known
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)  # in 1 the rows of each class are not known, before 3 not which rows belong together
 ARRAYS = ("predicted", "confidence", "edges")
 SHARES = (  # metrics from 0 to 1 that are shares of rows, or are as uncertain as these, of all classes or one
     *("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1"),
@@ -40,7 +44,8 @@ class GateReference:
     where there is none, by the names that MLflow has; `rows_of_class` are those of each class, {} where not known. What
     was predicted, as counts: of a classification `predicted`, by these `classes` (those of the model, and any that only
     rows have), and `confidence` (ProbabilitySums), with the `calibration`; of a regression `predicted`, by bins between
-    these `edges` (prediction_drift.counts_of)."""
+    these `edges` (prediction_drift.counts_of). `rows_together` is how many rows a row's group has at the mean, and
+    `correlations` how alike their predictions are (prediction_drift.correlations)."""
 
     task: Task
     rows: int
@@ -53,6 +58,8 @@ class GateReference:
     calibration: Calibration | None = None
     edges: np.ndarray | None = None
     rows_of_class: Mapping[str, int] = field(default_factory=dict)
+    rows_together: float = 1.0
+    correlations: Mapping[str, float] = field(default_factory=dict)
 
     def seen(self) -> dict[str, tuple[float, Interval]]:
         """The scores with their 95% intervals, of which there are those of shares, and of the gate's metric."""
@@ -85,8 +92,9 @@ class GateReference:
         return cls(**{**written, **arrays, "interval": interval, "calibration": calibration})
 
 
-def of(evaluation: Evaluation, truth: np.ndarray, *, model_uri: str, metric: str) -> GateReference | None:
-    """What to keep of an evaluation on test rows of these true labels, (n,); None where nothing could be scored."""
+def of(evaluation: Evaluation, test: pd.DataFrame, settings: Config, *, model_uri: str) -> GateReference | None:
+    """What to keep of an evaluation on these rows of the test part; None where nothing could be scored."""
+    truth = test[settings.target].to_numpy()
     scores = {metrics.logged_name(name): score for name, score in evaluation.scores.get(model_uri, {}).items()}
     by_class = evaluation.per_class(truth)
     scores |= {f"f1.{metrics.logged_label(label)}": row["f1"] for label, row in by_class.items() if "f1" in row}
@@ -94,7 +102,14 @@ def of(evaluation: Evaluation, truth: np.ndarray, *, model_uri: str, metric: str
     threshold = next((rule for rule in evaluation.verdict.rules if rule.name == "threshold"), None)
     interval = threshold.interval if threshold else None
     known: dict[str, Any] = {"rows": len(truth), "scores": scores, "interval": interval}
-    known |= {"metric": metrics.logged_name(metric), "rows_of_class": rows_of_class}
+    known |= {"metric": metrics.logged_name(settings.gate.metric), "rows_of_class": rows_of_class}
+    grouping = grouping_of(settings)
+    stored = (
+        pa.Table.from_pandas(test[[grouping.column]], preserve_index=False)
+        if grouping and grouping.column in test
+        else None
+    )
+    groups = grouping.codes(stored) if grouping and stored else None
     if evaluation.probabilities is not None:
         sums = ProbabilitySums.of(evaluation.probabilities)
         return GateReference(
@@ -104,12 +119,24 @@ def of(evaluation: Evaluation, truth: np.ndarray, *, model_uri: str, metric: str
             predicted=sums.predicted,
             confidence=sums.confidence,
             calibration=calibration_of(metrics.codes_of(truth, evaluation.classes), evaluation.probabilities),
+            **_together(evaluation.probabilities, np.empty(0), groups),
         )
     if evaluation.predicted is None:
         return None
     edges = prediction_drift.edges_of(evaluation.predicted)
     counts = prediction_drift.counts_of(evaluation.predicted, edges)
-    return GateReference(**known, task="regression", predicted=counts, edges=edges)
+    together = _together(evaluation.predicted, edges, groups)
+    return GateReference(**known, task="regression", predicted=counts, edges=edges, **together)
+
+
+def _together(output: np.ndarray, edges: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
+    if groups is None:
+        return {}
+    sizes = np.bincount(groups).astype(np.float64)
+    return {
+        "rows_together": float((sizes**2).sum() / sizes.sum()),
+        "correlations": prediction_drift.correlations(output, edges, groups),
+    }
 
 
 def calibration_of(codes: np.ndarray, probabilities: np.ndarray) -> Calibration:

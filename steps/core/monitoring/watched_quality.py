@@ -19,6 +19,7 @@ from steps.core.monitoring import estimated_quality, live_quality, prediction_dr
 from steps.core.monitoring.bins import Bins
 from steps.core.monitoring.findings import Finding
 from steps.core.monitoring.gate_reference import GateReference
+from steps.core.monitoring.groups import GroupSizes, effective_rows
 from steps.core.monitoring.labelled_rows import ALONE, LabelledRows
 from steps.core.monitoring.labels import LabelIndex, TruthReader, in_predictions
 from steps.core.monitoring.probability_sums import ProbabilitySums, matrix_of
@@ -34,8 +35,8 @@ NEEDED = ("prediction", "model_uri")  # columns without which rows are no predic
 class Predicted:
     """How the rows of one model are read: its `classes`, or of a regression none, and the `edges` of the bins in which
     its numbers are counted; `target` is the column that may hold labels, `trained_on` tells rows that count for
-    nothing, as it was trained on them. The features of labelled rows are counted by `bins`, in which `grouping` tells
-    rows that belong together, as those that it was trained on were."""
+    nothing, as it was trained on them. The features of labelled rows are counted by `bins`. `grouping` tells rows that
+    belong together, as those that it was trained on were."""
 
     model_uri: str
     classes: Labels
@@ -72,7 +73,7 @@ class Predicted:
     def columns(self, present: Sequence[str], key: Sequence[str]) -> list[str]:
         """Those to read of the columns that there are."""
         probabilities = ["probabilities"] if self.classes else []
-        features = [*(one.name for one in self.bins), *([self.grouping.column] if self.bins and self.grouping else [])]
+        features = [*(one.name for one in self.bins), *([self.grouping.column] if self.grouping else [])]
         names = [*NEEDED, *probabilities, self.target, *key, self.group, *self.trained_on.needs(present), *features]
         return [name for name in dict.fromkeys(names) if name in present]
 
@@ -82,7 +83,7 @@ class WindowQuality:
 
     def __init__(self, predicted: Predicted) -> None:
         classes = len(predicted.classes)
-        self._predicted, self.features = predicted, Summary()
+        self._predicted, self.features, self.groups = predicted, Summary(), GroupSizes()
         self.probabilities = ProbabilitySums.empty(classes) if classes else None
         self.values = np.zeros(len(predicted.edges) + 1, dtype=np.int64)
         self.labelled = LabelledRows(predicted.reader)
@@ -95,6 +96,7 @@ class WindowQuality:
     def add(self, rows: pa.Table, output: np.ndarray, truth: np.ndarray | None, groups: np.ndarray | None) -> None:
         """Rows with their predictions, (n, classes) probabilities or (n,) numbers, with their labels where there may be
         any, and the groups of the rows where some belong together."""
+        self.groups += GroupSizes.of(rows, self._predicted.grouping)
         if self.probabilities is not None:
             self.probabilities += ProbabilitySums.of(output)
         else:
@@ -228,17 +230,21 @@ def _drift(
     if reference is None:
         reason = f"what {predicted.model_uri} predicted on its test part is not kept: run `mlflow run . -e evaluate`"
         return [Finding(level="too little data", subject=prediction_drift.SUBJECT, reason=reason)]
+
+    def limits(what: str, tests: int) -> dict[str, Any]:
+        sides = (reference.rows, reference.rows_together), (window.rows, window.groups.rows_together)
+        correlation = reference.correlations.get(what, 0.0)
+        rows = tuple(effective_rows(count, rows_together=size, correlation=correlation) for count, size in sides)
+        return {"settings": settings, "significance": significance / tests, "rows": rows}
+
     if window.probabilities is None:
         of_values = prediction_drift.of_values
-        return [
-            of_values(reference.predicted, window.values, predicted.edges, settings=settings, significance=significance)
-        ]
-    limits: dict[str, Any] = {"settings": settings, "significance": significance / 2}
-    sums, known = window.probabilities, reference.confidence
+        return [of_values(reference.predicted, window.values, predicted.edges, **limits("values", 1))]
+    sums, known, classes = window.probabilities, reference.confidence, predicted.classes
     assert known is not None
     return [
-        prediction_drift.of_classes(reference.predicted, sums.predicted, classes=predicted.classes, **limits),
-        prediction_drift.of_confidence(known, sums.confidence, **limits),
+        prediction_drift.of_classes(reference.predicted, sums.predicted, classes=classes, **limits("classes", 2)),
+        prediction_drift.of_confidence(known, sums.confidence, **limits("confidence", 2)),
     ]
 
 
