@@ -507,6 +507,13 @@ class TestReport:
         [section] = quality_sections.sections(dataclasses.replace(watch, windows=windows), metric=metric)
         assert f"{metric} of 2 windows, the worst {worst}.0000" in section.pictures[0]
 
+    def test_says_which_false_alarms_are_how_rare(self, lake: Lake) -> None:
+        lake.score(flowers(400, seed=2), NOW)
+        assert report.facts_of(lake.watch(significance=0.02))["false alarms"] == (
+            "where nothing has moved, in at most 2.0% of such comparisons of features, of predictions and of rejects "
+            "each, and in 5.0% of those of quality by labels"
+        )
+
     def test_is_one_file_that_asks_for_no_other(self, lake: Lake) -> None:
         lake.score(flowers(400, seed=2), NOW)
         text = report.render(lake.watch(), facts={})

@@ -32,7 +32,7 @@ class Monitor(Strict):
     current: Annotated[str, Field(min_length=1)] = "predictions"
     """What is looked at: `predictions`, `requests` or `table`, or a table's URI."""
     significance: Share = 0.01
-    """The rate of false alarms in all features and windows of a run together."""
+    """The rate of false alarms in all features and windows of a run together, in all predictions, and in rejects."""
     drift: Levels = Levels(warn=0.1, alert=0.2)
     """Of the population stability index less what chance gives."""
     missing: Levels = Levels(warn=0.05, alert=0.2)

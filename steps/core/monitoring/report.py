@@ -14,6 +14,7 @@ from steps.core.monitoring.current import new_columns
 from steps.core.monitoring.drift import FeatureDrift
 from steps.core.monitoring.findings import WORST_FIRST, Finding
 from steps.core.monitoring.watching import Watch, WatchedWindow
+from steps.core.significance import CONFIDENCE
 
 MOST_PICTURES = 30
 
@@ -120,7 +121,10 @@ def facts_of(watch: Watch) -> dict[str, str]:
         is_there = group.column in rows.table.schema.names
         without = "" if is_there else "; these rows do not have it, and count as independent ones"
         facts["rows that belong together"] = f"those with {together} of {group.column}{without}"
-    facts["false alarms"] = f"at most {watch.significance:.1%} of such comparisons, where nothing has moved"
+    facts["false alarms"] = (
+        f"where nothing has moved, in at most {watch.significance:.1%} of such comparisons of features, of predictions "
+        f"and of rejects each, and in {1 - CONFIDENCE:.1%} of those of quality by labels"
+    )
     return facts
 
 
