@@ -71,11 +71,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = settings.with_windows(since=parameters.since, window=parameters.window)
         version = choose(parameters.model, settings.model.name)
         model_uri = registry.uri_of(version)
-        table = current.open_table(
-            parameters.current or settings.monitor.current,
-            lake_root=location.lake_root(parameters.lake),
-            name=settings.name,
-        )
+        looked_at = parameters.current or settings.monitor.current
+        table = current.open_table(looked_at, lake_root=location.lake_root(parameters.lake), name=settings.name)
         labels = quality_watch.open_labels(parameters.labels, settings, table)
         run.reads(model=model_uri, current=table, labels=(labels.table or labels.uri) if labels else "")
         run.ran_with(model__uri=model_uri, current__uri=table, labels__uri=labels.uri if labels else "")
@@ -109,7 +106,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             watch_log.log(watch, run.run_id, metric=settings.gate.metric)
             run.explains(reasons)
             run.writes(monitor=verdict, report=report_uri)
-        verdict_message.tell(run, settings.name, verdict=verdict, reasons=reasons, report=report_uri, model=model_uri)
+        watched_as = verdict_message.way_of(
+            parameters.model, looked_at, has_labels=labels is not None, settings=settings.monitor
+        )
+        verdict_message.tell(
+            run,
+            settings.name,
+            watched=watched_as,
+            verdict=verdict,
+            reasons=reasons,
+            report=report_uri,
+            model=model_uri,
+        )
     if verdict in FAILING[parameters.fail_on]:
         sys.exit(1)
 

@@ -23,8 +23,10 @@ from sklearn.metrics import f1_score
 from small import FLOWERS, flowers, flowers_home
 
 from steps import evaluate, infer, monitor, train
+from steps.core.config import Monitor
 from steps.core.monitoring import webhook
 from steps.core.tables import location, snapshot
+from steps.core.workflow import verdict_message
 
 CONFIG = {
     **FLOWERS,
@@ -146,7 +148,7 @@ class TestMonitor:
     def test_labels_that_mean_something_else_now_are_concept_drift_and_one_message(
         self, home: Path, receiver: Receiver
     ) -> None:
-        assert watched().data.tags["webhook.told"] == "ok"
+        assert watched("--labels=labels.csv").data.tags["webhook.told"] == "ok"
         receiver.received.clear()
         run = watched("--labels=turned.csv")
         assert run.data.tags["output.monitor"] == "alert"
@@ -160,6 +162,38 @@ class TestMonitor:
         again = watched("--labels=turned.csv")
         assert again.data.tags["webhook"] == "unchanged"
         assert len(receiver.received) == 1
+
+    def test_each_way_of_watching_a_config_has_a_verdict_of_its_own(self, home: Path, receiver: Receiver) -> None:
+        """Two schedules, of which one knows the labels and the other does not."""
+        alternately = [words for _ in range(2) for words in (["--labels=turned.csv"], [])]
+        runs = [watched(*words) for words in alternately]
+        assert [run.data.tags["output.monitor"] for run in runs] == ["alert", "ok"] * 2
+        assert [run.data.tags["webhook"] for run in runs] == ["unchanged"] * 4
+        MlflowClient().set_registered_model_alias("flowers_model", "other", "1")
+        other = watched("--labels=turned.csv", "--model=models:/flowers_model@other")
+        [(_, _, body)] = receiver.received
+        assert (other.data.tags["webhook"], body["previous_verdict"]) == ("delivered", "ok")
+        assert body["watched"] == "predictions with labels of models:/flowers_model@other"
+        assert body["text"].startswith(f"flowers, {body['watched']}: alert (was ok): ")
+
+    @pytest.mark.parametrize(
+        ("model", "current", "settings", "words"),
+        [
+            ("", "requests", {}, "requests"),
+            ("models:/m/3", "/lake/t@v7", {}, "/lake/t with labels of models:/m"),
+            (
+                "models:/m@beta",
+                "table",
+                {"since": "7d", "window": "1d"},
+                "table with labels of models:/m@beta since=7d",
+            ),
+        ],
+    )
+    def test_a_way_of_watching_is_that_of_other_versions_too(
+        self, model: str, current: str, settings: dict[str, Any], words: str
+    ) -> None:
+        way = verdict_message.way_of(model, current, has_labels=bool(model), settings=Monitor(**settings))
+        assert way == words + (" window=1d" if settings else "")
 
     def test_quality_that_fell_on_rows_whose_features_moved_is_no_concept_drift(self, home: Path) -> None:
         """Of all predictions these are so few that no feature of them has moved."""
@@ -203,12 +237,12 @@ class TestMonitor:
         self, home: Path, receiver: Receiver, capfd: Capture
     ) -> None:
         receiver.statuses = [404]
-        failed = watched()
+        failed = watched("--labels=labels.csv")
         assert failed.data.tags["output.monitor"] == "ok"
         assert failed.data.tags["webhook"] == "failed"
         told = capfd.readouterr().err
         assert told.count("was not told of the verdict ok: it answered with 404; the next run tells it again") == 1
-        assert watched().data.tags["webhook"] == "delivered"
+        assert watched("--labels=labels.csv").data.tags["webhook"] == "delivered"
         assert receiver.received[-1][2]["id"] == failed.info.run_id
         kept = [*home.glob("mlruns/**/*"), home / "mlflow.db"]
         assert [file for file in kept if file.is_file() and SECRET.encode() in file.read_bytes()] == []

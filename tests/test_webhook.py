@@ -17,6 +17,7 @@ from steps.core.monitoring.webhook import Delivery, Message, Told, deliver
 
 ALERT = Message(
     name="churn",
+    watched="predictions",
     verdict="alert",
     previous=Told(),
     reasons=["f1_macro fell to 0.61"],
@@ -46,8 +47,9 @@ def test_a_change_of_the_verdict_is_one_json_message(receiver: Receiver) -> None
     assert body == {
         "schema_version": 1,
         "id": "abc",
-        "text": "churn: alert (was ok): f1_macro fell to 0.61",
+        "text": "churn, predictions: alert (was ok): f1_macro fell to 0.61",
         "name": "churn",
+        "watched": "predictions",
         "verdict": "alert",
         "previous_verdict": "ok",
         "reasons": ["f1_macro fell to 0.61"],

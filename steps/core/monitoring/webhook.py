@@ -55,9 +55,10 @@ class Told:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """`previous` is what was told before. `report` and `model` are URIs."""
+    """`watched` says which rows were, and `previous` what was told of them before. `report` and `model` are URIs."""
 
     name: str
+    watched: str
     verdict: Level
     previous: Told
     reasons: Sequence[str]
@@ -79,8 +80,9 @@ class Message:
         return {
             "schema_version": SCHEMA_VERSION,
             "id": self.id,
-            "text": f"{self.name}: {self.verdict} (was {self.previous.verdict}): {'; '.join(reasons)}",
+            "text": f"{self.name}, {self.watched}: {self.verdict} (was {self.previous.verdict}): {'; '.join(reasons)}",
             "name": self.name,
+            "watched": self.watched,
             "verdict": self.verdict,
             "previous_verdict": self.previous.verdict,
             "reasons": reasons,

@@ -1,27 +1,51 @@
-"""Let the webhook know of a changed verdict on a model. What it knows already is kept on the runs that told it."""
+"""Let the webhook know of a changed verdict on a model. What it knows already is kept on the runs that told it.
 
+One config may be watched in several ways, with labels and without, say: each has a verdict of its own.
+"""
+
+import re
 from collections.abc import Sequence
 
 import mlflow
 
+from steps.core.config import Monitor
+from steps.core.monitoring.current import TABLES
 from steps.core.monitoring.findings import Level
 from steps.core.monitoring.webhook import Message, Told, deliver
+from steps.core.tables import location
 from steps.core.tracking import runs
 from steps.core.workflow.step_run import StepRun
 
-NAME = "webhook.name"  # tag on a run: the config's name, beside what it has told
+NAME, WATCHED = (
+    "webhook.name",
+    "webhook.watched",
+)  # tags on a run beside what it has told: the config's name, and way_of
 
 
-def tell(run: StepRun, name: str, *, verdict: Level, reasons: Sequence[str], report: str, model: str) -> None:
-    """Tell a verdict that is another one than that which was told last, and tag the run with what is known now.
+def way_of(model: str, current: str, *, has_labels: bool, settings: Monitor) -> str:
+    """The way in which rows are watched, in words, by what a run was asked for: the same for each version of a table,
+    and for each of a model that is named without an alias."""
+    words = [current if current in TABLES else location.parse_table(current).path]
+    words += ["with labels"] if has_labels else []
+    words += [f"of {re.sub(r'/[0-9]+$', '', model)}"] if model else []
+    words += [f"{name}={value}" for name in ("since", "window") if (value := getattr(settings, name))]
+    return " ".join(words)
+
+
+def tell(
+    run: StepRun, name: str, *, watched: str, verdict: Level, reasons: Sequence[str], report: str, model: str
+) -> None:
+    """Tell a verdict that is another one than that which was told last of what is `watched`, a way_of() it, and tag the
+    run with what is known now.
 
     `report` and `model` are URIs; the run that the report is of has the numbers. A webhook that is down is told in one
     line, and fails nothing.
     """
-    earlier = runs.newest(run.experiment_id, {NAME: name}, count=1)
+    earlier = runs.newest(run.experiment_id, {NAME: name, WATCHED: watched}, count=1)
     measured = mlflow.get_run(report.removeprefix("runs:/").partition("/")[0])
     message = Message(
         name=name,
+        watched=watched,
         verdict=verdict,
         previous=Told.by(earlier[0].data.tags if earlier else {}),
         reasons=reasons,
@@ -35,6 +59,6 @@ def tell(run: StepRun, name: str, *, verdict: Level, reasons: Sequence[str], rep
         run_id=run.run_id,
     )
     delivery = deliver(message)
-    mlflow.set_tags({NAME: name, **delivery.tags()})
+    mlflow.set_tags({NAME: name, WATCHED: watched, **delivery.tags()})
     if delivery.line:
         run.warn(delivery.line)
