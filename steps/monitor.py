@@ -103,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             watch, report_uri = judged.watch, f"runs:/{run.run_id}/{watch_log.REPORT}"
             verdict, reasons = watch.verdict, watch.reasons()
             run.remark(judged.lines)
+            if labels and labels.has_changed:
+                run.is_not_reusable(f"labels {labels.uri} were written to meanwhile")
             watch_log.log(watch, run.run_id, metric=settings.gate.metric)
             run.explains(reasons)
             run.writes(monitor=verdict, report=report_uri)

@@ -24,9 +24,9 @@ from small import FLOWERS, flowers, flowers_home
 
 from steps import evaluate, infer, monitor, train
 from steps.core.config import Monitor
-from steps.core.monitoring import webhook
+from steps.core.monitoring import quality_watch, webhook
 from steps.core.tables import location, snapshot
-from steps.core.workflow import verdict_message
+from steps.core.workflow import run_tags, verdict_message
 
 CONFIG = {
     **FLOWERS,
@@ -137,6 +137,26 @@ class TestMonitor:
         fewer = Place(home).step("monitor", **words)
         assert "has compared these already" not in fewer.err
         assert all(SECRET not in ended.text for ended in (first, again, fewer))
+
+    def test_a_run_whose_labels_were_written_to_while_it_read_them_is_not_reused(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+    ) -> None:
+        read = quality_watch.add
+
+        def meanwhile(*given: Any, **named: Any) -> Any:
+            with (home / "growing.csv").open("a") as file:
+                file.write("1,setosa\n")
+            return read(*given, **named)
+
+        (home / "growing.csv").write_text((home / "labels.csv").read_text())
+        monkeypatch.setattr(quality_watch, "add", meanwhile)
+        run = watched("--labels=growing.csv")
+        assert f"labels {home}/growing.csv were written to meanwhile; this run will not be reused" in (
+            capfd.readouterr().err
+        )
+        assert run_tags.KEY not in run.data.tags
+        monkeypatch.undo()
+        assert run_tags.KEY in watched("--labels=growing.csv").data.tags
 
     def test_without_labels_passed_those_of_the_rows_themselves_count(self, home: Path) -> None:
         """Of the known rows, which infer keeps the label of, these are the ones in the test part."""

@@ -26,13 +26,15 @@ REQUEST = {  # what tells a row of the request log, in whose labels these column
 @dataclass(kw_only=True)
 class LabelSource:
     """`uri` is absolute, and pinned where the labels are a `table`; `columns` are the `key`, which tells a row, and the
-    `target`. As the labels are read, `rejected_rows` are counted, and in `rejected` by the rule that they break."""
+    `target`; `change_token` is the source's when it was found. As the labels are read, `rejected_rows` are counted, and
+    in `rejected` by the rule that they break."""
 
     uri: str
     key: tuple[str, ...]
     target: str
     columns: Mapping[str, Column]
     source: sources.Source
+    change_token: str
     table: Snapshot | None = None
     rejected_rows: int = 0
     rejected: Counter[Rule] = field(default_factory=Counter)
@@ -41,7 +43,17 @@ class LabelSource:
     @property
     def digest(self) -> str:
         """A digest of all labels, which changes when one does."""
-        return self.source.fingerprint() or self.source.change_token()
+        return self.source.fingerprint() or self.change_token
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether files of labels were written to since they were found, so that the digest may be that of others."""
+        if self.table:
+            return False
+        try:
+            return self.source.change_token() != self.change_token
+        except (ContractBroken, SourceUnreadable):
+            return True
 
     def batches(self) -> Iterator[pa.Table]:
         """The rows that keep the config's rules, some at a time: the key, which is never missing, and the target.
@@ -70,7 +82,7 @@ def find(uri: str, settings: Config, *, predictions: Collection[str]) -> LabelSo
         if source.needs_spark:
             raise LabelsUnusable(source.uri, ["a database is not read for labels"])
         with source.opened():
-            present = list(source.columns())
+            change_token, present = source.change_token(), list(source.columns())
         if not present:
             raise LabelsUnusable(source.uri, ["it has no rows"])
     except (ContractBroken, SourceUnreadable) as err:
@@ -91,6 +103,7 @@ def find(uri: str, settings: Config, *, predictions: Collection[str]) -> LabelSo
         target=settings.target,
         columns=source.with_missing({**key, **optional}),  # a label may be missing: it has not come
         source=source,
+        change_token=change_token,
     )
 
 
