@@ -2,7 +2,7 @@
 
 Reads   the table's train part; the validation part only to stop early and to compare trials; some rows at a time, but
         for a search
-Writes  a new version of the config's model: booster, schema, signature, input example, a summary of the table's rows
+Writes  a new version of the config's model: booster, schema, signature, input example, a summary of the train part
         for monitor, a model card that says that it is not judged yet; metrics for each round, learning curve and
         feature importance as pictures; of a search, its trials as a table and as pictures. With `reuse`, nothing of
         these where an earlier run has trained the same by the same code

@@ -73,8 +73,13 @@ class Predicted:
     def columns(self, present: Sequence[str], key: Sequence[str]) -> list[str]:
         """Those to read of the columns that there are."""
         probabilities = ["probabilities"] if self.classes else []
-        features = [*(one.name for one in self.bins), *([self.grouping.column] if self.grouping else [])]
-        names = [*NEEDED, *probabilities, self.target, *key, self.group, *self.trained_on.needs(present), *features]
+        counted = self.counted_columns(present)
+        names = [*NEEDED, *probabilities, self.target, *key, self.group, *self.trained_on.needs(present), *counted]
+        return [name for name in dict.fromkeys(names) if name in present]
+
+    def counted_columns(self, present: Sequence[str]) -> list[str]:
+        """Those of features, and that of the grouping, of the columns that there are."""
+        names = [*(one.name for one in self.bins), *([self.grouping.column] if self.grouping else [])]
         return [name for name in dict.fromkeys(names) if name in present]
 
 
@@ -94,8 +99,8 @@ class WindowQuality:
         return int(self.values.sum()) if self.probabilities is None else self.probabilities.rows
 
     def add(self, rows: pa.Table, output: np.ndarray, truth: np.ndarray | None, groups: np.ndarray | None) -> None:
-        """Rows with their predictions, (n, classes) probabilities or (n,) numbers, with their labels where there may be
-        any, and the groups of the rows where some belong together."""
+        """Rows (their counted_columns) with their predictions, (n, classes) probabilities or (n,) numbers, with their
+        labels where there may be any, and the groups of the rows where some belong together."""
         self.groups += GroupSizes.of(rows, self._predicted.grouping)
         if self.probabilities is not None:
             self.probabilities += ProbabilitySums.of(output)
@@ -172,11 +177,12 @@ def _add(
     else:
         output = rows["prediction"].cast(pa.float64()).to_numpy()
     numbers, groups = window_of(rows), _groups(rows, predicted.group)
+    counted_columns = rows.select(predicted.counted_columns(rows.schema.names))
     for number in np.unique(numbers[numbers != LEFT_OUT]).tolist():
         mask = numbers == number
         window = counted.windows.setdefault(number, WindowQuality(predicted))
         truth_there, groups_there = (None if values is None else values[mask] for values in (truth, groups))
-        window.add(rows.filter(pa.array(mask)), output[mask], truth_there, groups_there)
+        window.add(counted_columns.filter(pa.array(mask)), output[mask], truth_there, groups_there)
 
 
 def _groups(rows: pa.Table, column: str) -> np.ndarray | None:
