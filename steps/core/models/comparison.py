@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from steps.core import metrics, significance
 from steps.core.classification_metrics import Predictions
@@ -14,7 +13,7 @@ from steps.core.config import Config
 from steps.core.metrics import Labels
 from steps.core.models import aliases, loading, split
 from steps.core.models.answers import Answers, answers_of
-from steps.core.models.grouping import FEWEST_GROUPS, grouping_of
+from steps.core.models.grouping import FEWEST_GROUPS, groups_in
 from steps.core.models.verdict import Candidate
 
 ENOUGH_ROWS = 30  # for a comparison on a part of the test rows: on fewer, each moves a share by more than 3 points
@@ -56,10 +55,7 @@ class TestPart:
 
     @cached_property
     def _groups(self) -> np.ndarray | None:
-        grouping = grouping_of(self.settings)
-        if grouping is None or grouping.column not in self.rows:
-            return None
-        return grouping.codes(pa.table({grouping.column: pa.chunked_array([pa.array(self.rows[grouping.column])])}))
+        return groups_in(self.rows, self.settings)
 
     def scores(self, output: np.ndarray, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Every metric that is defined of `output` (n, classes) or (n,), on some of the rows."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from steps.core.config import Config
@@ -44,3 +45,11 @@ def grouping_of(settings: Config) -> Grouping | None:
     if settings.split.group:
         return Grouping(column=settings.split.group)
     return Grouping(column=settings.split.time, by="day") if settings.split.time else None
+
+
+def groups_in(rows: pd.DataFrame, settings: Config) -> np.ndarray | None:
+    """A number for each row's group, (n,), as Grouping.codes() has them; None where each row stands alone."""
+    grouping = grouping_of(settings)
+    if grouping is None or grouping.column not in rows:
+        return None
+    return grouping.codes(pa.table({grouping.column: pa.chunked_array([pa.array(rows[grouping.column])])}))

@@ -11,7 +11,6 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
@@ -20,7 +19,7 @@ from steps.core.classification_metrics import CALIBRATION_BINS, Predictions, cal
 from steps.core.config import Config
 from steps.core.metrics import Labels, Task
 from steps.core.models.evaluation import Evaluation
-from steps.core.models.grouping import grouping_of
+from steps.core.models.grouping import groups_in
 from steps.core.models.registry import VERDICT
 from steps.core.monitoring import prediction_drift
 from steps.core.monitoring.estimated_quality import Calibration
@@ -103,13 +102,7 @@ def of(evaluation: Evaluation, test: pd.DataFrame, settings: Config, *, model_ur
     interval = threshold.interval if threshold else None
     known: dict[str, Any] = {"rows": len(truth), "scores": scores, "interval": interval}
     known |= {"metric": metrics.logged_name(settings.gate.metric), "rows_of_class": rows_of_class}
-    grouping = grouping_of(settings)
-    stored = (
-        pa.Table.from_pandas(test[[grouping.column]], preserve_index=False)
-        if grouping and grouping.column in test
-        else None
-    )
-    groups = grouping.codes(stored) if grouping and stored else None
+    groups = groups_in(test, settings)
     if evaluation.probabilities is not None:
         sums = ProbabilitySums.of(evaluation.probabilities)
         return GateReference(
