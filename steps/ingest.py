@@ -7,8 +7,8 @@ Writes  <lake>/<name>: the contract's columns; a new version only when rows or t
         with labelled=false <lake>/<name>_unlabelled in place of <name>: rows to predict, without the target;
         the table's profile and warnings, as profile.json and profile.html
 Hands on  output.table, the pinned URI
-Fails   SourceUnreadable; ContractBroken for too many rejects, too few rows or stale ones, SourceUnlabelled;
-        the table is then as it was
+Fails   SourceUnreadable; SourceChanged, by what is written to files while they are read; SourceUnlabelled;
+        ContractBroken for too many rejects, too few rows or stale ones; the table is then as it was
 """
 
 from collections.abc import Sequence
@@ -93,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             is_append = settings.mode == "append"
             beside = before if is_append else None
             result = ingestion.run(source, job, files=digests if is_append else None, beside=beside)
-            if is_append and source.change_token() != change_token:
-                raise SourceChanged(source.uri)  # its digests are those of other rows
+            if source.change_token() != change_token:
+                raise SourceChanged(source.uri)  # its digests may be those of other rows
             warnings = outcome.warnings(result, settings, labelled=parameters.labelled, beside=before)
             made_by = {**run.made_by(), "source": source.uri, "warnings": "\n".join(warnings)}
             made_by |= outcome.counts(result)
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 result, settings, table, digests=digests, made_of=made_of, made_by=made_by, beside=beside
             )
 
-        for reason in outcome.reasons_against_reuse(source, settings, content=content, change_token=change_token):
+        for reason in outcome.reasons_against_reuse(source, settings, content=content):
             run.is_not_reusable(reason)
         run.logs_table(pinned, context="ingest")
         outcome.log(result, settings, table=pinned, warnings=warnings)

@@ -409,6 +409,13 @@ class TestDelta:
         assert sorted(read(find(table), "X", "place.lat")) == [(1, 5), (2, 6)]
         assert read(find(f"{table}@v0"), "x") == read(find(table, options={"versionAsOf": 0}), "x") == [(1,)]
 
+    def test_the_version_that_was_newest_is_read_and_recorded_whatever_is_written_later(self, table: str) -> None:
+        source = find(table)
+        first, token = source.fingerprint(), source.change_token()
+        write_deltalake(table, pa.table({"x": [3], "tags": [["c"]], "place": [{"lat": 7}]}), mode="append")
+        assert (sorted(read(source, "x")), source.fingerprint(), source.change_token()) == ([(1,), (2,)], first, token)
+        assert find(table).fingerprint() not in (first, find(f"{table}@v0").fingerprint())
+
     def test_a_version_that_is_none_is_refused(self, table: str) -> None:
         with pytest.raises(SourceUnreadable, match="versionAsOf: 'newest' is no version"):
             find(table, options={"versionAsOf": "newest"})
@@ -480,12 +487,20 @@ class TestHttp:
         assert read(source, "x") == [(row,) for row in range(1000)]
 
     @pytest.mark.parametrize("headers", [{}, {"ETag": '"1"'}])
-    def test_the_change_token_changes_with_the_file_alone(self, headers: dict[str, str], server: str) -> None:
+    def test_what_was_loaded_is_read_and_recorded_whatever_the_server_sends_later(
+        self, headers: dict[str, str], server: str
+    ) -> None:
         _Handler.answers["/a.csv"] = (200, headers, b"x\n1\n")
-        first = find(f"{server}/a.csv").change_token()
-        assert find(f"{server}/a.csv").change_token() == first
+        source = find(f"{server}/a.csv")
+        first, token = source.fingerprint(), source.change_token()
+        assert find(f"{server}/a.csv").fingerprint() == first
         _Handler.answers["/a.csv"] = (200, {"ETag": '"2"'} if headers else {}, b"x\n2\n")
-        assert find(f"{server}/a.csv").change_token() != first
+        assert (read(source, "x"), source.fingerprint(), source.change_token()) == ([("1",)], first, token)
+        assert find(f"{server}/a.csv").fingerprint() != first
+
+    def test_a_file_is_the_same_one_each_time_that_it_is_loaded(self, server: str) -> None:
+        _Handler.answers["/a.csv"] = (200, {}, b"x\n1\n")
+        assert find(f"{server}/a.csv").digests() == find(f"{server}/a.csv").digests()
 
     @pytest.mark.parametrize(
         ("path", "answer", "said"),

@@ -740,9 +740,7 @@ class TestIsNeverWrong:
         stored = rows_of(whole.place.lake("iris")).to_pandas()
         assert sorted(stored["sepal_width"]) == sorted(rows["sepal_width"])
 
-    def test_a_source_that_is_written_to_while_it_is_read_makes_no_reusable_run(
-        self, whole: Workflow, tmp_path: Path
-    ) -> None:
+    def test_a_source_that_is_written_to_while_it_is_read_is_refused(self, whole: Workflow, tmp_path: Path) -> None:
         """A step that finds the files touched after it has read them, by a stamp that never says the same."""
         program = (
             "import itertools, sys; from steps import ingest; from steps.core.sources.csv_files import CsvFiles;"
@@ -750,9 +748,9 @@ class TestIsNeverWrong:
         )
         there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
         ended = there.run(sys.executable, "-c", program, f"--config={whole.path}", "--lake=touched")
-        assert ended.exit_code == 0, ended.text
-        assert "was written to meanwhile; this run will not be reused" in ended.err
-        assert "key" not in whole.place.runs()[0].data.tags
+        assert ended.exit_code == 1, ended.text
+        assert "was written to while it was read; the table is as it was" in ended.err
+        assert not Path(whole.place.lake("touched")).exists()
 
     def test_code_that_is_edited_while_a_step_runs_counts_as_it_ran(self, whole: Workflow) -> None:
         scorer = whole.project / "steps" / "core" / "models" / "scorer.py"

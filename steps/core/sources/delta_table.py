@@ -53,8 +53,7 @@ class DeltaTable(Source):
         return self._snapshot.size_bytes
 
     def change_token(self) -> str:
-        table = snapshot.open(self._uri)
-        return f"{table} {table.identity}"
+        return f"{self._snapshot} {self._snapshot.identity}"  # a version never changes, and no other is read
 
     def columns(self) -> dict[str, pa.DataType]:
         return dict(nested.leaves(self._snapshot.schema))

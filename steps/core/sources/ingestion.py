@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steps.core.errors import ContractBroken, SourceChanged, SourceUnlabelled
+from steps.core.errors import ContractBroken, SourceUnlabelled
 from steps.core.process import progress
 from steps.core.sources import contract
 from steps.core.sources.job import Bundle, Job, Result
@@ -33,19 +33,15 @@ def run(source: Source, job: Job, *, files: Collection[str] | None = None, besid
     added.
 
     Rows that share a key are rejects, all of them, since nothing tells which of them is right, and so is a row whose
-    key the table has. SourceChanged when the source was written to while it was read again for that.
+    key the table has; the source is read again for that. Whether it was written to meanwhile its change token tells.
     """
-    change_token = source.change_token() if job.key else ""  # some servers tell it by the whole file alone
     result = _run(source, job, files)
     if not (refused := _refused_keys(result, job, beside)):
         return result
     for folder, names in ((job.folder, result.files), (job.rejects_folder, result.reject_files)):
         if names:
             filesystem.remove_folder(folder)
-    result = _run(source, replace(job, refused_keys=refused), files)
-    if source.change_token() != change_token:
-        raise SourceChanged(source.uri)
-    return result
+    return _run(source, replace(job, refused_keys=refused), files)
 
 
 def _run(source: Source, job: Job, files: Collection[str] | None) -> Result:

@@ -202,15 +202,11 @@ def warnings(result: Result, settings: config.Config, *, labelled: bool, beside:
     return found if are_all else [f"of the rows that are new: {line}" for line in found]
 
 
-def reasons_against_reuse(
-    source: Source, settings: config.Config, *, content: str | None, change_token: str
-) -> Iterator[str]:
-    """Why the next ingest may have other rows though nothing that was asked for differs; `change_token` is that of
-    before the source was read, `content` its fingerprint."""
+def reasons_against_reuse(source: Source, settings: config.Config, *, content: str | None) -> Iterator[str]:
+    """Why the next ingest may have other rows though nothing that was asked for differs; `content` is the source's
+    fingerprint."""
     if content is None:
         yield f"only the rows of {source.uri} tell whether it has changed"
-    if source.change_token() != change_token:
-        yield f"{source.uri} was written to meanwhile"
     if settings.freshness:
         yield "how fresh the rows are depends on the time"
 

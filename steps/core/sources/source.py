@@ -71,7 +71,8 @@ class Source(ABC):
 
     @abstractmethod
     def change_token(self) -> str:
-        """A text that changes when the source is written to, at the cost of a look; "" for one that never changes."""
+        """A text that changes when what this source reads is written to, at the cost of a look; "" for one that reads
+        what was there when it was first asked."""
 
     def fingerprint(self) -> str | None:
         """A digest of the content, by which `ingest` is reused. Where the change token is not one, read the content.

@@ -108,4 +108,6 @@ def _stored(file: Path) -> Stored:
 
 
 def _stored_as(status: os.stat_result) -> Stored:
-    return Stored(size_bytes=status.st_size, modified=status.st_mtime, version=str(status.st_mtime_ns))
+    # By the inode and its change too: a copy that replaces a file may have its size and its time.
+    version = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+    return Stored(size_bytes=status.st_size, modified=status.st_mtime, version=version)
