@@ -25,6 +25,7 @@ from steps.core.errors import TableUnfit, UpsertTooLarge
 from steps.core.process import memory
 from steps.core.tables import commit, snapshot, upsert
 from steps.core.tables.location import TableUri
+from steps.core.tables.staged import Staged
 
 pytestmark = pytest.mark.usefixtures("own_store")
 
@@ -183,6 +184,7 @@ class TestUpsert:
         ):
             put(table, rows, "b")
         assert stored(table) == before
+        assert not Path(table.path, "b").exists()
 
     def test_rows_beyond_the_memory_are_refused_before_they_are_merged(
         self, table: TableUri, monkeypatch: pytest.MonkeyPatch
@@ -197,6 +199,21 @@ class TestUpsert:
         assert stored(table) == {1: 2.0}
         assert not Path(table.path, "three").exists()
         put(table, many, "three")
+        assert len(stored(table)) == 10_000
+
+    def test_keys_beyond_the_memory_are_refused_before_they_are_read(
+        self, table: TableUri, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A table that is not there yet needs no merge, so that its rows may be more, if not its keys."""
+        read: list[str] = []
+        monkeypatch.setattr(Staged, "read", lambda rows, columns: read.extend(columns))
+        monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+        with pytest.raises(UpsertTooLarge, match=r"upsert 10,000 rows takes up to 3\.\d MiB; 1\.0 MiB of memory"):
+            put(table, prices(dict.fromkeys(range(10_000), 3.0)), "one")
+        assert not read
+        monkeypatch.undo()
+        monkeypatch.setattr(memory, "available_bytes", lambda: 2 * 2**20)
+        put(table, prices(dict.fromkeys(range(10_000), 3.0)), "one")
         assert len(stored(table)) == 10_000
 
     def test_a_key_may_have_any_names(self, table: TableUri) -> None:

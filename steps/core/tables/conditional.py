@@ -55,7 +55,7 @@ def commit(
     run_id = metadata["run_id"]
     for _ in range(ATTEMPTS):
         newest = collation.open_newest(table)
-        with _removing_refused(table, run_id):
+        with removing_refused(table, run_id):
             there = newest is not None and is_there(newest)
             changed_meanwhile = newest is not None and not there and prepare(newest)
         if newest and there:
@@ -171,8 +171,8 @@ def remove_staged(table: TableUri, run_id: str) -> None:
 
 
 @contextlib.contextmanager
-def _removing_refused(table: TableUri, run_id: str) -> Iterator[None]:
-    """Remove what was staged when the newest version does not take it."""
+def removing_refused(table: TableUri, run_id: str) -> Iterator[None]:
+    """A block after which nothing is staged where the rows are refused."""
     try:
         yield
     except (TableUnfit, SourceIngestedMeanwhile, UpsertTooLarge):

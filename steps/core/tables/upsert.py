@@ -20,6 +20,7 @@ from steps.core.tables.snapshot import Snapshot
 from steps.core.tables.staged import Staged
 
 COPIES = 5  # about, of its rows that MERGE holds in memory
+KEY_COPIES = 2  # about, of their keys that are held to find those that are repeated
 SHOWN_KEYS = 3  # of those that are repeated, in a message
 
 
@@ -54,13 +55,15 @@ def upsert(
     def prepare(newest: Snapshot) -> bool:
         _check_key_is_there(newest, key)
         if newest.row_count:
-            _check_memory(table, rows)
+            _check_memory(table, rows, needed_bytes=_merge_bytes(rows))
         return conditional.evolve(newest, rows.schema, made_by=made_by, required=required)
 
     if done := conditional.already(table, is_there, run_id=made_by["run_id"]):
         return done
     rows = conditional.stage(table, made_by["run_id"], write)
-    _check_key(table, rows.read([*key]))
+    with conditional.removing_refused(table, made_by["run_id"]):
+        _check_memory(table, rows, needed_bytes=_key_bytes(rows, key))
+        _check_key(table, rows.read([*key]))
     committed = conditional.commit(table, metadata={**made_of, **made_by}, is_there=is_there, prepare=prepare, put=put)
     _remove_merged(committed, rows, run_id=made_by["run_id"])
     return committed
@@ -111,12 +114,20 @@ def _check_key(table: TableUri, keys: pa.Table) -> None:
         )
 
 
-def _check_memory(table: TableUri, rows: Staged) -> None:
-    """UpsertTooLarge for rows by which the kernel would end this process."""
-    count = rows.row_count
-    needed = COPIES * in_memory.estimated_bytes(pa.schema(rows.schema.to_arrow()), rows=count)
-    if needed > (free := memory.available_bytes()):
-        raise UpsertTooLarge(table.path, rows=count, needed=memory.in_words(needed), memory=memory.in_words(free))
+def _check_memory(table: TableUri, rows: Staged, *, needed_bytes: int) -> None:
+    """UpsertTooLarge, with what all of it takes, where what is next would let the kernel end this process."""
+    if needed_bytes > (free := memory.available_bytes()):
+        most = memory.in_words(_merge_bytes(rows))
+        raise UpsertTooLarge(table.path, rows=rows.row_count, needed=most, memory=memory.in_words(free))
+
+
+def _merge_bytes(rows: Staged) -> int:
+    return COPIES * in_memory.estimated_bytes(pa.schema(rows.schema.to_arrow()), rows=rows.row_count)
+
+
+def _key_bytes(rows: Staged, key: Sequence[str]) -> int:
+    schema = pa.schema(rows.schema.to_arrow())
+    return KEY_COPIES * in_memory.estimated_bytes(pa.schema([schema.field(name) for name in key]), rows=rows.row_count)
 
 
 def _check_key_is_there(newest: Snapshot, key: Sequence[str]) -> None:
