@@ -6,7 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
+from small import QUICK
 
 from steps.core.columns import Column
 from steps.core.sources import column_rules, values
@@ -41,6 +44,47 @@ def test_an_allowed_value_is_the_same_in_whatever_form_the_source_has_it(
 def test_an_allowed_number_is_written_with_a_point_whatever_the_sources_decimal_mark() -> None:
     found = broken(["1,5", "1.234,5", "2"], type="double", decimal_mark=",", allowed=[1.5, 1234.5])
     assert found == [False, False, True]
+
+
+@pytest.mark.parametrize("source_type", [pa.float16(), pa.float32(), pa.float64()])
+@pytest.mark.parametrize("kind", ["float", "double"])
+def test_a_number_of_the_config_is_what_the_sources_floats_hold_of_it(source_type: pa.DataType, kind: str) -> None:
+    """As a double the float32 of 0.1 is above it, and that of 2.3 below."""
+    numpy_type = source_type.to_pandas_dtype()
+    raw = pa.array([numpy_type(number) for number in (0.1, 2.3, 2.4, -99.9)], source_type)
+    for rules, expected in (
+        ({"max": 0.1}, [False, True, True, False]),
+        ({"min": 2.3}, [True, False, False, False]),
+        ({"allowed": [0.1, 2.3]}, [False, False, True, False]),
+    ):
+        column = Column.model_validate({"type": kind, "missing": [-99.9], **rules})
+        found = values.convert(raw, column)
+        assert found.values.is_null().to_pylist() == [False, False, False, True]
+        [(_, mask)] = column_rules.broken_rules(found, column, is_key=False)
+        assert mask.tolist() == expected
+
+
+def test_a_float32_is_not_missing_for_a_number_that_it_does_not_hold() -> None:
+    found = values.convert(pa.array([2.0**24], pa.float32()), Column(type="double", missing=(2**24 + 1,)))
+    assert found.values.to_pylist() == [2.0**24]
+
+
+@pytest.mark.parametrize(("source_type", "written"), [(pa.float32(), "-999.9"), (pa.string(), "-999.90")])
+@pytest.mark.parametrize("kind", ["float", "double", "decimal(10,2)", "long", "string"])
+def test_a_fraction_that_stands_for_a_missing_value_is_missing_in_every_type(
+    source_type: pa.DataType, written: str, kind: str
+) -> None:
+    raw = pa.array([written, "1"]).cast(source_type)
+    missing = (-999.9, "-999.90") if kind == "string" else (-999.9,)
+    found = values.convert(raw, Column(type=kind, missing=missing))
+    assert (found.values.is_null().to_pylist(), found.broken) == ([True, False], {})
+
+
+@given(st.integers(-(10**9), 10**9))
+@QUICK
+def test_a_decimal_is_within_a_limit_of_the_same_digits(hundredths: int) -> None:
+    limit = float(Decimal(hundredths).scaleb(-2))
+    assert broken([f"{hundredths / 100:.2f}"], type="decimal(12,2)", min=limit, max=limit) == [False]
 
 
 @pytest.mark.parametrize(

@@ -386,10 +386,14 @@ class TestTypes:
         keys: dict[str, object] = {"type": "double", "missing": ["-inf", "inf"]}
         assert found == InferredType(keys, ["missing where it says '-inf', 'inf'"])
 
-    def test_a_sentinel_is_told_and_stays_a_number(self) -> None:
-        found = infer_type(texts(*map(str, range(20)), "-999"), is_text=True)
+    @pytest.mark.parametrize(
+        ("kind", "inferred"),
+        [(pa.string(), "long"), (pa.int16(), "long"), (pa.float32(), "double"), (pa.float64(), "double")],
+    )
+    def test_a_sentinel_is_told_and_stays_a_number(self, kind: pa.DataType, inferred: str) -> None:
+        found = infer_type(pa.array([*range(20), -999]).cast(kind), is_text=pa.types.is_string(kind))
         assert found is not None
-        assert found.keys == {"type": "long"}
+        assert found.keys == {"type": inferred}
         assert found.notes == ["-999 lies far from all others; if it means missing, say `missing: [-999]`"]
 
     @pytest.mark.parametrize("is_text", [True, False])

@@ -13,10 +13,12 @@ import pyarrow.compute as pc
 
 from steps.core.columns import WHOLE_LIMITS, Column
 from steps.core.sources.arrow_values import UTC_MICROSECONDS, true_mask
+from steps.core.sources.exact_number import as_held
 from steps.core.sources.exact_value import exact
 from steps.core.sources.values import Converted
 
 MISSING = "are missing"  # how rows break the rule `nullable: false`
+FLOATS = ("float", "double")  # kinds whose values stay what the source's floats are
 SHOWN_LABELS = 20  # of the values under `allowed`, in a message
 
 
@@ -27,25 +29,29 @@ def broken_rules(converted: Converted, column: Column, *, is_key: bool) -> Itera
     if column.nullable is False or is_key:
         is_refused = np.logical_or.reduce([*converted.broken.values(), np.zeros(len(array), dtype=bool)])
         yield MISSING, true_mask(pc.is_null(array)) & ~is_refused
-    comparable = array.cast(pa.float64()) if column.kind == "decimal" else array
+    # By its digits a decimal is the nearest double, of which Arrow's own cast misses the last one.
+    comparable = array.cast(pa.string()).cast(pa.float64()) if column.kind == "decimal" else array
     if column.min is not None:
-        is_below = pc.less(comparable, _limit(column.min, column, math.ceil))
+        is_below = pc.less(comparable, _limit(column.min, column, converted.float_type, math.ceil))
         yield f"are below {_shown(column.min)}", true_mask(is_below)
     if column.max is not None:
-        is_above = pc.greater(comparable, _limit(column.max, column, math.floor))
+        is_above = pc.greater(comparable, _limit(column.max, column, converted.float_type, math.floor))
         yield f"are above {_shown(column.max)}", true_mask(is_above)
     if column.allowed is not None:
-        yield from _not_allowed(array, column, column.allowed)
+        yield from _not_allowed(array, column, column.allowed, converted.float_type)
     if column.pattern is not None:
         yield f"do not fit the pattern {column.pattern}", _misfits(array, column.pattern)
 
 
-def _limit(limit: float | dt.date, column: Column, to_whole: Callable[[float], int]) -> pa.Scalar:
+def _limit(
+    limit: float | dt.date, column: Column, float_type: type[np.floating], to_whole: Callable[[float], int]
+) -> pa.Scalar:
     """A limit in the column's type. Whole numbers are not compared as doubles, nor a float32 with what it rounds."""
     if not isinstance(limit, dt.date):
         if column.kind in WHOLE_LIMITS:
             return pa.scalar(max(-(2**63), min(2**63 - 1, to_whole(limit))))
-        return pa.scalar(np.float32(limit), pa.float32()) if column.kind == "float" else pa.scalar(float(limit))
+        held = as_held(limit, float_type) if column.kind in FLOATS else float(limit)
+        return pa.scalar(np.float32(held), pa.float32()) if column.kind == "float" else pa.scalar(held)
     moment = limit if isinstance(limit, dt.datetime) else dt.datetime.combine(limit, dt.time())
     if column.kind == "date":
         return pa.scalar(moment.date(), pa.date32())
@@ -56,9 +62,12 @@ def _shown(limit: float | dt.date) -> str:
     return str(int(limit)) if isinstance(limit, float) and limit.is_integer() and abs(limit) < 1e16 else str(limit)
 
 
-def _not_allowed(array: pa.Array, column: Column, allowed: Sequence[Any]) -> Iterator[tuple[str, np.ndarray]]:
+def _not_allowed(
+    array: pa.Array, column: Column, allowed: Sequence[Any], float_type: type[np.floating]
+) -> Iterator[tuple[str, np.ndarray]]:
     """Where a value is none of those allowed; apart, where it is one but for its letters' case, blanks or a mark."""
-    values = [exact(value, column) for value in allowed]
+    held = [as_held(value, float_type) for value in allowed] if column.kind in FLOATS else allowed
+    values = [exact(value, column) for value in held]
     is_other = true_mask(pc.invert(pc.is_in(array, value_set=pa.array(values, array.type), skip_nulls=True)))
     is_other &= true_mask(array.is_valid())
     more = len(allowed) - SHOWN_LABELS

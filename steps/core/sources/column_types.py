@@ -66,7 +66,7 @@ def infer_type(sample: pa.Array | pa.ChunkedArray, *, is_text: bool) -> Inferred
     if declared == "double":
         return _of_doubles(sample)
     if declared == "long":
-        return InferredType({"type": declared}, column_notes.of_days(pc.unique(sample.cast(pa.int64())).drop_null()))
+        return InferredType({"type": declared}, column_notes.of_numbers(pc.unique(sample.cast(pa.int64())).drop_null()))
     return InferredType({"type": declared}) if declared else None
 
 
@@ -94,7 +94,8 @@ def _of_doubles(sample: pa.Array | pa.ChunkedArray) -> InferredType:
     """Infinite ones are missing, as no column may hold them."""
     numbers = pc.unique(sample.cast(pa.float64()))
     infinite = sorted(map(str, numbers.filter(pc.is_inf(numbers)).to_pylist()))
-    return _with_missing({"type": "double"}, infinite)
+    finite = numbers.filter(pc.is_finite(numbers))
+    return _with_missing({"type": "double"}, infinite, column_notes.of_numbers(finite))
 
 
 def _of_plain_numbers(texts: pa.Array) -> InferredType | None:

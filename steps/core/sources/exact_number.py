@@ -100,6 +100,14 @@ def _with_point(value: Any, column: Column) -> str:
     return text.replace(decimal, ".")
 
 
+def as_held(number: float, kind: type[np.floating]) -> float:
+    """A number as floats of a kind hold it: 0.1 is 0.10000000149011612 as a float32. Itself where these would write it
+    with other digits, so that none of them is equal to it."""
+    with np.errstate(over="ignore"):
+        held = kind(number)
+    return float(held) if float(str(held)) == number else float(number)
+
+
 def without_symbol(text: str, symbol: str) -> str:
     """A number without its symbol, if there is one, before or after it, and the blanks between: -5 of -$5, 5 of 5 %."""
     found = re.fullmatch(around_symbol(symbol), text) if symbol else None

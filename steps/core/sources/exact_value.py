@@ -69,11 +69,12 @@ def _is_missing(value: Any, column: Column) -> bool:
         return True
     if column.kind == "string" or isinstance(value, bool):
         return False
-    return _number_or_none(value, column) in _missing_numbers(column)
+    return _number_or_none(value, column) in missing_numbers(column)
 
 
 @lru_cache(maxsize=4096)
-def _missing_numbers(column: Column) -> frozenset[Decimal]:
+def missing_numbers(column: Column) -> frozenset[Decimal]:
+    """Those of the column's `missing` that are numbers, or texts of one."""
     numbers = [_number_or_none(value, column) for value in column.missing]
     return frozenset(number for number in numbers if number is not None)
 

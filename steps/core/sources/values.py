@@ -6,7 +6,7 @@ as fast. What they refuse or take too lightly goes through exact(), once a diffe
 
 import datetime as dt
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from steps.core.columns import NUMBERS, TIMES, Column
 from steps.core.sources import arrow_values, exact_value
 from steps.core.sources.arrow_values import DAY, TIME, arrow_type, stripped_texts, true_mask
-from steps.core.sources.exact_number import SHARES, around_symbol
-from steps.core.sources.exact_value import exact
+from steps.core.sources.exact_number import SHARES, around_symbol, as_held
+from steps.core.sources.exact_value import exact, missing_numbers
 from steps.core.sources.refusals import NOT_IN_CALENDAR, Refused
 
 PLAIN = {  # by kind, texts of which Arrow's parsers and exact() make the same value
@@ -27,20 +27,32 @@ PLAIN = {  # by kind, texts of which Arrow's parsers and exact() make the same v
 }
 TIME_WITH_OFFSET = rf"{DAY}[T ]{TIME}(?:Z|[+-](?:0\d|1[0-3]):?[0-5]\d)"
 FIRST_DAY, LAST_DAY = (day.toordinal() - dt.date(1970, 1, 1).toordinal() for day in (dt.date.min, dt.date.max))
+FLOAT_TYPES: dict[pa.DataType, type[np.floating]] = {
+    pa.float16(): np.float16,
+    pa.float32(): np.float32,
+}  # narrower ones
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
 
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """(n,) `values` of the contract's type, null where missing or refused; (n,) masks of the refused, by rule."""
+    """(n,) `values` of the contract's type, null where missing or refused; (n,) masks of the refused, by rule.
+
+    `float_type` is what the source holds floats as: what a config says is compared with them as that holds it.
+    """
 
     values: pa.Array
     broken: dict[str, np.ndarray] = field(default_factory=dict)
+    float_type: type[np.floating] = np.float64
 
 
 def convert(raw: pa.Array | pa.ChunkedArray, column: Column) -> Converted:
     """(n,) values of a source, text or of any type of Arrow's, as those of a column of the contract."""
     plain = _plain(raw)
+    if float_type := FLOAT_TYPES.get(plain.type):
+        numbers = plain.cast(pa.float32())
+        converted = _convert(_without_missing(numbers, column, float_type), column)
+        return replace(converted, float_type=float_type)
     if pa.types.is_null(plain.type):
         return Converted(values=pa.nulls(len(plain), arrow_type(column)))
     if pa.types.is_nested(plain.type):
@@ -68,9 +80,16 @@ def _plain(raw: pa.Array | pa.ChunkedArray) -> pa.Array:
         return _plain(array.cast(kind.value_type))
     if pa.types.is_large_string(kind) or kind == pa.string_view():
         return array.cast(pa.string())
-    if pa.types.is_float16(kind):
-        return array.cast(pa.float32())
     return array
+
+
+def _without_missing(numbers: pa.Array, column: Column, float_type: type[np.floating]) -> pa.Array:
+    """Numbers of a narrow type, null where one is a `missing` of the column as that type holds it."""
+    if not column.missing:
+        return numbers
+    held = [as_held(float(number), float_type) for number in missing_numbers(column)]
+    is_missing = pc.is_in(numbers.cast(pa.float64()), value_set=pa.array(held, pa.float64()))
+    return pc.if_else(is_missing, pa.scalar(None, numbers.type), numbers)
 
 
 def _is_outside_calendar(values: pa.Array) -> np.ndarray:
