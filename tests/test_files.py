@@ -263,8 +263,14 @@ class TestJson:
         ]
 
     def test_lines_that_are_all_malformed_say_why(self, tmp_path: Path) -> None:
-        with pytest.raises(SourceUnreadable, match="its lines have a key twice; line 1 is"):
+        said = r"its lines have a key twice; line 1 is .*\n.*\n.*write each key of an object once"
+        with pytest.raises(SourceUnreadable, match=said):
             read(find(write(tmp_path / "a.jsonl", '{"x": 1, "x": 2}\n' * 3)), "x")
+
+    def test_a_document_with_a_key_twice_says_which(self, tmp_path: Path) -> None:
+        said = r"a.json: an object has the key 'x' twice\n.*\n.*write each key of an object once"
+        with pytest.raises(SourceUnreadable, match=said):
+            read(find(write(tmp_path / "a.json", '[{"x": 1}, {"x": 1, "x": 2}]')), "x")
 
     @pytest.mark.parametrize("orient", ["columns", "split", "list"])
     def test_values_by_columns_are_no_rows(self, orient: Any, tmp_path: Path) -> None:
@@ -295,15 +301,16 @@ class TestJson:
             read(find(path), "x")
         assert read(find(path, options={"rows": key}), "x") == [("1",)]
 
+    @pytest.mark.parametrize("count", [8, 200])
     @pytest.mark.parametrize(("other", "what"), [({"tier": 1}, "an object"), ([1, 2], "a list")])
     def test_a_row_with_more_than_one_value_where_others_have_one_is_malformed(
-        self, other: object, what: str, tmp_path: Path
+        self, other: object, what: str, count: int, tmp_path: Path
     ) -> None:
-        rows = [{"x": number, "y": other if number == 7 else number} for number in range(200)]
+        rows = [{"x": number, "y": other if number == 7 else number} for number in range(count)]
         source = find(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))))
         [part] = source.parts({name: Column(type="string") for name in ("x", "y")})
         [read_rows] = part.read()
-        assert read_rows.columns["x"].to_pylist() == [str(number) for number in range(200) if number != 7]
+        assert read_rows.columns["x"].to_pylist() == [str(number) for number in range(count) if number != 7]
         [malformed] = read_rows.malformed
         assert (malformed.reason, malformed.line) == (f"have {what} in 'y', not a value", 8)
         assert malformed.text == json.dumps(rows[7])

@@ -195,7 +195,7 @@ class TestJson:
 
     @pytest.mark.parametrize(
         ("other", "reason"),
-        [({"tier": 1}, "customer is an object with customer.tier"), ([1], "customer is a list, which is no value")],
+        [({"tier": 1}, "customer is an object in 26 of 40 rows"), ([1], "customer is a list in 26 of 40 rows")],
     )
     def test_a_value_where_other_rows_have_more_than_one_is_told(
         self, tmp_path: Path, other: object, reason: str
@@ -546,7 +546,12 @@ class TestTypes:
                 "'1/31/2020 1:05 PM' is a date in a form that is not inferred; `type: timestamp,",
             ),
             (["1.5", "1e400"], "a double does not hold '1e400' as it stands"),
-            (["99999999999999999999", "1"], "more digits than a long has"),
+            (["1.5", "1" * 400], f"a double does not hold '{'1' * 80}...' as it stands"),
+            (
+                ["-9223372036854775809", "1"],
+                "'-9223372036854775809' is out of the range of a long; `type: decimal(38,0)` holds all of them",
+            ),
+            (["1" * 39, "1"], f"'{'1' * 39}' is out of the range of a long"),
             (["+491700000037", "+491700000038"], "a number would lose the plus of '+491700000037'"),
             (["007", "12"], "a number would lose the zero of '007'"),
         ],

@@ -277,7 +277,20 @@ def test_each_rule_is_named_for_its_own_values() -> None:
         "are not of type long",
         refusals.NOT_WHOLE,
         refusals.INFINITE,
+        refusals.OUT_OF_RANGE.format(type="long"),
     }
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), "1e999999999999999999999"])
+@pytest.mark.parametrize("kind", ["int", "long", "float", "double", "decimal(38,0)"])
+def test_a_number_beyond_all_of_a_type_is_out_of_its_range_and_not_infinite(kind: str, number: int | str) -> None:
+    assert rules([str(number)], type=kind) == {refusals.OUT_OF_RANGE.format(type=kind)}
+    assert convert([str(number)], type="string") == [str(number)]
+
+
+def test_a_long_ends_where_64_bits_do() -> None:
+    assert convert([str(-(2**63)), str(-(2**63) - 1), str(2**63)], type="long") == [-(2**63), REFUSED, REFUSED]
+    assert convert([str(-(2**63) - 1)], type="decimal(38,0)") == [-(2**63) - 1]
 
 
 TEXTS = st.text(alphabet="0123456789+-.eE, $%xnaifNAtrue\u00a0", max_size=12)
@@ -341,6 +354,19 @@ def test_a_decimal_is_the_nearest_double(numbers: list[Decimal | None]) -> None:
     for kind in (pa.decimal128(20, 4), pa.decimal256(50, 4), pa.decimal128(38, 12)):
         expected = [None if number is None else float(number) for number in numbers]
         assert convert(pa.array(numbers, kind), type="double") == expected
+
+
+@QUICK
+@given(
+    whole=st.text("0123456789", min_size=1, max_size=400),
+    fraction=st.text("0123456789", max_size=50),
+    kind=st.sampled_from(["decimal(38,0)", "decimal(38,38)", "decimal(38,10)", "decimal(10,2)"]),
+)
+def test_a_decimal_of_any_digits_is_these_or_refused(whole: str, fraction: str, kind: str) -> None:
+    text = f"{whole}.{fraction}" if fraction else whole
+    digits, after_point = Column(type=kind).decimal_digits
+    is_held = len(whole.lstrip("0")) <= digits - after_point and len(fraction.rstrip("0")) <= after_point
+    assert convert([text], type=kind) == ([Decimal(text)] if is_held else [REFUSED])
 
 
 @QUICK

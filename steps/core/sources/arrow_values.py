@@ -59,6 +59,13 @@ def stripped_texts(texts: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(stripped, ""), pa.scalar(None, pa.string()), stripped)
 
 
+def plain_decimal(column: Column) -> str:
+    """A regular expression of texts that Arrow reads as the column's decimal: of more digits it makes other numbers."""
+    digits, after_point = column.decimal_digits
+    fraction = rf"(?:\.\d{{1,{after_point}}})?" if after_point else ""
+    return rf"-?\d{{1,{digits - after_point}}}{fraction}" if digits > after_point else "[^\\s\\S]"
+
+
 def _read_strings(values: pa.Array, column: Column) -> Read:
     if pa.types.is_integer(values.type):
         return Read(values.cast(pa.string()))
@@ -112,6 +119,10 @@ def _may_lose_digits(values: pa.Array, numbers: pa.Array) -> pa.Array:
 def _read_decimals(values: pa.Array, column: Column) -> Read:
     if not (pa.types.is_string(values.type) or pa.types.is_decimal(values.type) or pa.types.is_integer(values.type)):
         raise pa.ArrowNotImplementedError
+    if pa.types.is_string(values.type):
+        is_plain = pc.match_substring_regex(values, f"^(?:{plain_decimal(column)})$")
+        if not pc.all(is_plain, min_count=0).as_py():
+            raise pa.ArrowInvalid
     return Read(values.cast(arrow_type(column)))
 
 

@@ -27,6 +27,8 @@ from steps.core.sources.written_forms import (
 
 WHOLE_EXPONENT = re.compile(r"\d+[eE]\d+", re.ASCII)
 SENTINELS = (-9, -99, -999, -9999, -99999, 999, 9999, 99999)  # numbers that often stand for a missing value
+WIDEST = "decimal(38,0)"  # of the types of whole numbers
+SHOWN_CHARACTERS = 80  # of a value
 FIRST_DAY, LAST_DAY = 19000101, 21001231  # as numbers
 
 
@@ -106,7 +108,7 @@ def of_texts(texts: Sequence[str]) -> list[str]:
         return [f"text, as its commas may be of thousands or of decimals; {which}"]
     others = len(texts) - len(numbers)
     if len(numbers) >= MOSTLY * len(texts) or len(numbers) > others == 1:
-        return [f"text, as {next(text for text in texts if text not in numbers)!r} is no number"]
+        return [f"text, as {_quoted(next(text for text in texts if text not in numbers))} is no number"]
     if all(DAY_MONTH.fullmatch(text) for text in texts):
         return [f"text, as {_reason_of_day_months(texts)}"]
     if are_mostly_dates(texts):
@@ -152,8 +154,9 @@ def _reason_of_no_number(numbers: Sequence[str]) -> str:
     if code := next(filter(CODE.fullmatch, numbers), None):
         return f"a number would lose the {'plus' if re.fullmatch(r'[+][1-9].*', code) else 'zero'} of {code!r}"
     if all(map(WHOLE.fullmatch, numbers)):
-        return "more digits than a long has"
-    return f"a double does not hold {_first_broken(numbers, {'type': 'double'})!r} as it stands"
+        held = "" if _breaks(numbers, WIDEST) else f"; `type: {WIDEST}` holds all of them"
+        return f"{_quoted(_first_broken(numbers, {'type': 'long'}))} is out of the range of a long{held}"
+    return f"a double does not hold {_quoted(_first_broken(numbers, {'type': 'double'}))} as it stands"
 
 
 def _reason_of_day_months(texts: Sequence[str]) -> str:
@@ -172,7 +175,7 @@ def _reason_of_no_date(texts: Sequence[str]) -> str:
     others = [text for text in texts if not exact_time.MOMENT.fullmatch(text)]
     if len(others) > (1 - MOSTLY) * len(texts):
         kind = "timestamp" if ":" in others[0] else "date"
-        return f"{others[0]!r} is a date in a form that is not inferred; `type: {kind}, format: ...` says which"
+        return f"{_quoted(others[0])} is a date in a form that is not inferred; `type: {kind}, format: ...` says which"
     broken = _first_broken(texts, {"type": "timestamp"})
     if re.search(r"[.,]\d{7}", broken):
         return f"{broken!r} has more than the six digits of a second that a timestamp holds"
@@ -185,6 +188,15 @@ def _first_broken(texts: Sequence[str], keys: dict[str, object]) -> str:
     return texts[min(int(np.flatnonzero(mask)[0]) for mask in masks)]
 
 
+def _breaks(texts: Sequence[str], kind: str) -> bool:
+    return bool(values.convert(pa.array(texts, pa.string()), Column(type=kind)).broken)
+
+
 def shown(words: Sequence[str]) -> str:
     """Words in quotes, for a message."""
     return ", ".join(map(repr, words))
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes, for a message; of a long one the start."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}...")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from steps.core.columns import WHOLE_LIMITS, Column
-from steps.core.sources.refusals import INFINITE, LOSES_DIGITS, NOT_WHOLE, Refused
+from steps.core.sources.refusals import INFINITE, LOSES_DIGITS, NOT_WHOLE, OUT_OF_RANGE, Refused
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
@@ -33,7 +33,7 @@ def number_of(value: Any, column: Column) -> Decimal | None:
     try:
         return Decimal(text)
     except InvalidOperation as err:  # an exponent beyond any number
-        raise Refused(f"are not of type {column.type}") from err
+        raise Refused(OUT_OF_RANGE.format(type=column.type)) from err
 
 
 def exact_whole(value: Any, column: Column) -> int | None:
@@ -42,11 +42,11 @@ def exact_whole(value: Any, column: Column) -> int | None:
     if number is None:
         return None
     if number.adjusted() > MOST_DIGITS:  # int() of 1e999999 would take all memory
-        raise Refused(f"are not of type {column.type}")
+        raise Refused(OUT_OF_RANGE.format(type=column.type))
     if number != (whole := int(number)):
         raise Refused(NOT_WHOLE)
     if not -WHOLE_LIMITS[column.kind] <= whole < WHOLE_LIMITS[column.kind]:
-        raise Refused(f"are not of type {column.type}")
+        raise Refused(OUT_OF_RANGE.format(type=column.type))
     return whole
 
 
@@ -60,7 +60,7 @@ def exact_double(value: Any, column: Column) -> float | None:
         with np.errstate(over="ignore"):
             double = float(np.float32(double))
     if math.isinf(double):
-        raise Refused(INFINITE)
+        raise Refused(OUT_OF_RANGE.format(type=column.type))
     is_whole = WHOLE.fullmatch(_with_point(value, column)) is not None  # a number to count or to name with
     if is_whole and column.kind == "double" and Decimal(double) != number:
         raise Refused(LOSES_DIGITS)
@@ -74,7 +74,7 @@ def exact_decimal(value: Any, column: Column) -> Decimal | None:
         return None
     digits, after_point = column.decimal_digits
     if number and number.adjusted() >= digits - after_point:
-        raise Refused(f"are not of type {column.type}")
+        raise Refused(OUT_OF_RANGE.format(type=column.type))
     last_digit = Decimal((0, (1,), -after_point))
     rounded = number.quantize(last_digit, context=WIDE) if number else Decimal(0)
     if rounded != number:

@@ -99,6 +99,10 @@ class HttpFile(Source):
         with self._told_by_url():
             return [_LoadedPart(self, part) for part in self._file.parts(columns)]
 
+    def first_rows(self, columns: Mapping[str, Column], count: int) -> Iterator[RawRows]:
+        with self._told_by_url():
+            yield from self._file.first_rows(columns, count)
+
     def with_missing(self, columns: Mapping[str, Column]) -> dict[str, Column]:
         return self._file.with_missing(columns)
 

@@ -5,7 +5,7 @@ Numbers keep the digits that they are written with. Nested fields are columns by
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TextIO
 
@@ -26,7 +26,7 @@ MOST_SAMPLED_ROWS = 200_000  # where columns() is to tell all of them
 # Types of a path whose values are missing, objects, lists or of one value, of which the last that any row has counts:
 # where others are wanted as a column, those that are none are refused when they are read.
 KINDS = (pa.string(), pa.struct([]), pa.list_(pa.string()), pa.string())
-MOST_NESTED = 0.01  # of the values of a column that are objects or lists, whose rows are rejects
+MOST_NESTED = 0.01  # of the values of a column that are objects or lists, where it is taken for one without a config
 TEXT_CHARACTERS = 10_000
 LINES = (".jsonl", ".ndjson")  # endings of files that have an object a line, also where there is one line
 BYTES_A_LETTER = 10  # about, of the memory that a document takes while it is read: of keys and short numbers
@@ -36,9 +36,11 @@ FIRST_LINES = 20  # of which one is an object where a file has an object a line
 
 @dataclass(frozen=True)
 class JsonHeader(Header):
-    """`nested` are the paths at which rows have objects or lists, rather than one value each."""
+    """`nested` are the paths at which no row has a value, but objects or lists; `partly_nested` those at which some
+    rows have, and what they have."""
 
     nested: frozenset[str] = frozenset()
+    partly_nested: Mapping[str, str] = field(default_factory=dict)
 
 
 class JsonFiles(Files):
@@ -69,15 +71,22 @@ class JsonFiles(Files):
             for path, value in fields:
                 kinds.setdefault(path, Counter())[_kind(value)] += 1
         if first_refused and not row_count:
-            raise SourceUnreadable(file, first_refused, next="write an object a line, or an array of objects")
+            is_twice = json_objects.HAS_A_KEY_TWICE in first_refused
+            next_step = json_objects.KeyTwice.next if is_twice else "write an object a line, or an array of objects"
+            raise SourceUnreadable(file, first_refused, next=next_step)
         if row_count == 1 and json_objects.is_by_columns(first):
             next_step = "write an object for each row; pandas does by to_json(..., orient='records')"
             raise SourceUnreadable(file, "it holds the values of each column together, not rows", next=next_step)
         if not row_count:
             return None
         types = tuple(KINDS[max(counts)] for counts in kinds.values())
-        nested = frozenset(path for path, counts in kinds.items() if _is_nested(counts))
-        return JsonHeader(names=tuple(kinds), types=types, nested=nested)
+        nested = {path: counts for path, counts in kinds.items() if _is_nested(counts)}
+        return JsonHeader(
+            names=tuple(kinds),
+            types=types,
+            nested=frozenset(path for path, counts in nested.items() if not counts[3]),
+            partly_nested={path: _in_words(counts) for path, counts in nested.items() if counts[3]},
+        )
 
     def columns(self) -> dict[str, pa.DataType]:
         if self._sampled_rows == SAMPLED_ROWS:
@@ -92,6 +101,15 @@ class JsonFiles(Files):
             self._look_at(None)
         self._with_comma = frozenset(name for name, column in columns.items() if column.decimal_mark == ",")
         return super().parts(columns)
+
+    def first_rows(self, columns: Mapping[str, Column], count: int) -> Iterator[RawRows]:
+        """As for all sources. SourceUnreadable for a column that has objects or lists in more than a few rows: without
+        a config it is none, and with one these rows are rejects."""
+        for file, header in self.headers.items():
+            for source in (column.source or name for name, column in columns.items()):
+                if isinstance(header, JsonHeader) and (held := header.partly_nested.get(header.find(source) or source)):
+                    raise SourceUnreadable(file, f"{source} is {held}", next="leave it out")
+        return super().first_rows(columns, count)
 
     def _look_at(self, rows: int | None) -> None:
         """Take the columns from so many rows of each file, None for all."""
@@ -137,6 +155,12 @@ def _is_nested(counts: Counter[int]) -> bool:
     return nested > MOST_NESTED * (nested + counts[3])
 
 
+def _in_words(counts: Counter[int]) -> str:
+    """What the objects and lists among the values of a path are, and how many."""
+    what = " or ".join(name for place, name in ((1, "an object"), (2, "a list")) if counts[place])
+    return f"{what} in {counts[1] + counts[2]:,} of {counts.total():,} rows, and a value in others"
+
+
 def _kind(value: Any) -> int:
     """A value's place in KINDS."""
     if value is None:
@@ -154,8 +178,8 @@ def _check_paths(paths: Sequence[str], file: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class JsonPart(Part):
-    """A file, of which `columns` are wanted: names in the contract to paths in an object. At a `nested` path rows
-    have more than one value. Of a column `with_comma`, texts have it as their decimal mark, and numbers not."""
+    """A file, of which `columns` are wanted: names in the contract to paths in an object. At a `nested` path no row
+    has one value. Of a column `with_comma`, texts have it as their decimal mark, and numbers not."""
 
     file: str
     size_bytes: int
@@ -208,6 +232,8 @@ class JsonPart(Part):
                     if not line.strip():
                         continue
                     yield json_objects.row_of(line.removeprefix("\ufeff")), number, line.rstrip("\n")
+            except json_objects.KeyTwice as err:
+                raise SourceUnreadable(self.file, str(err), next=err.next) from err
             except (ValueError, RecursionError) as err:
                 raise SourceUnreadable(self.file, f"it is not JSON: {err}", next="correct the file") from err
 

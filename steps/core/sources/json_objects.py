@@ -15,8 +15,10 @@ class Number(str):
     """The digits of a number, as they are written."""
 
 
-class _KeyTwice(ValueError):
-    """An object has a key twice."""
+class KeyTwice(ValueError):
+    """An object has a key twice, of which nothing tells the right one."""
+
+    next = "write each key of an object once"
 
 
 def loads(written: str) -> Any:
@@ -33,7 +35,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for key, value in pairs:
         if key in known:
-            raise _KeyTwice(f"an object has the key {key!r} twice")
+            raise KeyTwice(f"an object has the key {key!r} twice")
         known[key] = value
     return known
 
@@ -50,7 +52,7 @@ def row_of(line: str) -> dict[str, Any] | str:
     """The object of a line, or what is wrong with it."""
     try:
         row = loads(line)
-    except _KeyTwice:
+    except KeyTwice:
         return HAS_A_KEY_TWICE
     except (ValueError, RecursionError):  # a nesting too deep is none that anybody wrote
         return NOT_AN_OBJECT

@@ -2,6 +2,7 @@
 
 # Each ends the sentence "3 of 60 rows ...".
 INFINITE = "are infinite"
+OUT_OF_RANGE = "are out of the range of type {type} (a wider type, or string, holds them)"
 NOT_WHOLE = "are not whole numbers"
 LOSES_DIGITS = "would lose digits"
 NO_SUCH_TIME = "are at an hour that does not exist once in their zone"

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from steps.core.columns import NUMBERS, TIMES, Column
 from steps.core.sources import arrow_values, exact_value
-from steps.core.sources.arrow_values import DAY, TIME, arrow_type, stripped_texts, true_mask
+from steps.core.sources.arrow_values import DAY, TIME, arrow_type, plain_decimal, stripped_texts, true_mask
 from steps.core.sources.exact_number import SHARES, around_symbol, as_held
 from steps.core.sources.exact_value import exact, missing_numbers
 from steps.core.sources.refusals import NOT_IN_CALENDAR, Refused
@@ -182,11 +182,7 @@ def _plainly_written(texts: pa.Array, column: Column) -> pa.Array:
 
 def _is_plain(texts: pa.Array, column: Column) -> pa.Array:
     """Where a text is written in one of the ways that Arrow's parsers read as exact() does."""
-    pattern = PLAIN.get(column.kind, "")
-    if column.kind == "decimal":
-        digits, after_point = column.decimal_digits
-        if before_point := digits - after_point:
-            pattern = rf"-?\d{{1,{before_point}}}" + (rf"(?:\.\d{{1,{after_point}}})?" if after_point else "")
+    pattern = plain_decimal(column) if column.kind == "decimal" else PLAIN.get(column.kind, "")
     if column.format:
         return texts.is_valid()
     if column.kind == "timestamp":  # of those with an offset and those without, whichever are more
