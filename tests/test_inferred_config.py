@@ -93,6 +93,19 @@ def inferred(columns: Mapping[str, Any], *, target: str = "label", **source: Any
     return infer_config(HeldSource(table, **source), target=target)
 
 
+def units() -> list[str]:
+    """Rows whose third value is 60 in sum."""
+    january = [f"2024-01-{n + 1:02},{'north' if n % 3 else 'south'},{n % 4},{'ab'[n % 2]}" for n in range(24)]
+    return [*january, *(f"2024-02-{n + 1:02},east,3,{'ab'[n % 2]}" for n in range(8))]
+
+
+def of_lines(folder: Path, *lines: str) -> list[str]:
+    """What is told of a CSV file with these lines below a header."""
+    path = folder / "sales.csv"
+    path.write_text("\n".join(["date,region,units,label", *lines]), encoding="utf-8")
+    return infer_config(kinds.resolve(config.Source(uri=str(path))), target="label").lines
+
+
 def numbers(rows: int = 40) -> list[str]:
     return [f"{number % 7}.5" for number in range(rows)]
 
@@ -687,6 +700,36 @@ class TestRoles:
         found = inferred({"x": [1.5, 2.5] * 20, "tags": [[1]] * 40}, format="parquet")
         assert list(found.config.columns) == ["x", "label"]
         assert "  left out 'tags': the contract has no type for list<item: int64>" in found.lines
+
+    @pytest.mark.parametrize(
+        ("last", "said"),
+        [
+            ("Total,,60,", "it says 'Total'"),
+            ("Grand total:,,,a", "it says 'Grand total:'"),
+            (",north,60,", "its units is the sum of theirs"),
+            ("Total,all,60,b", "it says 'Total'"),
+            ("Source: the office,,,", "it has 'Source: the office' and no other value"),
+        ],
+    )
+    def test_a_last_row_that_may_be_a_total_or_a_note_is_told(self, last: str, said: str, tmp_path: Path) -> None:
+        found = of_lines(tmp_path, *units(), last)
+        assert [line for line in found if line.startswith("  rows")] == [
+            f"  rows     the last one may be a total or a note, as {said}; if it is, take it out of the source"
+        ]
+
+    @pytest.mark.parametrize(
+        "last", ["2024-02-10,north,,", "2024-02-10,Total Wine,7,a", ",,0,a", "2024-02-10,north,60,a"]
+    )
+    def test_a_last_row_like_others_is_no_total(self, last: str, tmp_path: Path) -> None:
+        assert "  rows  " not in "\n".join(of_lines(tmp_path, *units(), last))
+
+    def test_lines_below_the_table_are_told(self, tmp_path: Path) -> None:
+        [line] = [line for line in of_lines(tmp_path, *units(), "", "Total,60", "as of May") if "  rows  " in line]
+        assert line.startswith(
+            "  rows     2 lines below them, such as 'Total,60', cannot be one: a reject, of which `rej"
+        )
+        above = of_lines(tmp_path, *units()[:3], "Total,60", *units()[3:])
+        assert "  rows  " not in "\n".join(above)
 
     def test_a_column_that_cannot_be_read_stops_nothing(self, tmp_path: Path) -> None:
         rows = [{"id": n, "who": {"tier": "ab"[n % 2]}, "tags": [n], "label": f"class {n % 2}"} for n in range(40)]

@@ -16,7 +16,7 @@ from steps.core import config
 from steps.core.columns import NUMBERS, TIMES
 from steps.core.config import LONGEST_NAME, OTHER_TABLES, Config
 from steps.core.errors import FeaturesMissing, SourceUnreadable, TargetNotFound, TargetUnfit
-from steps.core.sources import column_notes, decisions_in_words
+from steps.core.sources import column_notes, decisions_in_words, footers
 from steps.core.sources.column_names import HASH_LETTERS, contract_names, hashed
 from steps.core.sources.column_roles import (
     FEWEST_ROWS_OF_A_CLASS,
@@ -105,6 +105,7 @@ def infer_config(source: Source, *, target: str, name: str = "") -> InferredConf
         f"  task     {settings.task}: {decisions[settings.target].reasons[0]}",
         f"  key      {decisions_in_words.key_line(key, candidates.all, is_whole=found.is_whole)}",
         *columns,
+        *footers.notes(found, {name: settings.columns[name] for name in found.rows.column_names if name in decisions}),
     ]
     return InferredConfig(config=settings, text=text, lines=lines)
 

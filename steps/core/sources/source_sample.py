@@ -10,7 +10,7 @@ from steps.core.columns import Column
 from steps.core.errors import SourceUnreadable
 from steps.core.sources.column_roles import FIRST_ROWS
 from steps.core.sources.column_types import infer_type
-from steps.core.sources.rows import Malformed
+from steps.core.sources.rows import Malformed, RawRows
 from steps.core.sources.source import Source
 
 SAMPLE_VALUES = 2_000_000  # rows times columns, looked at in two seconds
@@ -23,12 +23,14 @@ MOST_PARTS = 2_000
 @dataclass(frozen=True, kw_only=True)
 class SourceSample:
     """`rows` by the names in the contract, in the source's order, and why columns cannot be read, by their names in the
-    source. The first rows follow each other; of a source that has more, others are from all over it."""
+    source. The first rows follow each other; of a source that has more, others are from all over it. `below` are lines
+    of another number of values behind the last row."""
 
     rows: pa.Table
     is_whole: bool  # whether the source has no more
     is_spread: bool = False  # whether there are rows that are not the first
     unreadable: dict[str, str] = field(default_factory=dict)
+    below: tuple[str, ...] = ()
 
     @property
     def described(self) -> str:
@@ -85,10 +87,12 @@ def _first_rows(source: Source, columns: Mapping[str, Column]) -> SourceSample:
     wanted = _wanted_rows(columns)
     tables: list[pa.Table] = []
     malformed: list[Malformed] = []
+    below: tuple[str, ...] = ()
     count = 0
     for raw in source.first_rows(columns, wanted + 1):
         tables.append(raw.columns)
         malformed += raw.malformed
+        below = _below(raw)
         count += len(raw.columns)
         if count > wanted:
             return SourceSample(rows=_together(source, tables).slice(0, wanted), is_whole=False)
@@ -101,7 +105,13 @@ def _first_rows(source: Source, columns: Mapping[str, Column]) -> SourceSample:
             next="say source.options.escape: '\\' in a config" if is_escaped else "correct the source",
         )
     empty = pa.table({name: pa.array([], pa.string()) for name in columns})
-    return SourceSample(rows=_together(source, tables or [empty]), is_whole=True)
+    return SourceSample(rows=_together(source, tables or [empty]), is_whole=True, below=below)
+
+
+def _below(raw: RawRows) -> tuple[str, ...]:
+    """The lines behind the last row that are none, where lines are known."""
+    last = int(raw.lines[-1]) if raw.lines is not None and len(raw.lines) else 0
+    return tuple(row.text for row in raw.malformed if row.line is not None and row.line > last)
 
 
 def _with_others(source: Source, columns: Mapping[str, Column], first: SourceSample) -> SourceSample:
