@@ -295,9 +295,15 @@ def test_a_row_that_is_not_utf8_is_malformed_where_the_others_are(tmp_path: Path
     assert [(row.line, row.reason) for row in rows.malformed] == [(4, refusals.NOT_UTF8)]
 
 
-def test_a_byte_that_the_given_encoding_does_not_have_is_refused_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(SourceUnreadable, match="line 3 is not cp1252: it has the bytes 81"):
-        read_text(tmp_path, b"a,b\n1,2\n\x81,3\n" + b"4,5\n" * 100_000, encoding="cp1252")
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_a_byte_that_the_encoding_does_not_have_is_refused_with_its_line(tmp_path: Path, line_end: bytes) -> None:
+    """Also behind what is decoded at once."""
+    for above in (1, 600_000):
+        content = b"a,b\n" + b"1,2\n" * above + b"\x81,3\n" + b"4,5\n" * 100_000
+        with pytest.raises(SourceUnreadable, match=f"line {above + 2} is not cp1252: it has the bytes 81"):
+            read_text(tmp_path, content.replace(b"\n", line_end), encoding="cp1252")
+    with pytest.raises(SourceUnreadable, match=r"it is not UTF-8 \(line 3 has the byte 0xe9\): 'caf\ufffd,2'"):
+        read_text(tmp_path, line_end.join([b"a,b", b"1,2", b"caf\xe9,2", b"3,4"]))
 
 
 def test_text_in_another_encoding_comes_out_right() -> None:

@@ -51,6 +51,7 @@ SAMPLE_BYTES = 2**16  # of a text, by which its encoding is told
 UTF16_ZERO_SHARE = 0.2  # of every second byte: few texts in UTF-16 have less, as blanks and digits have a zero byte
 CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # which no text has but by accident
 FEWEST_CONTROL_BYTES, CONTROL_SHARE = 100, 0.05  # of binary data; of random bytes it is 0.11
+LINE_END = re.compile(r"\r\n|\n|\r")
 READ_BYTES = 2**20  # that are decoded at once
 READ_AHEAD_BYTES = 2**23
 EXAMPLE_ENCODINGS = "cp1252 (Western Windows), cp1250, cp1251, iso-8859-15, shift_jis, utf-16"
@@ -171,11 +172,12 @@ class Utf8Reader:
         try:
             text = decoder.decode(encoded, final=self._is_at_end).encode(errors="replace")
         except UnicodeDecodeError as err:
-            line = self._lines_before + err.object[: err.start].decode(self._encoding, "replace").count("\n") + 1
+            before = err.object[: err.start].decode(self._encoding, "replace")
+            line = self._lines_before + len(LINE_END.findall(before)) + 1
             bad_bytes = err.object[err.start : err.end][:4].hex(" ")
             reason = f"line {line} is not {self._encoding}: it has the bytes {bad_bytes}"
             raise _wrong_encoding(self._file, reason) from err
-        self._lines_before += text.count(b"\n")
+        self._lines_before += text.count(b"\n") or text.count(b"\r")
         self._decoded += text
 
 
@@ -267,9 +269,9 @@ def _utf8(file: str, sample: bytes) -> str:
     broken = text.count("\ufffd")
     if broken and broken * 2 > len(text) - len(text.encode("ascii", "ignore")):
         before = text[: text.index("\ufffd")]
-        line = before.count("\n") + 1
+        line = len(LINE_END.findall(before)) + 1
         byte = sample[len(before.encode())]
-        shown = text.splitlines()[line - 1][:80]
+        shown = LINE_END.split(text)[line - 1][:80]
         likely = encoding_guess.likely_encoding(sample)
         said = f": {likely}" if likely else f", such as {EXAMPLE_ENCODINGS},"
         raise FormUnclear(
