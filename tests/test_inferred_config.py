@@ -236,9 +236,9 @@ class TestJson:
 
 class TestNames:
     def test_a_name_keeps_its_letters_and_digits(self) -> None:
-        given_names = ["sepal length (cm)", "Größe", "prix €", "PassengerId", "2020", "on"]
+        given_names = ["sepal length (cm)", "Größe", "Høyde", "Łódź", "prix €", "PassengerId", "2020", "on"]
         assert list(contract_names(given_names).values()) == [
-            *("sepal_length_cm", "Grosse", "prix", "PassengerId", "column_2020", "on"),
+            *("sepal_length_cm", "Grosse", "Hoyde", "Lodz", "prix", "PassengerId", "column_2020", "on"),
         ]
 
     @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ class TestNames:
         [
             ("возраст", "column_1e804df1"),
             ("温度C", "C_8cc94d0c"),
-            ("Høyde", "Hyde_75b494ce"),
+            ("Høydeй", "Hoyde_9041501d"),
             ("…", "column_b4935894"),
             ("prediction", "prediction_70ad7b8f"),
             ("Run_ID", "Run_ID_233fbe52"),
@@ -859,11 +859,13 @@ class TestFile:
         [
             ("/data/churn.csv", "churn"),
             ("/data/my table.csv.gz", "my_table"),
-            ("/data/2024-*.csv", "column_2024"),
+            ("/data/2024-*.csv", "table_2024"),
+            ("/data/größe.csv", "grosse"),
+            ("/data/København.csv", "Kobenhavn"),
             ("/data/a_rejects.csv", "a_rejects_ddba6aac"),
-            ("/data/данные.csv", "column_9d8cf70d"),
-            ("/data/клиенты.csv", "column_c1b99440"),
-            ("/data/клиенты 2.csv", "column_2_fc773378"),
+            ("/data/данные.csv", "table_9d8cf70d"),
+            ("/data/клиенты.csv", "table_c1b99440"),
+            ("/data/клиенты 2.csv", "table_2_fc773378"),
             ("s3://bucket/folder/", "folder"),
             ("sklearn:wine", "wine"),
         ],

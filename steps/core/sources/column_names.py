@@ -10,10 +10,15 @@ from steps.core.config import PREDICTION_COLUMNS
 
 VALID = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 HASH_LETTERS = 8
+LATIN = str.maketrans(  # letters that Unicode does not take apart, as they are written in ASCII
+    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
+    | {"đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i"}
+)
 
 
-def contract_names(source_names: Iterable[str]) -> dict[str, str]:
-    """The name in the contract of each column of a source; the same in whatever order the source has them.
+def contract_names(source_names: Iterable[str], *, of: str = "column") -> dict[str, str]:
+    """The name in the contract of each column of a source; the same in whatever order the source has them. `of` is what
+    they begin with where they could not else.
 
     A name depends on its own column alone. Where names become the same, or letters are lost, each gets a hash of the
     source's name: "user age" and "user.age" are user_age_d78c9af3 and user_age_94693f18. None of those that become the
@@ -22,7 +27,7 @@ def contract_names(source_names: Iterable[str]) -> dict[str, str]:
     names = list(source_names)
     hashes = {name: 0 if _says_all(name) else 1 for name in names}
     while True:
-        chosen = {name: _named(name, hashes=hashes[name]) for name in names}
+        chosen = {name: _named(name, of, hashes=hashes[name]) for name in names}
         counts = Counter(valid.lower() for valid in chosen.values())
         alike = [name for name, valid in chosen.items() if counts[valid.lower()] > 1]
         if not alike:
@@ -36,11 +41,11 @@ def hashed(name: str, *, words: str) -> str:
     return f"{words}_{_hash(unicodedata.normalize('NFC', name))[:HASH_LETTERS]}"
 
 
-def _named(name: str, *, hashes: int) -> str:
+def _named(name: str, of: str, *, hashes: int) -> str:
     """The name with no hash, with one, or with a longer one of its very code points too."""
     if not hashes:
-        return _valid(name)
-    once = hashed(name, words=_valid(name))
+        return _valid(name, of)
+    once = hashed(name, words=_valid(name, of))
     return once if hashes == 1 else f"{once}_{_hash(name)[: HASH_LETTERS * (hashes - 1)]}"
 
 
@@ -54,12 +59,12 @@ def _says_all(name: str) -> bool:
     return not is_lost and bool(_words(name)) and name.lower() not in PREDICTION_COLUMNS
 
 
-def _valid(name: str) -> str:
+def _valid(name: str, of: str) -> str:
     """A name of letters, digits and _ that reads like `name`."""
     words = _words(name)
     if VALID.fullmatch(words):
         return words
-    return f"column_{words}" if words else "column"
+    return f"{of}_{words}" if words else of
 
 
 def _words(name: str) -> str:
@@ -68,4 +73,4 @@ def _words(name: str) -> str:
 
 
 def _decomposed(name: str) -> str:
-    return unicodedata.normalize("NFKD", name.replace("ß", "ss"))
+    return unicodedata.normalize("NFKD", name.translate(LATIN))

@@ -231,7 +231,7 @@ def _is_true_false(values: pa.ChunkedArray) -> bool:
 def _name_of(source: Source) -> str:
     """A table's name from that of its file or table, which no other has; a hash stands for what cannot be in it."""
     given = source.named_after.replace("*", " ").replace("?", " ")
-    name = contract_names([given])[given]
+    name = contract_names([given], of="table")[given]
     if name.endswith(OTHER_TABLES) or len(name) > LONGEST_NAME:
         return hashed(given, words=name[: LONGEST_NAME - HASH_LETTERS - 1])
     return name
