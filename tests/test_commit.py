@@ -159,6 +159,7 @@ class TestATableWithACollationInItsLog:
         assert (str(done.table), done.written) == (f"{table.path}@v2", True)
         assert rows_of(table.path, 1).to_pylist() == [{"text": "a"}, {"text": None}]
         assert rows_of(table.path).to_pylist() == [{"text": "b"}]
+        assert all("timestamp" in commit for commit in DeltaTable(table.path).history())
 
     def test_that_is_broken_otherwise_is_left_as_it_is(self, table: location.TableUri) -> None:
         entry = Path(table.path, "_delta_log", f"{0:020}.json")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,22 @@ class TestCommits:
         assert {version: commit.metadata for version, commit in newest.commits.items()} == {
             version: {"number": version} for version in (2, 1, 0)
         }
+
+    @pytest.mark.parametrize("kept", ["entry", "checkpoint"])
+    def test_one_that_does_not_say_when_is_of_the_time_of_its_file(self, kept: str, tmp_path: Path) -> None:
+        """As Delta's readers have it; the protocol asks for no commitInfo, nor for a timestamp in it."""
+        self.write(tmp_path, "")
+        table = self.write(tmp_path, "")
+        entry = tmp_path / "_delta_log" / f"{1:020}.json"
+        if kept == "checkpoint":
+            DeltaTable(table.path).create_checkpoint()
+            entry.unlink()
+            entry = next((tmp_path / "_delta_log").glob(f"{1:020}.checkpoint*.parquet"))
+        else:
+            lines = [line for line in entry.read_text().splitlines() if "commitInfo" not in line]
+            entry.write_text("\n".join(lines))
+        os.utime(entry, (1_700_000_000, 1_700_000_000))
+        assert snapshot.open(table).commit.when == datetime.fromtimestamp(1_700_000_000, UTC)
 
     def test_a_damaged_entry_is_not_taken_for_one_without_metadata(self, tmp_path: Path) -> None:
         table = snapshot.open(self.write(tmp_path, '{"step": "old"}'))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from typing import Any
 
 from steps.core.errors import TableNotFound, TableUnreadable
@@ -38,7 +39,8 @@ def _remove_collations(table: TableUri) -> bool:
     plain = re.sub(r" collate \w+", "", metadata.get("schemaString", ""))
     if not metadata or plain == metadata["schemaString"]:
         return False
-    actions = [{"commitInfo": {"operation": "CHANGE COLUMN"}}, {"metaData": {**metadata, "schemaString": plain}}]
+    commit_info = {"timestamp": time.time_ns() // 10**6, "operation": "CHANGE COLUMN"}
+    actions = [{"commitInfo": commit_info}, {"metaData": {**metadata, "schemaString": plain}}]
     text = "\n".join(json.dumps(action) for action in actions)
     return filesystem.create(log.entry(table.path, newest + 1), text.encode())
 

@@ -23,7 +23,8 @@ CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.\d{10}\.(\d{10}))?\.parquet")
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """How a version was written: `metadata` is the userMetadata that our steps write, {} for commits of others."""
+    """How a version was written: `metadata` is the userMetadata that our steps write, {} for commits of others. `when`
+    is what the commit says or, as Delta's readers have it, when the file of it was written."""
 
     version: int
     when: datetime
@@ -77,12 +78,19 @@ def commit(path: str, version: int) -> Commit:
         info = next(actions(path, version, kind="commitInfo"), {})
     except FileNotFoundError:
         info = {}
+    seconds = info["timestamp"] / 1000 if "timestamp" in info else _written_at(path, version)
     return Commit(
         version=version,
-        when=datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC),
+        when=datetime.fromtimestamp(seconds, UTC),
         operation=str(info.get("operation", "unknown")),
         metadata=_user_metadata(info),
     )
+
+
+def _written_at(path: str, version: int) -> float:
+    """When the entry or the checkpoint of a version was written, in seconds since 1970; 0 where neither is kept."""
+    files = filesystem.files(f"{path}/{FOLDER}")
+    return min((file.modified for name, file in files.items() if name.startswith(f"{version:020}.")), default=0.0)
 
 
 def _newest_checkpoint(path: str, version: int) -> tuple[int, dict[str, int]]:

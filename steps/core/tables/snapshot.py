@@ -231,7 +231,10 @@ def open(table: TableUri) -> Snapshot:
 
 
 def find(table: TableUri) -> Snapshot | None:
-    """What open() gives, None where there is no such table or no such version in its log."""
+    """What open() gives; None where there is no table, or its log has no such version, any more or yet.
+
+    TableUnreadable for a table whose log cannot be read, ObjectStoreUnavailable where nobody can tell.
+    """
     try:
         return open(table)
     except (TableNotFound, TableVersionGone):
