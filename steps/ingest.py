@@ -41,6 +41,7 @@ SPEC = StepSpec(
         "source",
         "columns",
         "target",
+        "task",
         "weight",
         "key",
         "mode",

@@ -141,19 +141,20 @@ class TestProfiles:
         assert page.count("<svg") == 1
 
 
-def warned(rows: pa.Table, *, target: str, key: tuple[str, ...] = ()) -> list[str]:
+def warned(rows: pa.Table, *, target: str, key: tuple[str, ...] = (), task: str = "classification") -> list[str]:
     made = profile_of(rows)
     features = [name for name in rows.column_names if name not in (target, *key)]
     labels = made.counts(target)
     return data_warnings.warnings(
-        made.sample(), made.as_dict(), target=target, labels=labels, features=features, key=key
+        made.sample(), made.as_dict(), target=target, task=task, labels=labels, features=features, key=key
     )
 
 
 class TestWarnings:
     @pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "diabetes"])
     def test_data_sets_that_are_in_order_raise_none(self, name: str) -> None:
-        lines = warned(sklearn_dataset.load(name), target="target")
+        task = "regression" if name == "diabetes" else "classification"
+        lines = warned(sklearn_dataset.load(name), target="target", task=task)
         assert [line for line in lines if "the same features" not in line] == []  # two rows of Iris are equal
 
     def test_tables_of_chance_raise_none(self) -> None:
@@ -180,12 +181,13 @@ class TestWarnings:
         random = np.random.default_rng(4)
         x = random.normal(size=300)
         rows = pa.table({"x": x * 1e300, "other": random.normal(size=300), "y": x * size})
-        assert [line.partition(":")[0] for line in warned(rows, target="y") if "tells y alone" in line] == ["x"]
+        lines = warned(rows, target="y", task="regression")
+        assert [line.partition(":")[0] for line in lines if "tells y alone" in line] == ["x"]
 
     def test_a_feature_that_is_a_regressions_target_in_another_unit_is_named(self) -> None:
         target = np.random.default_rng(5).normal(size=300)
         rows = pa.table({"x": np.random.default_rng(6).normal(size=300), "feet": target * 3.28, "y": target})
-        assert [line.split(":")[0] for line in warned(rows, target="y")] == ["feet"]
+        assert [line.split(":")[0] for line in warned(rows, target="y", task="regression")] == ["feet"]
 
     def test_columns_that_tell_nothing_are_named(self) -> None:
         random = np.random.default_rng(7)
@@ -207,6 +209,31 @@ class TestWarnings:
         lines = warned(rows, target="y")
         assert any("fewer rows than parts of the split have 'maybe' (1)" in line for line in lines)
         assert any("'yes', 'Yes.' differ by case or a mark only" in line for line in lines)
+
+    @pytest.mark.parametrize(("count", "is_told"), [(3, True), (13, True), (14, False)])
+    def test_a_class_that_the_test_part_may_lack_is_told_with_the_keys_that_help(
+        self, count: int, is_told: bool
+    ) -> None:
+        labels = [0] * (500 * count - count) + [1] * count
+        rows = pa.table({"x": np.random.default_rng(8).normal(size=len(labels)), "y": labels})
+        found = [line for line in warned(rows, target="y") if "the test part may have none" in line]
+        assert [f"of {len(rows):,} rows so few have 1 ({count}) " in line for line in found] == [True] * is_told
+        assert all("`split.test`" in line and "`split.seed`" in line for line in found)
+
+    def test_classes_of_a_small_table_are_not_rare(self) -> None:
+        rows = pa.table({"x": np.random.default_rng(8).normal(size=20), "y": ["a", "b", "c", "d"] * 5})
+        assert warned(rows, target="y") == []
+
+    @pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.decimal128(25, 2)])
+    def test_a_regressions_target_has_no_rare_classes(self, kind: pa.DataType) -> None:
+        """Such as counts, of which the largest are there once."""
+        counts = pa.array([0] * 500 + [1] * 80 + [2] * 9 + [7]).cast(kind)
+        rows = pa.table({"x": np.random.default_rng(8).normal(size=590), "y": counts})
+        assert warned(rows, target="y", task="regression") == []
+        rows = pa.table(
+            {"x": np.arange(590) % 295 * 1.5, "y": np.random.default_rng(8).permutation(counts.cast(pa.int64()))}
+        )
+        assert warned(rows, target="y", task="regression") == []
 
     def test_labels_are_named_however_many_there_are(self) -> None:
         often = [f"C{number}" for number in range(30)]

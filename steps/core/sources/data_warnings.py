@@ -17,7 +17,8 @@ TELLS_ALONE = 0.97  # of what is above chance: Iris's best feature reaches 0.93
 FEWEST_ROWS = 40  # below it a feature may tell a target by chance
 FEWEST_OF_A_CLASS = 3  # one for each part
 FEW_DIFFERENT = 0.1  # share of different rows of features, below which a split is by few of them
-MOST_CLASSES = 20  # of whole numbers
+FEWEST_TO_TEST = 14  # of which a test part of a fifth has none with a probability of 0.8^14, a twentieth
+RARE = 0.05  # share of the rows below which a class is rare
 SHOWN = 10  # columns in a line
 
 
@@ -26,16 +27,16 @@ def warnings(
     profile: Mapping[str, Any],
     *,
     target: str,
+    task: str,
     labels: Mapping[Any, int] | None = None,
     features: Sequence[str],
     key: Sequence[str],
     are_all: bool = True,
 ) -> list[str]:
-    """A line for each; `sample` are some of the rows, `profile` is of all, target "" where rows have none. `labels` is
-    how many rows have each value of the target, None where too many are different. Unless they `are_all` rows of their
-    table, nothing is said of what rows they are too few of."""
+    """A line for each; `sample` are some of the rows, `profile` is of all, target "" where rows have none. `task` is
+    that of the config. `labels` is how many rows have each value of the target, None where too many are different.
+    Unless they `are_all` rows of their table, nothing is said of what rows they are too few of."""
     columns = profile["columns"]
-    task = "regression" if target and _is_measured(columns[target]) else "classification"
     lines = list(_useless(columns, features, rows=profile["rows"]))
     lines += _unique(columns, features, rows=profile["rows"])
     if not target or len(sample) < 2:
@@ -46,13 +47,8 @@ def warnings(
     lines += _equal_features(sample, varying)
     if len(sample) >= FEWEST_ROWS:
         lines += _telling(sample, varying, target, task=task)
-    lines += _repeated(sample, features, target, has_key=bool(key))
+    lines += _repeated(sample, features, target, task=task, has_key=bool(key))
     return lines
-
-
-def _is_measured(column: Mapping[str, Any]) -> bool:
-    """Whether a target is numbers rather than classes: which task it is for is not what ingest depends on."""
-    return "mean" in column and (column["type"] not in ("int32", "int64") or column["distinct"] > MOST_CLASSES)
 
 
 def _useless(columns: Mapping[str, Any], features: Sequence[str], *, rows: int) -> list[str]:
@@ -91,9 +87,21 @@ def _counts_or_names(column: Mapping[str, Any], rows: int) -> bool:
 
 def _labels(counts: Mapping[Any, int], target: str, *, are_all: bool) -> list[str]:
     lines = []
-    rare = [f"{label!r} ({count})" for label, count in counts.items() if count < FEWEST_OF_A_CLASS]
+    rows = sum(counts.values())
+    few = {label: count for label, count in counts.items() if count < FEWEST_OF_A_CLASS}
+    rare = {
+        label: count for label, count in counts.items() if count < min(FEWEST_TO_TEST, RARE * rows) and label not in few
+    }
+    if few and are_all:
+        lines.append(
+            f"{target}: fewer rows than parts of the split have {_counted(few)}; train may not see it; ingest more of "
+            "them, or leave them out by `allowed`"
+        )
     if rare and are_all:
-        lines.append(f"{target}: fewer rows than parts of the split have {_listed(rare)}; train may not see it")
+        lines.append(
+            f"{target}: of {rows:,} rows so few have {_counted(rare)} that the test part may have none, and then "
+            "tells nothing of it; ingest more of them, or say a larger `split.test`, or another `split.seed`"
+        )
     alike: dict[str, list[str]] = {}
     for label in counts:
         alike.setdefault(_without_marks(str(label)), []).append(str(label))
@@ -103,6 +111,10 @@ def _labels(counts: Mapping[Any, int], target: str, *, are_all: bool) -> list[st
             shown = ", ".join(map(ascii if looks_alike else repr, labels))
             lines.append(f"{target}: {shown} differ by case or a mark only; say which under `allowed`")
     return lines
+
+
+def _counted(counts: Mapping[Any, int]) -> str:
+    return _listed([f"{label!r} ({count})" for label, count in counts.items()])
 
 
 def _without_marks(label: str) -> str:
@@ -206,8 +218,8 @@ def _expected(numbers: np.ndarray, truth: np.ndarray, *, is_exact: bool) -> np.n
     return expected
 
 
-def _repeated(sample: pa.Table, features: Sequence[str], target: str, *, has_key: bool) -> list[str]:
-    """Rows whose features are equal: few different ones, or with different targets."""
+def _repeated(sample: pa.Table, features: Sequence[str], target: str, *, task: str, has_key: bool) -> list[str]:
+    """Rows whose features are equal: few different ones, or of different classes."""
     if not features:
         return []
     numbers = [str(number) for number in range(len(features))]
@@ -220,7 +232,7 @@ def _repeated(sample: pa.Table, features: Sequence[str], target: str, *, has_key
             "same part: say a `key`, or `split.group`, to split by that"
         )
     mixed = different.filter(pc.greater(different["target_count_distinct"], 1))
-    if len(mixed) and pa.types.is_floating(sample.schema.field(target).type) is False:
+    if len(mixed) and task == "classification":
         count = pc.sum(mixed["count_all"]).as_py()
         lines.append(f"{count:,} of {len(sample):,} rows have the same features as another and another {target}")
     return lines

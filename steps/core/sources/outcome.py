@@ -194,6 +194,7 @@ def warnings(result: Result, settings: config.Config, *, labelled: bool, beside:
         result.profile.sample(),
         result.profile.as_dict(),
         target=target,
+        task=settings.task,
         labels=result.profile.counts(target) if target else None,
         features=[name for name in _features(settings) if name not in (settings.target, settings.weight)],
         key=settings.key,
