@@ -41,6 +41,16 @@ def test_text_in_single_quotes_names_the_option_that_reads_it(tmp_path: Path) ->
     assert raised.value.likely == {}
 
 
+def test_separators_behind_a_backslash_name_the_option_that_reads_them(tmp_path: Path) -> None:
+    text = "id|note|y\n" + "1|a\\|b|no\n" * 3
+    with pytest.raises(
+        FormUnclear, match=r"say source.options.escape: '\\', if that stands before a separator"
+    ) as raised:
+        form_of_text(tmp_path, text)
+    assert raised.value.likely == {}
+    assert form_of_text(tmp_path, text, escape="\\").names == ("id", "note", "y")
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_the_separator_is_told_by_the_rows(tmp_path: Path, separator: str) -> None:
     rows = [["id", "note", "x"], ["1", "a, b; c | d", "1.5"], ["2", "plain", "2.5"], ["3", "", "-1"]]

@@ -723,6 +723,13 @@ class TestRoles:
     def test_a_last_row_like_others_is_no_total(self, last: str, tmp_path: Path) -> None:
         assert "  rows  " not in "\n".join(of_lines(tmp_path, *units(), last))
 
+    @pytest.mark.parametrize("dashes", ["----,--------,-----,-----", ":---,---:,:--:,---"])
+    def test_a_line_of_dashes_below_the_header_is_told(self, dashes: str, tmp_path: Path) -> None:
+        [line] = [line for line in of_lines(tmp_path, dashes, *units()) if line.startswith("  rows")]
+        assert (
+            line == f"  rows     the first one is a line of dashes, {dashes.split(',')[0]!r}; take it out of the source"
+        )
+
     def test_lines_below_the_table_are_told(self, tmp_path: Path) -> None:
         [line] = [line for line in of_lines(tmp_path, *units(), "", "Total,60", "as of May") if "  rows  " in line]
         assert line.startswith(

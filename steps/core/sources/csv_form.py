@@ -165,6 +165,8 @@ def _refuse_first_row(file: str, text: bytes, rows: list[Row], values: list[list
         next_step = f"give each column a name, or say source.options.skip_lines: {first_line} and header: false"
     if any(field.startswith("'") and not field.endswith("'") for fields in values for field in fields):
         likely, next_step = {}, f"""say source.options.quote: "'", if that stands around its values; else {next_step}"""
+    if any(field.endswith("\\") for fields in values for field in fields):
+        likely, next_step = {}, f"say source.options.escape: '\\', if that stands before a separator; else {next_step}"
     comment = f", or source.options.comment: {first!r}" if first and not first.isalnum() and first != '"' else ""
     count = f"{len(values[0])} value{'s' if len(values[0]) > 1 else ''}"
     raise FormUnclear(
