@@ -21,7 +21,7 @@ from deltalake import write_deltalake
 
 from steps.core import config
 from steps.core.columns import Column
-from steps.core.errors import ContractBroken, SourceUnreadable, TableVersionGone
+from steps.core.errors import ContractBroken, SourceChanged, SourceUnreadable, TableVersionGone
 from steps.core.sources import kinds, source_sample, values
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
@@ -402,6 +402,31 @@ class TestParquet:
         cut = write(odd.parent / "cut.parquet", odd.read_bytes()[:kept_bytes])
         with pytest.raises(SourceUnreadable, match=r"cut\.parquet: it is not a Parquet file, or not whole"):
             read(find(cut), "x")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+class TestAFileThatGoesMeanwhile:
+    @pytest.fixture
+    def file(self, ending: str, tmp_path: Path) -> Path:
+        path = tmp_path / f"a.{ending}"
+        if ending == "parquet":
+            pq.write_table(pa.table({"x": [1, 2]}), path)
+        else:
+            write(path, "x\n1\n2\n" if ending == "csv" else '{"x": 1}\n{"x": 2}\n')
+        return path
+
+    def test_since_its_columns_were_looked_at_is_a_change(self, file: Path) -> None:
+        source = find(str(file))
+        source.columns()
+        file.unlink()
+        with pytest.raises(SourceChanged, match="was written to while it was read"):
+            source.parts({"x": config.Column(type="string")})
+
+    def test_before_it_is_read_is_told(self, file: Path) -> None:
+        [part] = find(str(file)).parts({"x": config.Column(type="string")})
+        file.unlink()
+        with pytest.raises(SourceUnreadable, match=r"a\.\w+: it cannot be read: No such file or directory\n"):
+            list(part.read())
 
 
 class TestDelta:

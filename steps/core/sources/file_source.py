@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from steps.core.columns import Column
-from steps.core.errors import ContractBroken, SourceUnreadable, did_you_mean
+from steps.core.errors import ContractBroken, SourceChanged, SourceUnreadable, did_you_mean
 from steps.core.sources import listing
 from steps.core.sources.rows import Part, RawRows
 from steps.core.sources.source import Source
@@ -171,6 +171,8 @@ class Files(Source):
         wanted = {name: column.source or name for name, column in columns.items()}
         self._check_columns(wanted, columns)
         sizes = self.data_files()
+        if self.headers.keys() - sizes.keys():
+            raise SourceChanged(self.uri)
         return [
             part
             for file, header in self.headers.items()

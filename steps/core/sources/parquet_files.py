@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steps.core.errors import SourceUnreadable
-from steps.core.sources import nested
+from steps.core.sources import nested, text_files
 from steps.core.sources.file_source import Files, Header
 from steps.core.sources.rows import Part, RawRows
 from steps.core.storage import filesystem
@@ -23,7 +24,7 @@ class ParquetFiles(Files):
     endings = (".parquet", ".pq")
 
     def header_of(self, file: str, size_bytes: int) -> Header | None:
-        with filesystem.opened(file, size_bytes) as stream:
+        with _opened(file, size_bytes) as stream:
             footer = _footer(file, stream)
             schema = footer.schema_arrow
         leaves = list(nested.leaves(schema))
@@ -31,7 +32,7 @@ class ParquetFiles(Files):
         return Header(names, types) if footer.metadata.num_rows else None
 
     def parts_of(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> list[Part]:
-        with filesystem.opened(file, size_bytes) as stream:
+        with _opened(file, size_bytes) as stream:
             footer = _footer(file, stream)
             metadata = footer.metadata
             leaves = dict(nested.leaves(footer.schema_arrow))
@@ -67,7 +68,7 @@ class ParquetPart(Part):
     columns: dict[str, str]
 
     def read(self) -> Iterator[RawRows]:
-        with filesystem.opened(self.file, self.file_bytes) as stream:
+        with _opened(self.file, self.file_bytes) as stream:
             file = _footer(self.file, stream)
             names = list(dict.fromkeys(nested.top(source, file.schema_arrow) for source in self.columns.values()))
             try:
@@ -84,6 +85,11 @@ class ParquetPart(Part):
 def _plain(kind: pa.DataType) -> pa.DataType:
     """The type of the values, whether a file has each of them once, as pandas' categories, or not."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _opened(file: str, size_bytes: int) -> IO[bytes]:
+    with text_files.explaining(file):
+        return filesystem.opened(file, size_bytes)
 
 
 def _footer(file: str, stream: object) -> pq.ParquetFile:
