@@ -8,6 +8,7 @@ Fails   TableNotFound; SparkUnavailable
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not parameters.dry_run:
             plan = retention.announce(plan, run_id=run.run_id)
             vacuum.delete_files({table.path: table.files for table in plan.tables})
-            retention.delete_models(plan.models)
+            plan = replace(plan, models=retention.delete_models(plan.models))
 
         removed = dict.fromkeys(plan.totals(), 0) if parameters.dry_run else plan.totals()
         mlflow.log_metrics({f"{kind}_removed": count for kind, count in removed.items()})

@@ -6,7 +6,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,19 +14,27 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, write_deltalake
+from deltalake.schema import PrimitiveType
 from mlflow import MlflowClient
 from place import COLUMNS, FEATURES, Place, new_database, rows_of, version_of
 from sklearn.datasets import load_iris
 from small import tracked
 
+from steps.core.models import registry
+from steps.core.process import processes
 from steps.core.tables import location, snapshot
 from steps.core.tables.location import TableUri
+from steps.core.tracking import runs
 from steps.core.workflow import retention
 
 MODEL = "models:/iris_xgboost_classifier"
 DAY = 86_400
 NOW = datetime.now(UTC)
+HERE = processes.this_process()
+GONE = HERE.rsplit(":", 2)[0] + ":1:99"  # process 1 began at another time
+BEFORE = HERE.replace(HERE.split(":")[1], "an-earlier-boot")
+ELSEWHERE = "elsewhere/1:a-boot:1:99"
 
 
 def readable(path: str) -> dict[int, bool]:
@@ -320,12 +328,33 @@ class TestRetention:
         assert not {"/old@v0", "/old_p@v0"} & set(found)
         assert re.fullmatch(r"run [0-9a-f]{8} names it", found["/young, it's@v0"])
 
-    def test_a_run_at_work_counts_and_one_that_was_killed_long_ago_does_not(self) -> None:
-        for name, days in (("working", 0.5), ("killed", 2)):
-            ran({"input.table": f"/{name}@v0"}, started_days_ago=days)
-        found = retention.references(NOW)
-        assert "/working@v0" in found
-        assert "/killed@v0" not in found
+    @pytest.mark.parametrize(
+        ("process", "counts"),
+        [(HERE, True), (BEFORE, True), (ELSEWHERE, True), ("", True), (GONE, False)],
+        ids=["living", "before the machine was started again", "on another machine", "not known", "gone"],
+    )
+    def test_a_run_that_has_not_ended_counts_unless_its_process_is_known_to_be_gone(
+        self, process: str, counts: bool
+    ) -> None:
+        """However long ago it began."""
+        table = f"/working-{process}@v0"
+        run_id = ran({"input.table": table, **({"process": process} if process else {})}, started_days_ago=400)
+        told = retention.references(NOW).get(table)
+        assert told == (f"run {run_id[:8]}, which has not ended, names it" if counts else None)
+
+    def test_files_that_a_run_at_work_has_written_stay_however_old_they_are(self, tmp_path: Path) -> None:
+        """They are in a folder of its own until it commits them."""
+        table = write(tmp_path / "iris", days_ago=[40])
+        run_ids = [ran({"process": process}, started_days_ago=50) for process in (ELSEWHERE, GONE)]
+        working, gone = (stray_file(table, days=45, name=f"{run_id}/part-0.parquet") for run_id in run_ids)
+        planned = retention.plan(str(tmp_path), "iris", limit=NOW - timedelta(days=30), experiment_id="0")
+        assert planned.tables[0].strays == [str(gone.relative_to(table.path))]
+        assert working.exists()
+
+    def test_a_run_that_ends_between_two_questions_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run_id = ran({"input.table": "/ending@v0", "process": HERE}, started_days_ago=1)
+        after_question(1, lambda: MlflowClient().set_terminated(run_id), monkeypatch)
+        assert "/ending@v0" in retention.references(NOW)
 
     def test_a_deleted_runs_receipt_counts_as_it_may_be_restored(self) -> None:
         MlflowClient().delete_run(ran({"input.table": "/deleted@v0"}, ended_days_ago=1))
@@ -338,12 +367,30 @@ class TestRetention:
             client.create_model_version("other", "file:///nowhere", tags={"table_uri": f"/trained@v{version}"})
         client.delete_model_version("other", "2")
         found = retention.references(NOW)
-        assert found["/trained@v0"] == "models:/other/1 was trained on it"
+        assert found["/trained@v0"] == "models:/other/1 names it"
         assert "/trained@v1" not in found
+
+    def test_a_version_with_the_same_files_is_not_said_to_be_what_a_model_was_trained_on(self, tmp_path: Path) -> None:
+        """A commit that only adds a column leaves the files, by which a version is known, as they were."""
+        table = write(tmp_path / "iris", days_ago=[40])
+        DeltaTable(table.path).alter.add_columns([Field("colour", PrimitiveType("string"))])
+        write_deltalake(table.path, pa.table({"n": [7], "colour": ["red"]}), mode="overwrite")
+        trained_on = snapshot.open(TableUri(table.path, 0))
+        MlflowClient().create_registered_model("of-iris")
+        tags = {"table_uri": str(trained_on), "table_identity": trained_on.identity}
+        MlflowClient().create_model_version("of-iris", "file:///nowhere", tags=tags)
+        planned = retention.plan(str(tmp_path), "iris", limit=datetime.now(UTC), experiment_id="0").tables[0]
+        assert (planned.kept, planned.lost) == (
+            {
+                0: "models:/of-iris/1 was trained on it",
+                1: "models:/of-iris/1 was trained on v0, which has the same files",
+            },
+            {},
+        )
 
     def test_predictions_of_any_name_count_for_what_they_were_made_of(self, tmp_path: Path) -> None:
         table = write(tmp_path / "p", days_ago=[40, 40], metadata=[{"table": "/a@v0"}, {"step": "infer"}])
-        assert retention.sources(table.path) == {"/a@v0": f"{table}@v0 was made of it"}
+        assert retention.sources(table.path) == {"/a@v0": f"{table}@v0 names it"}
         assert retention.sources(table.path, without=[0]) == {}
 
     def test_rejects_go_by_the_rule_of_predictions(self, tmp_path: Path) -> None:
@@ -401,7 +448,7 @@ class TestRetention:
         table = write(tmp_path / "p", days_ago=[40, 40], metadata=[{"table": "/a@v0"}, {"table": "/a@v1"}])
         for name in plan(table).files:
             Path(table.path, name).unlink()
-        assert retention.sources(table.path) == {"/a@v1": f"{table}@v1 was made of it"}
+        assert retention.sources(table.path) == {"/a@v1": f"{table}@v1 names it"}
 
     def test_a_needed_version_that_was_lost_before_is_not_said_to_be_kept(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", days_ago=[40, 40, 40])
@@ -414,7 +461,7 @@ class TestRetention:
     def test_a_logged_model_goes_when_it_is_old_and_a_train_run_made_it_and_nothing_registered_it(self) -> None:
         client = MlflowClient()
         receipt = {"mlflow.runName": "train", "input.table": "/a@v0"}
-        runs = {
+        run_ids = {
             "old": ran(receipt, ended_days_ago=0),
             "by source": ran(receipt, ended_days_ago=0),
             "by folder": ran(receipt, ended_days_ago=0),
@@ -423,14 +470,63 @@ class TestRetention:
             "not of ours": ran({"mlflow.runName": "train"}, ended_days_ago=0),
             "at work": ran(receipt, started_days_ago=0.1),
         }
-        models = {name: client.create_logged_model("0", name=name, source_run_id=run) for name, run in runs.items()}
+        models = {name: client.create_logged_model("0", name=name, source_run_id=run) for name, run in run_ids.items()}
         client.create_registered_model("kept")
         client.create_model_version("kept", f"models:/{models['by source'].model_id}")
         client.create_model_version("kept", models["by folder"].artifact_location)
-        client.create_model_version("kept", "file:///nowhere", run_id=runs["by run"])
+        client.create_model_version("kept", "file:///nowhere", run_id=run_ids["by run"])
         later = datetime.now(UTC) + timedelta(seconds=1)
         assert [each.name for each in retention.unregistered_models("0", limit=later)] == ["old"]
         assert retention.unregistered_models("0", limit=later - timedelta(days=1)) == []
+
+    @pytest.mark.parametrize("registers_after", [1, 2])
+    def test_a_model_that_is_registered_between_two_questions_keeps_its_files(
+        self, monkeypatch: pytest.MonkeyPatch, registers_after: int
+    ) -> None:
+        client, name = MlflowClient(), f"between-{registers_after}"
+        run_id = ran({"mlflow.runName": "train", "input.table": "/a@v0", "process": HERE}, started_days_ago=0)
+        model = client.create_logged_model("0", name=name, source_run_id=run_id)
+        client.create_registered_model(name)
+
+        def register_and_end() -> None:
+            client.create_model_version(name, f"models:/{model.model_id}")
+            client.set_terminated(run_id)
+
+        after_question(registers_after, register_and_end, monkeypatch)
+        found = retention.unregistered_models("0", limit=datetime.now(UTC) + timedelta(seconds=1))
+        assert model.model_id not in {other.model_id for other in found}
+
+    def test_a_model_that_was_registered_since_it_was_chosen_is_not_deleted(self) -> None:
+        client, receipt = MlflowClient(), {"mlflow.runName": "train", "input.table": "/a@v0"}
+        names = ("registered since", "still in no registry")
+        models = [
+            client.create_logged_model("0", name=name, source_run_id=ran(receipt, ended_days_ago=0)) for name in names
+        ]
+        client.create_registered_model("late")
+        client.create_model_version("late", f"models:/{models[0].model_id}")
+        assert [model.name for model in retention.delete_models(models)] == ["still in no registry"]
+        left = {model.model_id for model in client.search_logged_models(["0"])}
+        assert {model.model_id for model in models} & left == {models[0].model_id}
+
+
+def after_question(number: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Act just after a vacuum has got the answer to its question of that number: for runs, models or versions."""
+    answered = 0
+
+    def asked[**P, T](question: Callable[P, T]) -> Callable[P, T]:
+        def ask(*arguments: P.args, **settings: P.kwargs) -> T:
+            nonlocal answered
+            answer = question(*arguments, **settings)
+            answered += 1
+            if answered == number:
+                act()
+            return answer
+
+        return ask
+
+    monkeypatch.setattr(runs, "search", asked(runs.search))
+    monkeypatch.setattr(registry, "all_versions", asked(registry.all_versions))
+    monkeypatch.setattr(retention, "_logged_models", asked(retention._logged_models))
 
 
 def write(
@@ -459,8 +555,9 @@ def log_entry(table: TableUri, version: int) -> Path:
     return Path(table.path, "_delta_log", f"{version:020d}.json")
 
 
-def stray_file(table: TableUri, *, days: int) -> Path:
-    file = Path(table.path, "part-stray.parquet")
+def stray_file(table: TableUri, *, days: int, name: str = "part-stray.parquet") -> Path:
+    file = Path(table.path, name)
+    file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"x")
     os.utime(file, (time.time() - days * DAY,) * 2)
     return file

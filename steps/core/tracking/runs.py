@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import Protocol
 
@@ -15,7 +15,6 @@ from steps.core.tracking import mlflow_constants
 
 PAGE_SIZE = 1000  # the most runs that MLflow returns at once
 TAG_CHARACTERS = 5000  # MLflow's limit for the value of a tag
-AT_WORK = timedelta(days=1)  # a run that began longer ago and still runs is of a process, or a machine, that is gone
 
 
 class Page[T](Protocol):
@@ -41,10 +40,9 @@ def newest(experiment_id: str, tags: Mapping[str, str], *, count: int, view: int
     return list(MlflowClient().search_runs([experiment_id], condition, view, count, newest_first))
 
 
-def at_work(condition: str = "") -> list[Run]:
-    """The runs of all experiments that began within AT_WORK and have not ended; `condition` as for search()."""
-    since = milliseconds(datetime.now(UTC) - AT_WORK)
-    is_running = f"attributes.status = 'RUNNING' and attributes.start_time >= {since}"
+def unfinished(condition: str = "") -> list[Run]:
+    """The runs of all experiments that have not ended; `condition` as for search()."""
+    is_running = "attributes.status = 'RUNNING'"
     return search(f"{is_running} and {condition}" if condition else is_running)
 
 

@@ -16,10 +16,18 @@ from mlflow.exceptions import MlflowException
 
 from steps.core.config import PROJECT
 from steps.core.process import processes
-from steps.core.tracking import mlflow_constants
+from steps.core.tracking import mlflow_constants, runs
 from steps.core.workflow.run_tags import PROCESS
 
 RUNNING, KILLED = (RunStatus.to_string(status) for status in (RunStatus.RUNNING, RunStatus.KILLED))
+
+
+def at_work() -> list[Run]:
+    """The runs of all experiments that a process may be at work on, for as long as it takes.
+
+    Only those are left out whose process ran on this machine and has ended: a wrong guess would cost what it needs.
+    """
+    return [run for run in runs.unfinished() if not processes.has_ended(run.data.tags.get(PROCESS, ""))]
 
 
 def mark_orphaned_runs(own: Run) -> None:

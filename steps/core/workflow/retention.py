@@ -3,9 +3,9 @@
 Reads tables, runs and the registry; deletes nothing but models.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlflow import MlflowClient
@@ -19,10 +19,11 @@ from steps.core.tables import snapshot
 from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs
-from steps.core.workflow import run_tags, vacuum_notices
+from steps.core.workflow import orphaned_runs, run_tags, vacuum_notices
 
 # Tables that are vacuumed with <lake>/<name>, by the ends of their names; one after those that are made of it.
 BESIDE = ("_predictions", "_requests", "_rejects", f"{UNLABELLED}_rejects", f"{UNLABELLED}_predictions", UNLABELLED)
+BEING_WRITTEN = timedelta(days=1)  # a file of no version that is younger may be of another program that is at work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +96,17 @@ class Plan:
 
 def plan(lake_root: str, name: str, *, limit: datetime, experiment_id: str) -> Plan:
     """What nobody needs and is older than `limit`, as it is now. TableNotFound when there is no such table."""
+    # Who is at work is asked first: what one of them commits and ends meanwhile is seen in what is read after it.
+    at_work = {run.info.run_id for run in orphaned_runs.at_work()}
+    needed = references(limit)
     newest = snapshot.open(TableUri(f"{lake_root}/{name}"))
     found = (snapshot.find(TableUri(f"{lake_root}/{name}{ending}")) for ending in BESIDE)
     tables_beside = [table for table in found if table]
-    needed = references(limit)
     for path in set(filesystem.tables(lake_root)).difference(table.path for table in tables_beside):
         needed = {**sources(path), **needed}  # whatever stays protects what it was made of
     beside = []
     for table in tables_beside:
-        planned = plan_table(table, limit=limit, needed=needed)
+        planned = plan_table(table, limit=limit, needed=needed, at_work=at_work)
         needed = {**sources(planned.path, without=planned.lost), **needed}
         beside.append(planned)
     return Plan(
@@ -111,7 +114,7 @@ def plan(lake_root: str, name: str, *, limit: datetime, experiment_id: str) -> P
         name=name,
         limit=limit,
         experiment_id=experiment_id,
-        tables=[plan_table(newest, limit=limit, needed=needed), *beside],
+        tables=[plan_table(newest, limit=limit, needed=needed, at_work=at_work), *beside],
         models=unregistered_models(experiment_id, limit=limit),
     )
 
@@ -136,21 +139,24 @@ def announce(planned: Plan, *, run_id: str) -> Plan:
 
 
 def references(limit: datetime) -> dict[str, str]:
-    """What a registered model was trained on, or a receipt since `limit` or a run at work names: by whom.
+    """What a registered model was trained on, or a receipt since `limit` or a run at work names: by whom, in words.
 
     By the identity of a table's version, which is the same wherever the lake lies and however its address is spelt; by
-    URI where no identity was written down.
+    URI where no identity was written down. Versions with the same files have the same identity, as after a commit that
+    only adds a column: `<identity>@v<N>` is the one that is meant.
     """
     needed: dict[str, str] = {}
-    for run in [*runs.search(f"attributes.end_time >= {runs.milliseconds(limit)}"), *runs.at_work()]:
-        reason = f"run {run.info.run_id[:8]} names it"
+    ended = f"attributes.end_time >= {runs.milliseconds(limit)}"
+    for run in [*orphaned_runs.at_work(), *runs.search(ended)]:  # in this order: one may end meanwhile
+        unfinished = ", which has not ended," if run.info.status == orphaned_runs.RUNNING else ""
         for prefix, identities in run_tags.IDENTITIES.items():
             for name, uri in run_tags.with_prefix(run, prefix).items():
-                identity = run_tags.with_prefix(run, identities).get(name)
-                needed |= dict.fromkeys([identity] if identity else [uri, *uri.split(", ")], reason)
+                identity = run_tags.with_prefix(run, identities).get(name, "")
+                needed |= _named(uri, identity, by=f"run {run.info.run_id[:8]}{unfinished}", need="names")
     for version in registry.all_versions():
-        if table := version.tags.get(registry.TABLE_IDENTITY) or version.tags.get("table_uri"):
-            needed[table] = f"{registry.uri_of(version)} was trained on it"
+        uri, identity = (version.tags.get(name, "") for name in ("table_uri", registry.TABLE_IDENTITY))
+        if uri or identity:
+            needed |= _named(uri, identity, by=registry.uri_of(version), need="was trained on")
     return needed
 
 
@@ -159,21 +165,28 @@ def sources(path: str, *, without: Collection[int] = ()) -> dict[str, str]:
     needed: dict[str, str] = {}
     newest = snapshot.find(TableUri(path))
     for version, commit in newest.commits.items() if newest else ():
-        identities = [value for name, value in commit.metadata.items() if name.endswith(".identity")]
-        read = identities or [uri for name, uri in commit.metadata.items() if name == "table"]
+        metadata = commit.metadata
+        read = {key.removesuffix(".identity"): key for key in metadata if key.endswith(".identity")}
+        read = read or {name: "" for name in metadata if name == "table"}
         if not read or version in without:
             continue
         made = snapshot.find(TableUri(path, version))
         if made is None or made.is_readable:  # one that cannot be opened now may be read later
-            needed = {**dict.fromkeys(read, f"{TableUri(path, version)} was made of it"), **needed}
+            by = str(TableUri(path, version))
+            for name, key in read.items():
+                named = _named(metadata.get(name, ""), metadata.get(key, ""), by=by, need="was made of")
+                needed = {**named, **needed}
     return needed
 
 
-def plan_table(newest: Snapshot, *, limit: datetime, needed: Mapping[str, str]) -> TablePlan:
+def plan_table(
+    newest: Snapshot, *, limit: datetime, needed: Mapping[str, str], at_work: Collection[str] = ()
+) -> TablePlan:
     """What can go of a table: neither its newest version, nor one since `limit`, nor one that `needed` names.
 
-    `needed` has identities and URIs, as references() has them. Nothing can go while a version that the log has cannot
-    be opened, as its files, and who needs it, are not known.
+    `needed` has identities and URIs, as references() has them; `at_work` the ids of runs that may be writing files
+    into folders of their own. Nothing can go while a version that the log has cannot be opened, as its files, and who
+    needs it, are not known.
     """
     uris = {version: TableUri(newest.path, version) for version in range(newest.version + 1)}
     versions = {version: snapshot.find(uri) for version, uri in uris.items()}  # None: its log entry is not kept
@@ -192,8 +205,12 @@ def plan_table(newest: Snapshot, *, limit: datetime, needed: Mapping[str, str]) 
     unneeded = {name for files in files_of.values() for name in files if name in stored} - needed_files
     strays: set[str] = set()
     if None not in versions.values():  # else a file that no known version has may be of one that is not known
-        oldest = min(limit, datetime.now(UTC) - runs.AT_WORK).timestamp()  # a younger one may be of a step at work
-        strays = {name for name in set(stored).difference(*files_of.values()) if stored[name].modified < oldest}
+        oldest = min(limit, datetime.now(UTC) - BEING_WRITTEN).timestamp()
+        strays = {
+            name
+            for name in set(stored).difference(*files_of.values())
+            if stored[name].modified < oldest and name.partition("/")[0] not in at_work
+        }
     lost = {version: sorted(unneeded & files) for version, files in files_of.items() if unneeded & files}
     return TablePlan(
         path=newest.path,
@@ -210,33 +227,58 @@ def plan_table(newest: Snapshot, *, limit: datetime, needed: Mapping[str, str]) 
 
 
 def unregistered_models(experiment_id: str, *, limit: datetime) -> list[LoggedModel]:
-    """Models older than `limit` that a train run logged and no registered version is."""
-    versions = registry.all_versions()
-    registered_from = {version.run_id for version in versions}
-    sources = " ".join(version.source or "" for version in versions)  # models:/m-... or a folder called so
-    at_work = {run.info.run_id for run in runs.at_work()}
+    """Models older than `limit` that a train run logged and no registered version is.
+
+    Asked in an order in which nothing is missed: a run that logs a model registers it before it ends.
+    """
+    models = _logged_models(experiment_id)
+    at_work = {run.info.run_id for run in orphaned_runs.at_work()}
     return [
         model
-        for model in _logged_models(experiment_id)
+        for model in _registered_nowhere(models)
         if model.creation_timestamp < runs.milliseconds(limit)
-        and model.model_id not in sources
-        and model.source_run_id not in registered_from | at_work
+        and model.source_run_id not in at_work
         and (run := runs.find(model.source_run_id or ""))
         and runs.step_of(run) == "train"
         and f"{run_tags.INPUT}table" in run.data.tags
     ]
 
 
-def delete_models(models: Sequence[LoggedModel]) -> None:
-    """The record first: `mlflow gc` takes what is left when this process dies in between."""
-    for model in models:
+def delete_models(models: Sequence[LoggedModel]) -> list[LoggedModel]:
+    """Delete those of `models` that nobody has registered meanwhile, and return them.
+
+    The record first: MLflow registers no model without one, and `mlflow gc` takes what is left when this process dies.
+    """
+    without_record = _registered_nowhere(models)
+    for model in without_record:
         MlflowClient().delete_logged_model(model.model_id)
+    deleted = _registered_nowhere(without_record)
+    for model in deleted:
         get_artifact_repository(model.artifact_location).delete_artifacts()
+    return deleted
 
 
 def _reason_to_keep(uri: TableUri, opened: Snapshot | None, needed: Mapping[str, str]) -> str:
-    identity = opened.identity if opened else ""
-    return needed.get(identity, "") or needed.get(str(uri), "")
+    names = [f"{opened.identity}@v{uri.version}", opened.identity, str(uri)] if opened else [str(uri)]
+    return next((needed[name] for name in names if name in needed), "")
+
+
+def _named(uri: str, identity: str, *, by: str, need: str) -> dict[str, str]:
+    """Who needs a version for what, in words, under the names by which _reason_to_keep() finds it. "" is not known."""
+    if not identity:  # the table at this URI may be another one now
+        return dict.fromkeys([uri, *uri.split(", ")], f"{by} names it")
+    _, _, number = uri.rpartition("@v")
+    if not number.isdecimal():
+        return {identity: f"{by} {need} it"}
+    same_files = f"{by} {need} v{number}, which has the same files"
+    return {f"{identity}@v{number}": f"{by} {need} it", identity: same_files}
+
+
+def _registered_nowhere(models: Iterable[LoggedModel]) -> list[LoggedModel]:
+    versions = registry.all_versions()
+    registered_from = {version.run_id for version in versions}
+    sources = " ".join(version.source or "" for version in versions)  # models:/m-... or a folder called so
+    return [model for model in models if model.model_id not in sources and model.source_run_id not in registered_from]
 
 
 def _parquet_files(path: str) -> dict[str, filesystem.Stored]:

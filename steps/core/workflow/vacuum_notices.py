@@ -7,6 +7,7 @@ sees the other. The vacuum leaves out what a step reads; the step waits for a va
 
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
@@ -21,6 +22,7 @@ NOTICE = "deleting."  # a tag on a vacuum's run: deleting.<identity of a version
 TAGS_AT_ONCE = 100  # MLflow's limit for one request
 WAIT_MINUTES = 30  # a vacuum deletes some thousand files in a minute
 LOOK_SECONDS = 1  # from one look at the vacuum to the next
+AT_WORK = timedelta(days=1)  # no vacuum takes longer; one of another machine that does not end was killed there
 
 
 def post(run_id: str, versions: Mapping[str, str]) -> None:
@@ -56,4 +58,5 @@ def _wait(table: Snapshot, own: Run, *, holder: str) -> None:
 def _vacuums_of(table: Snapshot) -> list[Run]:
     """The runs of vacuums at work that have announced to delete this version, wherever its table lies for them."""
     runs.forget_experiments()  # a vacuum may be the first run of a new one
-    return runs.at_work(f"tags.`{NOTICE}{table.identity}` LIKE '%'")
+    since = runs.milliseconds(datetime.now(UTC) - AT_WORK)
+    return runs.unfinished(f"attributes.start_time >= {since} and tags.`{NOTICE}{table.identity}` LIKE '%'")
