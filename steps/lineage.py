@@ -3,7 +3,8 @@
 Reads   runs, Delta's log and the registry, for a table, a model, a source or a run (by default the config's newest
         predictions)
 Writes  lineage.txt and lineage.json on its run; prints the first
-Fails   NothingKnown, TableNotFound, TableVersionGone, ModelNotFound
+Fails   NothingKnown, TableNotFound, TableVersionGone, ModelNotFound. What is gone is told, where something is known
+        of it: how it was made, what was made of it, or the run that handed it on
 """
 
 import json
@@ -35,17 +36,19 @@ class LineageParameters:
 
 
 SPEC = StepSpec(name="lineage", parameters=LineageParameters)
+OF_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
 
 
 def resolve_uris(text: str) -> list[str]:
     """The URIs that `text` stands for: pinned, of a source, or those that a run handed on. NothingKnown if none."""
-    if run_id := re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})", text):
+    if run_id := OF_RUN.fullmatch(text):
         run = runs.find(run_id[1])
         if uris := {uri for uri in run_tags.outputs(run).values() if is_pinned(uri)} if run else None:
             return sorted(uris)
         raise NothingKnown(text, "it handed nothing on" if run else "there is no such run")
     if text.startswith(MODEL):
-        return [registry.uri_of(registry.resolve(text))]
+        is_gone = is_pinned(text) and registry.find_uri(text) is None
+        return [text if is_gone else registry.uri_of(registry.resolve(text))]
     if source := _ingested_source(text):
         return [source]
     if location.scheme(text) not in ("", "file", "s3", "s3a"):
@@ -65,6 +68,13 @@ def _predictions(parameters: LineageParameters) -> str:
     return f"{location.lake_root(parameters.lake)}/{settings.name}_predictions"
 
 
+def _raise_what_is_wrong_with(uri: str) -> None:
+    if uri.startswith(MODEL):
+        registry.resolve(uri)
+    else:
+        snapshot.open(location.parse_table(uri))
+
+
 def _lakes(lake: str) -> list[str]:
     """The lake, if there is one: with a tracking server it need not be given to look a model up."""
     try:
@@ -82,10 +92,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         index = ProvenanceIndex(_lakes(parameters.lake))
         origins = [upstream(uri, index, shown=set()) for uri in uris]
-        for origin in origins:
-            if origin.provenance is None and is_pinned(origin.name):
-                snapshot.open(location.parse_table(origin.name))  # raises what is wrong with it
         products = [downstream(origin.name, origin.provenance, index, shown=set()) for origin in origins]
+        if origins[0].is_gone and not products[0].nodes and not OF_RUN.fullmatch(parameters.uri):
+            _raise_what_is_wrong_with(uris[0])
 
         text = "\n".join(page(origins, products))
         mlflow.log_text(text + "\n", "lineage.txt")

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from place import BIN, Place, new_database, rows_of
 from small import tracked
 
+from steps import lineage
 from steps.core.workflow.lineage_tree import downstream, lines, upstream
 from steps.core.workflow.provenance import ProvenanceIndex
 
@@ -114,6 +115,7 @@ class TestEntryPoint:
             ("sklearn:wine", "NothingKnown: sklearn:wine: no run has ingested it\n"),
             ("0" * 32, "NothingKnown: 0{32}: there is no such run\n"),
             (f"{MODEL}/9", f"ModelNotFound: {MODEL}/9 does not exist\n"),
+            ("models:/a/b/1", "ModelNotFound: 'models:/a/b/1' does not name a version of a model\n"),
             ("lake/nope", "TableNotFound: .*/lake/nope is not a Delta table\n"),
             ("lake/nope@v3", "TableNotFound: .*/lake/nope@v3 is not a Delta table\n"),
             ("lake/iris@v7", "TableVersionGone: .*/lake/iris@v7: there is no such version yet\n"),
@@ -212,7 +214,7 @@ def forward(uri: str) -> list[str]:
     return without_time_and_commit(lines(downstream(uri, index.provenance(uri), index, shown=set())))
 
 
-def without_time_and_commit(found: Iterator[str]) -> list[str]:
+def without_time_and_commit(found: Iterable[str]) -> list[str]:
     return [re.sub(r", commit c0dec0d|, 2\d{3}-\d\d-\d\d \d\d:\d\d UTC", "", line) for line in found]
 
 
@@ -281,6 +283,38 @@ class TestRecords:
         MlflowClient().delete_model_version("m", "1")
         assert backward("models:/m/1")[1:3] == [f"  train, {short(trainer)}, it is no longer there", "  /t@v0"]
 
+    @pytest.mark.parametrize("is_run_of_train_kept", [True, False])
+    def test_a_promotion_whose_version_was_deleted_is_told_as_such(
+        self, lake_folder: Path, is_run_of_train_kept: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        trainer = ran("train", reads={"table": "/t@v0"}, wrote={"model": "models:/m/1"})
+        registered("m", table="/t@v0", run_id=trainer)
+        promotion = ran("promote", reads={"version": "models:/m/1"}, wrote={"model": "models:/m/1"})
+        MlflowClient().delete_model_version("m", "1")
+        gone = "it is no longer there, and how it was made is not known"
+        made = [f"    train, {short(trainer)}, it is no longer there", "    /t@v0", f"      {gone}"]
+        if not is_run_of_train_kept:
+            MlflowClient().delete_tag(trainer, "output.model")
+            made = [f"    {gone}"]
+        lineage.main([f"--uri={promotion}"])
+        assert without_time_and_commit(capsys.readouterr().out.splitlines()) == [
+            *("What it was made of", "  models:/m/1", *made),
+            *("What was made of it", "  models:/m/1", "    nothing"),
+        ]
+
+    def test_the_model_of_a_prediction_is_told_when_its_version_was_deleted(
+        self, lake_folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        predictions = committed(lake_folder / "p", step="infer", model="models:/m/1", table="/t@v0")
+        lineage.main(["--uri=models:/m/1", f"--lake={lake_folder}"])
+        gone = "    it is no longer there, and how it was made is not known"
+        assert without_time_and_commit(capsys.readouterr().out.splitlines())[:5] == [
+            *("What it was made of", "  models:/m/1", gone),
+            *("What was made of it", "  models:/m/1"),
+        ]
+        lineage.main([f"--uri={predictions}"])
+        assert f"  models:/m/1\n  {gone}\n" in capsys.readouterr().out
+
     def test_a_commit_of_another_hand_is_told_as_such(self, lake_folder: Path) -> None:
         lake_folder.mkdir()
         write_deltalake(str(lake_folder / "t"), pa.table({"n": [1]}))
@@ -346,4 +380,4 @@ class TestRecords:
     def test_a_name_that_was_used_before_it_was_made_is_not_known(self, lake_folder: Path) -> None:
         ran("train", reads={"table": "/a@v0"}, wrote={"predictions": "/b@v0"}, ended=10**12)
         ran("train", reads={"table": "/b@v0"}, wrote={"predictions": "/a@v0"}, ended=10**12 + 1)
-        assert backward("/b@v0")[2:] == ["  /a@v0", "    how it was made is not known"]
+        assert backward("/b@v0")[2:] == ["  /a@v0", "    it is no longer there, and how it was made is not known"]

@@ -23,6 +23,8 @@ BOOSTER_SHA256 = "booster_sha256"  # tag on a version
 DESCRIPTION_LINE = (
     "\n\n<!-- Above: written by train, evaluate and promote. Your own text is kept below this line. -->\n\n"
 )
+# What MLflow answers when it is asked for a model or a version; the second for a name that no model can have.
+NOT_THERE = (mlflow_constants.RESOURCE_DOES_NOT_EXIST, mlflow_constants.INVALID_PARAMETER_VALUE)
 UNSET = (
     "let the alias name a version (`mlflow run . -e promote`, docs/how-to/promote.md; `-e evaluate` lets staging name "
     "one that passes), or pass another model"
@@ -78,7 +80,7 @@ def find(name: str, number: str) -> ModelVersion | None:
     try:
         return MlflowClient().get_model_version(name, number)
     except MlflowException as err:
-        if err.error_code != mlflow_constants.RESOURCE_DOES_NOT_EXIST:
+        if err.error_code not in NOT_THERE:
             raise
         return None
 
@@ -144,8 +146,7 @@ def find_model(name: str) -> RegisteredModel | None:
     try:
         return MlflowClient().get_registered_model(name)
     except MlflowException as err:
-        # the second for a name that no model can have
-        if err.error_code not in (mlflow_constants.RESOURCE_DOES_NOT_EXIST, mlflow_constants.INVALID_PARAMETER_VALUE):
+        if err.error_code not in NOT_THERE:
             raise
         return None
 

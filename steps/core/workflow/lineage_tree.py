@@ -16,6 +16,7 @@ class Node:
     provenance: Provenance | None = None
     other_inputs: tuple[str, ...] = ()  # what it is made of beside the nodes above it
     is_shown_above: bool = False  # an earlier node has the rest
+    is_gone: bool = False  # it is no longer there, and nothing tells how it was made
     nodes: tuple["Node", ...] = ()
 
 
@@ -34,7 +35,7 @@ def upstream(
         return Node(name=uri, is_shown_above=True)
     shown.add(key)
     if provenance is None:
-        return Node(name=uri)
+        return Node(name=uri, is_gone=is_pinned(uri) and not index.is_there(uri))
     nodes = (
         upstream(
             input_uri,
@@ -76,7 +77,7 @@ def lines(node: Node, indent: str = "") -> Iterator[str]:
     if node.provenance:
         yield f"{indent}{_in_words(node.provenance)}"
     elif is_pinned(node.name) and not node.is_shown_above:
-        yield f"{indent}how it was made is not known"
+        yield f"{indent}{'it is no longer there, and ' if node.is_gone else ''}how it was made is not known"
     yield from (f"{indent}also of {uri}" for uri in node.other_inputs)
     for child in node.nodes:
         yield from lines(child, indent)

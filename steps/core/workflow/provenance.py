@@ -85,6 +85,10 @@ class ProvenanceIndex:
                     return earlier
         return None
 
+    def is_there(self, uri: str) -> bool:
+        """Whether a pinned `uri` names something now."""
+        return bool(registry.find_uri(uri) if _is_model(uri) else self._version(location.parse_table(uri)))
+
     def products(self, uri: str, provenance: Provenance | None) -> list[tuple[str, Provenance]]:
         """What was made of `uri`, itself made as `provenance` says: URIs and verdicts; models first, then by time."""
         if provenance and not is_pinned(uri):  # a verdict
