@@ -31,12 +31,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Self
 
+from steps.core.redaction import redacted
+
 
 class UserError(Exception):
-    """Base of all of them. The text is the whole message: what was given, `expected` and `next`, a line each."""
+    """Base of all of them. The text is the whole message: what was given, `expected` and `next`, a line each, without
+    the secrets that a library's own message may have."""
 
     def __init__(self, given: str, *, expected: str, next: str) -> None:
-        super().__init__(f"{type(self).__name__}: {given}\n  expected  {expected}\n  next      {next}")
+        super().__init__(redacted(f"{type(self).__name__}: {given}\n  expected  {expected}\n  next      {next}"))
 
     def about(self, address: str, *, instead_of: str) -> Self:
         """The same of what is known to the user by another address, such as a file that was loaded from there."""

@@ -1,8 +1,14 @@
 """Messages for the person at the terminal, beside what a command prints."""
 
+import logging
 import os
 import sys
 import threading
+import traceback
+from types import TracebackType
+from typing import Any
+
+from steps.core.redaction import redacted
 
 CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing on it
 WIDTH = 80  # of a terminal that does not tell
@@ -15,7 +21,7 @@ def message(text: str) -> None:
     """Show a line to the user at once, above the status line where there is one."""
     with _lock:
         before, after = (CLEAR, _status) if _status else ("", "")
-        print(f"{before}{text}\n{after}", end="", file=sys.stderr, flush=True)
+        print(f"{before}{redacted(text)}\n{after}", end="", file=sys.stderr, flush=True)
 
 
 def status(text: str) -> None:
@@ -27,9 +33,29 @@ def status(text: str) -> None:
             print(f"{CLEAR}{_status}", end="", file=sys.stderr, flush=True)
 
 
+def hide_secrets() -> None:
+    """Let no traceback and no log of this process show a secret from now on, whatever library has written it."""
+    sys.excepthook = _print_traceback
+    logging.setLogRecordFactory(_log_record)
+
+
 def is_terminal() -> bool:
     """Whether somebody looks at a terminal on which a line can be rewritten."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _log_record(*arguments: Any, **settings: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*arguments, **settings)
+    text = record.getMessage()
+    if (shown := redacted(text)) != text:
+        record.msg, record.args = shown, ()
+    if record.exc_info:
+        record.exc_text = redacted(logging.Formatter().formatException(record.exc_info))  # what a formatter then takes
+    return record
 
 
 def _columns() -> int:

@@ -26,6 +26,9 @@ def set_up() -> None:
 
 def after_imports() -> None:
     """When the entry point is imported. Signals are handled by the step itself."""
+    from steps.core.process import console
+
+    console.hide_secrets()
     gc.freeze()  # the imported modules stay until the end, which would take them apart for nearly half a second
     gc.enable()
 

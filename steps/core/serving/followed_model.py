@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from steps.core.models import registry
 from steps.core.process import console
+from steps.core.redaction import redacted
 from steps.core.serving import served_model
 from steps.core.serving.served_model import ServedModel
 from steps.core.tracking import server
@@ -111,4 +112,4 @@ class FollowedModel:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    return redacted(str(error).partition("\n")[0])

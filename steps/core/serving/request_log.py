@@ -19,6 +19,7 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from steps.core.errors import DiskUnusable, TableUnfit, UserError
+from steps.core.redaction import redacted
 from steps.core.serving import request_table
 from steps.core.serving.spool import Batch, Spool
 from steps.core.tables.location import TableUri
@@ -174,7 +175,7 @@ class RequestLog:
             logger.warning("the small files of %s could not be put together: %s", self._table.path, err)
 
     def _fail(self, error: Exception) -> None:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = redacted(str(error).partition("\n")[0]) or type(error).__name__
         if not self._failures:
             logger.warning(
                 "requests cannot be written to %s, and wait in %s until they can: %s",

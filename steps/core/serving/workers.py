@@ -37,6 +37,7 @@ class Worker:
     settings: Settings
 
     def __call__(self) -> FastAPI:
+        console.hide_secrets()
         threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
         try:
             return Service(self.settings).app

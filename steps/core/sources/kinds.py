@@ -19,7 +19,6 @@ from steps.core.sources.sklearn_dataset import SklearnDataset
 from steps.core.sources.source import Source
 from steps.core.storage import filesystem, s3
 from steps.core.tables import location
-from steps.core.tracking import server
 
 # A path is of the first kind that recognizes it: a Delta table holds Parquet files.
 KINDS: tuple[type[Source], ...] = (
@@ -100,7 +99,7 @@ def _find_path(uri: str) -> str:
         near = did_you_mean(f"{scheme}:", [f"{known}:" for known in BY_SCHEME])
         if scheme.startswith("postgres"):
             near = " (say jdbc:postgresql://host:5432/database)"
-        raise SourceUnreadable(server.without_password(uri), f"{scheme}: is not supported{near}")
+        raise SourceUnreadable(uri, f"{scheme}: is not supported{near}")
     absolute = location.absolute(uri)
     if PINNED.search(absolute) and not _exists(absolute) and filesystem.is_delta(PINNED.sub("", absolute)):
         return absolute

@@ -27,11 +27,11 @@ def check_answers(uri: str) -> None:
             status = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS, **_certificates()).status_code
         except requests.exceptions.SSLError as err:
             reason = "its certificate is not trusted here: name its authority in MLFLOW_TRACKING_SERVER_CERT_PATH"
-            raise TrackingUnavailable(without_password(uri), reason) from err
+            raise TrackingUnavailable(uri, reason) from err
         except requests.RequestException as err:
-            raise TrackingUnavailable(without_password(uri), "it does not answer") from err
+            raise TrackingUnavailable(uri, "it does not answer") from err
         if status >= 500:  # a proxy whose server is gone
-            raise TrackingUnavailable(without_password(uri), f"it answers with {status}")
+            raise TrackingUnavailable(uri, f"it answers with {status}")
 
 
 def watched(uri: str, on_failure: Callable[[Exception], None]) -> contextlib.AbstractContextManager[object]:
@@ -41,21 +41,12 @@ def watched(uri: str, on_failure: Callable[[Exception], None]) -> contextlib.Abs
     """
     if not uri.startswith(SCHEMES):
         return contextlib.nullcontext()
-    shown = without_password(uri)
     service = waiting.Service(
-        name=f"the tracking server {shown}",
+        name=f"the tracking server {uri}",
         unavailability=lambda: _unavailability(uri),
-        error=lambda reason: TrackingUnavailable(shown, reason),
+        error=lambda reason: TrackingUnavailable(uri, reason),
     )
     return waiting.Watch(service, on_failure=on_failure, matters=_is_main_thread_in_a_request)
-
-
-def without_password(uri: str) -> str:
-    """`uri` as it may be shown: without a user, who may be a token, except for ssh, where it is part of the address."""
-    parsed = urlparse(uri)
-    user, _, host = parsed.netloc.rpartition("@")
-    is_address = parsed.scheme.endswith("ssh") and user
-    return parsed._replace(netloc=f"{user.partition(':')[0]}@{host}" if is_address else host).geturl()
 
 
 def address(uri: str) -> str:

@@ -69,7 +69,7 @@ def _get[T](variable: str, value: str, get: Callable[[str], T]) -> T:
             raise
         if err.error_code not in (mlflow_constants.RESOURCE_DOES_NOT_EXIST, mlflow_constants.INVALID_PARAMETER_VALUE):
             # such as a user whom the server does not know
-            raise TrackingUnavailable(server.without_password(mlflow.get_tracking_uri()), err.message) from err
+            raise TrackingUnavailable(mlflow.get_tracking_uri(), err.message) from err
         raise RunUnusable(f"{variable}={value}", err.message, next=f"unset {variable}, or correct it") from err
 
 

@@ -15,7 +15,8 @@ from mlflow.exceptions import MlflowException
 from steps.core import parameters as step_parameters
 from steps.core.errors import UserError
 from steps.core.process import interruption, processes, progress, scratch
-from steps.core.tracking import database, runs, server
+from steps.core.redaction import redacted
+from steps.core.tracking import database, server
 from steps.core.workflow import failures, orphaned_runs, outputs_file, run_tags
 from steps.core.workflow.step_run import StepRun
 from steps.core.workflow.step_spec import StepSpec
@@ -92,7 +93,7 @@ def _active_run(name: str) -> Iterator[mlflow.ActiveRun]:
 
 def _tag_error(text: str) -> None:
     with contextlib.suppress(MlflowException, OSError):  # the store may be what is wrong
-        mlflow.set_tag(run_tags.ERROR, text[: runs.TAG_CHARACTERS])
+        mlflow.set_tag(run_tags.ERROR, run_tags.text(text))
 
 
 def _progress_log(run_id: str) -> progress.Log:
@@ -109,7 +110,7 @@ def _progress_log(run_id: str) -> progress.Log:
 
 def _hide_passwords(run: Run) -> None:
     """MLflow keeps the URL of a git project as it was given, with a token in it."""
-    shown = {name: server.without_password(value) for name, value in run.data.tags.items() if "://" in value}
+    shown = {name: redacted(value) for name, value in run.data.tags.items()}
     mlflow.set_tags({name: value for name, value in shown.items() if value != run.data.tags[name]})
 
 

@@ -36,7 +36,7 @@ def explain(error: Exception) -> UserError | None:
         return error
     uri = mlflow.get_tracking_uri()
     if isinstance(error, MlflowException) and error.error_code == mlflow_constants.PERMISSION_DENIED:
-        return TrackingUnavailable(server.without_password(uri), "this user may not do that there")
+        return TrackingUnavailable(uri, "this user may not do that there")
     try:
         server.check_answers(uri)
     except TrackingUnavailable as gone:
@@ -70,7 +70,7 @@ def check_tracking() -> None:
             raise TrackingUnavailable(uri, f"{path} is relative, and not in {os.getcwd()}, where the project runs")
         database.ensure_usable(uri)
     else:
-        raise TrackingUnavailable(server.without_password(uri), "it is neither a server nor SQLite")
+        raise TrackingUnavailable(uri, "it is neither a server nor SQLite")
     store.check_run(uri)
 
 

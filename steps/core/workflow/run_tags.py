@@ -2,6 +2,9 @@
 
 from mlflow.entities import Run
 
+from steps.core.redaction import redacted
+from steps.core.tracking import runs
+
 INPUT = "input."  # input.<name> = URI of what the step read
 OUTPUT = "output."  # output.<name> = URI of a result, which the driver hands to the next step
 INPUT_IDENTITY, OUTPUT_IDENTITY = "input_identity.", "output_identity."  # <prefix><name> = identity of what is there
@@ -13,6 +16,11 @@ REASONS = "reasons"  # why a verdict is what it is
 REMARKS = "remarks"  # what the user was told and what stopped nothing
 ERROR = "error"  # the message of the error that ended the step
 PROCESS = "process"  # which process works on the run, as processes.this_process() writes it
+
+
+def text(words: str) -> str:
+    """`words` as the value of a tag: without secrets, and no longer than MLflow takes."""
+    return redacted(words)[: runs.TAG_CHARACTERS]
 
 
 def outputs(run: Run) -> dict[str, str]:

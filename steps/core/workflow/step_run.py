@@ -15,9 +15,10 @@ from mlflow.exceptions import MlflowException
 
 from steps.core.config import Config
 from steps.core.process import console
+from steps.core.redaction import redacted
 from steps.core.tables import location
 from steps.core.tables.snapshot import Snapshot
-from steps.core.tracking import mlflow_constants, runs, server
+from steps.core.tracking import mlflow_constants
 from steps.core.workflow import outputs_file, reuse, run_tags, step_inputs, vacuum_notices
 from steps.core.workflow.failures import WORKFLOW_RUN
 from steps.core.workflow.step_spec import DRIVER, StepSpec
@@ -32,7 +33,7 @@ class StepRun:
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.git_commit: str = run.data.tags.get(mlflow_constants.GIT_COMMIT, "")
-        self.source_name = server.without_password(run.data.tags.get(mlflow_constants.SOURCE_NAME, ""))
+        self.source_name = redacted(run.data.tags.get(mlflow_constants.SOURCE_NAME, ""))
         self._reasons: list[str] = []
         self._remarks: list[str] = []
         self._written_tables: dict[str, Snapshot] = {}  # by URI
@@ -127,14 +128,14 @@ class StepRun:
     def explains(self, reasons: Sequence[str]) -> None:
         """Record why the results are what they are."""
         self._reasons = list(reasons)
-        mlflow.set_tag(run_tags.REASONS, "; ".join(reasons)[: runs.TAG_CHARACTERS])
+        mlflow.set_tag(run_tags.REASONS, run_tags.text("; ".join(reasons)))
 
     def remark(self, lines: Sequence[str]) -> None:
         """Show the user what is worth knowing and stops nothing, and keep it on the run."""
         if lines:
             console.message("\n".join(lines))
             self._remarks += lines
-            mlflow.set_tag(run_tags.REMARKS, "\n".join(self._remarks)[: runs.TAG_CHARACTERS])
+            mlflow.set_tag(run_tags.REMARKS, run_tags.text("\n".join(self._remarks)))
 
     def warn(self, text: str) -> None:
         """Show the user a line at once, also under the driver."""

@@ -10,7 +10,8 @@ from steps.core import markdown
 from steps.core.config import Config
 from steps.core.metrics import METRICS, logged_name
 from steps.core.models import registry
-from steps.core.tracking import mlflow_constants, runs
+from steps.core.tracking import mlflow_constants
+from steps.core.workflow import run_tags
 from steps.core.workflow.summary import Launched
 
 
@@ -28,7 +29,7 @@ def describe(settings: Config, steps: Sequence[Launched], remarks: Sequence[str]
         tags[registry.VERDICT] = verdict
         title.append(_verdict_line(verdict, made["model"], settings.gate.metric, metrics.get(metric)))
     text = note(steps, title=title, remarks=remarks, experiment_id=experiment_id)
-    mlflow.set_tags({**tags, mlflow_constants.RUN_NOTE: text[: runs.TAG_CHARACTERS]})
+    mlflow.set_tags({**tags, mlflow_constants.RUN_NOTE: run_tags.text(text)})
 
 
 def headline(metrics: Mapping[str, float], metric: str) -> dict[str, float]:

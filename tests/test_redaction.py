@@ -1,0 +1,120 @@
+"""What no message, log or tag may show: passwords, tokens and signatures in what libraries say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from place import PROJECT, new_database
+from small import tracked
+
+from steps import lineage
+from steps.core.errors import TrackingUnavailable
+from steps.core.process import console
+from steps.core.redaction import HIDDEN, is_secret, redacted
+from steps.core.workflow import entry_point
+
+SECRET = "hUnt3r-2/x+y=="  # noqa: S105
+PLAIN = "hUnt3r-2"  # what a user's part of an address may have
+SHOWN = {
+    f"could not connect to postgresql://mlflow:{PLAIN}@db:5432/mlflow: timed out": (
+        "could not connect to postgresql://db:5432/mlflow: timed out"
+    ),
+    f"postgresql+psycopg2://{PLAIN}@db/mlflow": "postgresql+psycopg2://db/mlflow",
+    f"(https://ann:{PLAIN}@example.org/a.git) was refused": "(https://example.org/a.git) was refused",
+    f"ssh://git:{PLAIN}@example.org/a.git": "ssh://git@example.org/a.git",
+    f"(host='s3'): /a?X-Amz-Credential={SECRET}&X-Amz-Signature={SECRET}&x=1": (
+        "(host='s3'): /a?X-Amz-Credential=***&X-Amz-Signature=***&x=1"
+    ),
+    f"https://example.org/a?access_token={SECRET}&page=2": "https://example.org/a?access_token=***&page=2",
+    f"https://a.blob.core.windows.net/a?sv=2024&sig={SECRET}": "https://a.blob.core.windows.net/a?sv=2024&sig=***",
+    f"AccountName=a;AccountKey={SECRET};EndpointSuffix=b": "AccountName=a;AccountKey=***;EndpointSuffix=b",
+    f"{{'Authorization': 'Bearer {SECRET}', 'Accept': '*/*'}}": "{'Authorization': '***', 'Accept': '*/*'}",
+    f"> Authorization: Basic {SECRET}\n> Accept: */*": "> Authorization: ***\n> Accept: */*",
+    f"authorization: {SECRET}": "authorization: ***",
+    f"the server said: Bearer {SECRET} has expired": "the server said: Bearer *** has expired",
+    f"host=db user=mlflow password={SECRET} dbname=mlflow": "host=db user=mlflow password=*** dbname=mlflow",
+    f"connect(password='{SECRET} with a blank', host='db')": "connect(password='***', host='db')",
+    f'{{"client_secret": "{SECRET}", "grant": 1}}': '{"client_secret": "***", "grant": 1}',
+    f"MLFLOW_TRACKING_PASSWORD={SECRET}": "MLFLOW_TRACKING_PASSWORD=***",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), SHOWN.items(), ids=SHOWN.values())
+def test_a_secret_is_hidden_and_the_rest_is_shown(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://bucket/lake/iris@v0 and http://127.0.0.1:9000/lake/iris@v3",
+        "models:/iris@production",
+        "git+ssh://git@example.org/a.git",
+        "https://example.org/a?page_token=abc&next-token=def&continuation-token=ghi",
+        "run `mlflow run . -e promote -P name=iris -P version=2 -P reason='the key=value'`",
+        "token = answers.readline()",
+        "Basic authentication is required; author=ann",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redacted(text) == text
+
+
+@given(st.text())
+def test_a_second_time_changes_nothing(text: str) -> None:
+    assert redacted(redacted(text)) == redacted(text)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("X-Amz-Signature", True), ("page_token", False), ("key", False)])
+def test_the_mark_of_a_page_is_no_secret(name: str, expected: bool) -> None:
+    assert is_secret(name) is expected
+
+
+def test_a_message_for_the_user_shows_none() -> None:
+    error = TrackingUnavailable("http://ann:hunter2@db", "it says Authorization: Bearer hunter2hunter2")
+    assert "hunter2" not in str(error)
+    assert str(error).startswith("TrackingUnavailable: ")
+    assert HIDDEN in str(error)
+
+
+def test_the_tag_of_an_error_shows_none(tmp_path: Path) -> None:
+    with tracked(new_database(tmp_path)):
+        with (
+            pytest.raises(RuntimeError, match="postgresql"),
+            entry_point.start(lineage.SPEC, ["--uri=sklearn:iris"]) as (_, run),
+        ):
+            raise RuntimeError(f"postgresql://mlflow:{PLAIN}@db:5432 refused ?X-Amz-Signature={SECRET}")
+        tag = MlflowClient().get_run(run.run_id).data.tags["error"]
+    assert tag == f"RuntimeError: postgresql://db:5432 refused ?X-Amz-Signature={HIDDEN}"
+
+
+def test_a_line_for_the_terminal_shows_none(capsys: pytest.CaptureFixture[str]) -> None:
+    console.message(f"serve: the registry at https://ann:{PLAIN}@example.org does not answer")
+    assert capsys.readouterr().err == "serve: the registry at https://example.org does not answer\n"
+
+
+RAISES = """
+import logging
+from steps.core.process import startup
+startup.after_imports()
+def connect():
+    raise RuntimeError("postgresql://mlflow:%(secret)s@db refused")
+try:
+    connect()
+except RuntimeError:
+    logging.getLogger("library").exception("at https://ann:%%s@example.org", "%(secret)s")
+connect()
+"""
+
+
+def test_a_traceback_and_a_log_show_none() -> None:
+    command = [sys.executable, "-c", RAISES % {"secret": PLAIN}]
+    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "at https://example.org\nTraceback" in ended.stderr
+    assert ended.stderr.count("RuntimeError: postgresql://db refused") == 2
+    assert PLAIN not in ended.stderr
