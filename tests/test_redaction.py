@@ -103,6 +103,7 @@ from steps.core.process import startup
 startup.after_imports()
 def connect():
     raise RuntimeError("postgresql://mlflow:%(secret)s@db refused")
+logging.getLogger("library").warning("%%d rows", "many")
 try:
     connect()
 except RuntimeError:
@@ -118,3 +119,4 @@ def test_a_traceback_and_a_log_show_none() -> None:
     assert "at https://example.org\nTraceback" in ended.stderr
     assert ended.stderr.count("RuntimeError: postgresql://db refused") == 2
     assert PLAIN not in ended.stderr
+    assert "TypeError: %d format: a real number is required, not str" in ended.stderr  # of a library's own mistake

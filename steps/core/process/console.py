@@ -50,7 +50,10 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
 
 def _log_record(*arguments: Any, **settings: Any) -> logging.LogRecord:
     record = logging.LogRecord(*arguments, **settings)
-    text = record.getMessage()
+    try:
+        text = record.getMessage()
+    except (TypeError, ValueError, KeyError):  # of a library's own mistake: logging tells of it where it is written
+        return record
     if (shown := redacted(text)) != text:
         record.msg, record.args = shown, ()
     if record.exc_info:
