@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from place import PROJECT, new_database
+from place import PROJECT, new_database, until
 from small import sqlite
 
 from steps.core.errors import LockNotReleased, TrackingUnavailable
+from steps.core.process import processes
 from steps.core.tracking import database as tracking_database
 from steps.core.tracking import store
 
@@ -118,6 +119,27 @@ def test_one_that_mlflow_did_not_finish_is_moved_with_a_word_and_made_anew(
     assert f"MLflow did not finish {path}, which holds no run and no model: moved to {path}.half-made-2" in (
         capfd.readouterr().err
     )
+
+
+def test_what_a_killed_process_left_of_the_database_that_it_made_is_removed_by_the_next(tmp_path: Path) -> None:
+    program = f"from steps.core.tracking import database; database.ensure_usable({sqlite(tmp_path)!r})"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT) as maker:
+        assert until(lambda: bool(list(tmp_path.glob("mlflow.db.*"))), seconds=60)
+        maker.kill()
+    assert list(tmp_path.glob("mlflow.db.*"))
+    tracking_database.ensure_usable(sqlite(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_what_another_process_is_making_stays_whoever_has_had_its_number(database: Path) -> None:
+    here = processes.this_process()
+    its_number_before = here.rpartition(":")[0] + ":1"
+    for process in (here, its_number_before, its_number_before + "-journal"):
+        Path(f"{database}.{process.replace('/', '%2F')}").touch()
+    Path(f"{database}.{os.getpid()}").touch()  # of anybody
+    tracking_database.ensure_usable(sqlite(database.parent))
+    left = {path.name.removeprefix("mlflow.db") for path in database.parent.iterdir()}
+    assert left == {"", f".{os.getpid()}", f".{here.replace('/', '%2F')}"}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ one that does the same, leaves a database that fails every later command (docs/d
 """
 
 import contextlib
+import glob
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote, unquote
 
 import psutil
 from sqlalchemy.engine import make_url
@@ -56,6 +58,7 @@ def ensure_usable(uri: str) -> None:
     it aside and create it again.
     """
     path = path_of(uri)
+    _remove_abandoned_drafts(path)
     wait = locks.Wait(f"the database {path}", minutes=LOCKED_MINUTES)
     while (state := _state(path)) != "usable":
         if state == "locked":
@@ -168,7 +171,7 @@ def _create(uri: str, path: Path) -> None:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    draft = Path(f"{path}.{os.getpid()}")
+    draft = Path(f"{path}.{quote(processes.this_process(), safe=':')}")
     _, mark, query = uri.partition("?")
     quoted = str(draft).replace("%", "%25").replace("?", "%3F")  # no more: MLflow makes its folder as it is written
     draft_uri = f"{SCHEME}{quoted}{mark}{query}"
@@ -183,6 +186,15 @@ def _create(uri: str, path: Path) -> None:
         raise failure(err, uri) or err from err
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _remove_abandoned_drafts(path: Path) -> None:
+    """Remove what processes that were killed while they created the database have left beside it."""
+    for file in path.parent.glob(f"{glob.escape(path.name)}.*"):
+        creator = unquote(re.sub("-(journal|wal|shm)$", "", file.name.removeprefix(f"{path.name}.")))
+        if processes.has_ended(creator) or processes.ran_before_boot(creator):
+            with contextlib.suppress(OSError):  # another user's, in a folder like /tmp
+                file.unlink()
 
 
 def _unusable(error: sqlite3.Error, path: Path) -> TrackingUnavailable:
