@@ -20,7 +20,10 @@ ALWAYS = [
     "steps/core/process/__init__.py",
     "steps/core/process/loaded_code.py",
 ]
-OF_THE_LAUNCHER = [f"steps/core/process/{name}.py" for name in ("hand_over", "startup", "warm_process")]
+OF_THE_LAUNCHER = [
+    "steps/core/redaction.py",
+    *(f"steps/core/process/{name}.py" for name in ("console", "hand_over", "startup", "warm_process")),
+]
 SET_UP = "from steps.core.process import loaded_code\nloaded_code.watch()\n"
 
 

@@ -31,11 +31,12 @@ def python(*words: str, folder: Path = PROJECT, **extra: str) -> subprocess.Comp
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with the launcher and one entry point, `report`."""
-    for name in ("steps/__init__.py", "steps/__main__.py", "steps/core/__init__.py", "steps/core/errors.py"):
+    in_core = [f"steps/core/{name}.py" for name in ("__init__", "errors", "redaction")]
+    for name in ("steps/__init__.py", "steps/__main__.py", *in_core):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((PROJECT / name).read_text())
     (tmp_path / "steps/core/process").mkdir()
-    for name in ("__init__.py", "hand_over.py", "loaded_code.py", "startup.py", "warm_process.py"):
+    for name in ("__init__.py", "console.py", "hand_over.py", "loaded_code.py", "startup.py", "warm_process.py"):
         (tmp_path / "steps/core/process" / name).write_text((PROJECT / "steps/core/process" / name).read_text())
     (tmp_path / "steps/report.py").write_text(REPORT)
     return tmp_path

@@ -9,9 +9,8 @@ _SECRET = re.compile(
     r"|sig|auth",
     re.IGNORECASE,
 )
-_PAGE_MARK = re.compile(
-    r"(.*[-_.])?(page|next|continuation)[-_]?token", re.IGNORECASE
-)  # a place in a list, for anybody
+# A place in a list, which tells nobody anything.
+_PAGE_MARK = re.compile(r"(.*[-_.])?(page|next|continuation)[-_]?token", re.IGNORECASE)
 _USER = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s/?#'\"<>]*)@", re.IGNORECASE)
 _VALUE = r"""'[^'\n]*'|"[^"\n]*"|[^\s&;,'"<>)\]}]+"""
 _PAIR = re.compile(rf"""(?<![\w.-])([\w.-]+)(=|['"]: ?)({_VALUE})""")  # name=value, and "name": "value"

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import re
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ import pyarrow as pa
 from steps.core.columns import Column
 from steps.core.errors import SourceUnreadable, UserError
 from steps.core.process import scratch
+from steps.core.redaction import is_secret
 from steps.core.sources import listing
 from steps.core.sources.csv_files import CsvFiles
 from steps.core.sources.file_source import Files
@@ -40,8 +40,6 @@ ENDINGS = {  # by media type, where the URL's path has no ending that is known
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 60  # after which a server that sends nothing is given up
 BLOCK_BYTES = 2**20
-# Parameters of a URL.
-SECRETS = re.compile(r".*(token|signature|secret|passw(or)?d|credential|api_?key)|sig|auth", re.IGNORECASE)
 
 
 class HttpFile(Source):
@@ -61,7 +59,7 @@ class HttpFile(Source):
         parsed = urlsplit(self.settings.uri)
         if not parsed.hostname:
             raise SourceUnreadable(self.uri, "it names no server")
-        if secret := next((name for name, _ in parse_qsl(parsed.query) if SECRETS.fullmatch(name)), ""):
+        if secret := next((name for name, _ in parse_qsl(parsed.query) if is_secret(name)), ""):
             shown = parsed._replace(netloc=parsed.netloc.rpartition("@")[2], query="").geturl()
             reason = f"its parameter {secret} holds a secret, which would be kept with the run"
             next_step = f"load the file yourself and pass its path, or put a login for {parsed.hostname} into ~/.netrc"
