@@ -105,6 +105,14 @@ def test_a_card_says_what_decided_a_rows_part(name: str, split: dict[str, object
     assert ["split", f"test 0.25, validation 0.1, {told}"] in rows_of(card)
 
 
+def test_a_card_names_the_weight_and_tells_where_a_class_ends(name: str) -> None:
+    schema = replace(flowers_model().schema, classes=("yes", "no, never", "5 %"), weight="petals")
+    card = model_card.of_version(version(name), schema, judgement=None).text()
+    assert ["weight of a row", "petals"] in rows_of(card)
+    shown = READER.render(card)
+    assert "into 3 classes (yes, &quot;no, never&quot;, &quot;5 %&quot;)" in shown
+
+
 def test_a_card_after_it_has_the_metrics_beside_the_baselines_and_the_slices(
     name: str, judgement: model_card.Judgement
 ) -> None:

@@ -52,6 +52,10 @@ class Metric:
 OF_THE_TEST_PART = "the classes that the test part has"
 UNLIKE_SCIKIT_LEARN = f"{OF_THE_TEST_PART}; scikit-learn also counts one that is only predicted"
 AGAINST_THE_REST = f"{OF_THE_TEST_PART}, each against the rest"
+OF_ALL_CLASSES = (
+    "the rows, each with the squared differences of all classes' probabilities, from 0 to 2 (Brier 1950); of two "
+    "classes twice what scikit-learn gives by default"
+)
 PINBALL_LOSS = "pinball_loss_"  # and the quantile, as in pinball_loss_0.9
 OF_ONE_CLASS = (*CLASS_MEASURES, *AREAS)  # and the class, as in recall.fraud
 
@@ -108,7 +112,7 @@ METRICS = _Metrics(
             score=classes_of.recall_macro, greater_is_better=True, highest=1, taken_over=UNLIKE_SCIKIT_LEARN
         ),
         "log_loss": Metric(score=classes_of.log_loss, greater_is_better=False),
-        "brier": Metric(score=classes_of.brier, greater_is_better=False, highest=2),
+        "brier": Metric(score=classes_of.brier, greater_is_better=False, highest=2, taken_over=OF_ALL_CLASSES),
         "roc_auc": Metric(
             score=classes_of.roc_auc,
             greater_is_better=True,

@@ -1,7 +1,8 @@
 """The model card of a version, for MLflow's page of it: Markdown for people. The tags beside it are for machines."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,11 +111,21 @@ def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{_number(interval[0])} to {_number(interval[1])}"
 
 
+def _labels(labels: Sequence[str | int | bool]) -> str:
+    """Labels in words: one that is more than a word is in quotes, so that it is seen where each ends."""
+    return ", ".join(map(_label, labels))
+
+
+def _label(label: object) -> str:
+    text = str(label)
+    return text if re.fullmatch(r"[\w.+-]+", text) else json.dumps(text, ensure_ascii=False)
+
+
 def _few_rows(per_class: Mapping[str, Mapping[str, float]]) -> list[str]:
-    return [f"{label} {row['rows']:.0f}" for label, row in per_class.items() if row["rows"] <= FEW_ROWS]
+    return [f"{_label(label)} {row['rows']:.0f}" for label, row in per_class.items() if row["rows"] <= FEW_ROWS]
 
 
-FORMATS = {"number": _number, "interval": _interval, "few_classes": _few_rows}
+FORMATS = {"number": _number, "interval": _interval, "few_classes": _few_rows, "labels": _labels}
 
 
 def _run_link(experiment_id: str, run_id: str) -> markdown.Markdown:
