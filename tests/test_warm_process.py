@@ -1,14 +1,17 @@
 """A step that is handed over to the driver's warm process is, for whoever looks, the step that runs by itself."""
 
 import contextlib
+import ctypes
+import errno
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -108,7 +111,13 @@ class Warm:
         served = {hand_over.SOCKET_VARIABLE: str(self.path)} if handed_over else {}
         return {**clean, "PYTHONPATH": str(self.project), **served}
 
-    def start(self, *words: str, handed_over: bool = True, out: int | IO[str] = subprocess.PIPE) -> "Step":
+    def start(
+        self,
+        *words: str,
+        handed_over: bool = True,
+        out: int | IO[str] = subprocess.PIPE,
+        in_child: Callable[[], None] | None = None,
+    ) -> "Step":
         return subprocess.Popen(
             [sys.executable, "-m", "steps", *words],
             cwd=self.path.parent,
@@ -118,11 +127,14 @@ class Warm:
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,
+            preexec_fn=in_child,
         )
 
-    def run(self, *words: str, handed_over: bool = True, given: str = "") -> tuple[int, str, str]:
+    def run(
+        self, *words: str, handed_over: bool = True, given: str = "", in_child: Callable[[], None] | None = None
+    ) -> tuple[int, str, str]:
         """The exit code, and what a step printed."""
-        step = self.start(*words, handed_over=handed_over)
+        step = self.start(*words, handed_over=handed_over, in_child=in_child)
         out, err = step.communicate(given, timeout=60)
         return step.returncode, out, err
 
@@ -171,6 +183,23 @@ def doomed(tmp_path: Path) -> Iterator[Warm]:
         yield warm
 
 
+def refuse_pidfd_open() -> None:
+    """Let the kernel refuse this process to watch another one, as some container runtimes do (seccomp(2))."""
+    load_number, if_equal, give = 0x20, 0x15, 0x06  # of BPF: into the accumulator, jump, return
+    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
+    pidfd_open = 434  # on every architecture
+    filters = b"".join(
+        struct.pack("=HBBI", *each)
+        for each in ((load_number, 0, 0, 0), (if_equal, 0, 1, pidfd_open), (give, 0, 0, refuse), (give, 0, 0, allow))
+    )
+    held = ctypes.create_string_buffer(filters, len(filters))
+    program = struct.pack("@HP", 4, ctypes.addressof(held))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    set_no_new_privileges, set_seccomp, by_filter = 38, 22, 2
+    assert prctl(set_no_new_privileges, 1, 0, 0, 0) == 0
+    assert prctl(set_seccomp, by_filter, program, 0, 0) == 0
+
+
 def line_of(step: Step) -> str:
     assert step.stdout is not None
     return step.stdout.readline().strip()
@@ -184,6 +213,11 @@ class TestBothWaysAreEqual:
         assert same["environment"].pop(hand_over.SOCKET_VARIABLE) == str(warm.path)
         assert same == same_alone
         assert [(code, err) for code, _, err in ended] == [(0, "a word of warning\n")] * 2
+
+    def test_where_nothing_may_watch_it_a_step_runs_once_where_it_is(self, warm: Warm) -> None:
+        exit_code, out, err = warm.run("report", in_child=refuse_pidfd_open)
+        assert (exit_code, err) == (0, "a word of warning\n")
+        assert json.loads(out)[1]["handed over"] is False  # one document: printed once
 
     def test_its_random_numbers_are_its_own(self, warm: Warm) -> None:
         drawn = [json.loads(warm.run("report")[1])[1]["random"] for _ in range(2)]
