@@ -47,6 +47,15 @@ class Cluster:
         self._start("server", "spark-submit", *self._submit(connect), "--class", CONNECT)
         log = folder / "server" / "log"
         assert until(lambda: b"Spark Connect server started" in log.read_bytes(), seconds=120), log.read_text()[-3000:]
+        # Else the one that is first may have boosted before the other is there.
+        assert until(lambda: all(map(self._has_executor, self.workers)), seconds=120), log.read_text()[-3000:]
+
+    def log_of(self, worker: Path) -> str:
+        """What its executors have logged."""
+        return "\n".join(path.read_text(errors="replace") for path in worker.glob("app-*/*/stderr"))
+
+    def _has_executor(self, worker: Path) -> bool:
+        return "Successfully registered with driver" in self.log_of(worker)
 
     def _listen(self) -> list[str]:
         return ["-h", "127.0.0.1", "--webui-port", str(free_port())]
@@ -176,7 +185,7 @@ def test_the_model_was_boosted_by_both_workers_and_passes_the_gate(place: Place,
     assert run.data.params["model.engine"] == "spark"
     assert str(place.client.get_model_version_by_alias("flowers_model", "staging").version) == "1"
     for worker in cluster.workers:
-        log = "\n".join(path.read_text(errors="replace") for path in worker.glob("app-*/*/stderr"))
+        log = cluster.log_of(worker)
         assert re.search(r"BarrierTaskContext: Task \d+ from Stage .* finished global sync", log), log[-3000:]
 
 

@@ -57,6 +57,7 @@ def test_a_secret_is_hidden_and_the_rest_is_shown(text: str, shown: str) -> None
         "https://example.org/a?page_token=abc&next-token=def&continuation-token=ghi",
         "run `mlflow run . -e promote -P name=iris -P version=2 -P reason='the key=value'`",
         "token = answers.readline()",
+        "set SPARK_REMOTE=sc://host:port/;token=..., with the token of the server; password='...'",
         "Basic authentication is required; author=ann",
     ],
 )

@@ -39,7 +39,8 @@ def redacted(text: str) -> str:
 def _pair(pair: re.Match[str]) -> str:
     name, is_to, value = pair.groups()
     quote = value[0] if value[0] in "'\"" else ""
-    return f"{name}{is_to}{quote}{HIDDEN}{quote}" if is_secret(name) else pair[0]
+    is_placeholder = not value.strip("'\".")  # token=...
+    return pair[0] if is_placeholder or not is_secret(name) else f"{name}{is_to}{quote}{HIDDEN}{quote}"
 
 
 def _address(url: re.Match[str]) -> str:
