@@ -8,14 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
-from place import PROJECT, new_database
-from small import tracked
+from place import PROJECT, Place, new_database
 
-from steps import lineage
 from steps.core.errors import TrackingUnavailable
 from steps.core.process import console
 from steps.core.redaction import HIDDEN, is_secret, redacted
-from steps.core.workflow import entry_point
 
 SECRET = "hUnt3r-2/x+y=="  # noqa: S105
 PLAIN = "hUnt3r-2"  # what a user's part of an address may have
@@ -82,15 +79,22 @@ def test_a_message_for_the_user_shows_none() -> None:
     assert HIDDEN in str(error)
 
 
+FAILS = """
+from steps import lineage
+from steps.core.workflow import entry_point
+with entry_point.start(lineage.SPEC, ["--uri=sklearn:iris"]):
+    raise RuntimeError("%s refused")
+"""
+
+
 def test_the_tag_of_an_error_shows_none(tmp_path: Path) -> None:
-    with tracked(new_database(tmp_path)):
-        with (
-            pytest.raises(RuntimeError, match="postgresql"),
-            entry_point.start(lineage.SPEC, ["--uri=sklearn:iris"]) as (_, run),
-        ):
-            raise RuntimeError(f"postgresql://mlflow:{PLAIN}@db:5432 refused ?X-Amz-Signature={SECRET}")
-        tag = MlflowClient().get_run(run.run_id).data.tags["error"]
-    assert tag == f"RuntimeError: postgresql://db:5432 refused ?X-Amz-Signature={HIDDEN}"
+    store = new_database(tmp_path)
+    program = FAILS % f"postgresql://mlflow:{PLAIN}@db:5432/a?X-Amz-Signature={SECRET}"
+    environment = {"PYTHONPATH": str(PROJECT), "MLFLOW_TRACKING_URI": store}
+    ended = Place(tmp_path, environment).run(sys.executable, "-c", program)
+    assert ended.exit_code == 1
+    (run,) = MlflowClient(store).search_runs(["0"])
+    assert run.data.tags["error"] == f"RuntimeError: postgresql://db:5432/a?X-Amz-Signature={HIDDEN} refused"
 
 
 def test_a_line_for_the_terminal_shows_none(capsys: pytest.CaptureFixture[str]) -> None:
