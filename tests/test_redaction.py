@@ -23,6 +23,7 @@ SHOWN = {
     f"postgresql+psycopg2://{PLAIN}@db/mlflow": "postgresql+psycopg2://db/mlflow",
     f"(https://ann:{PLAIN}@example.org/a.git) was refused": "(https://example.org/a.git) was refused",
     f"ssh://git:{PLAIN}@example.org/a.git": "ssh://git@example.org/a.git",
+    f"s3a://AKIA:{PLAIN}@lake/iris": "s3a://lake/iris",
     f"(host='s3'): /a?X-Amz-Credential={SECRET}&X-Amz-Signature={SECRET}&x=1": (
         "(host='s3'): /a?X-Amz-Credential=***&X-Amz-Signature=***&x=1"
     ),
@@ -50,6 +51,7 @@ def test_a_secret_is_hidden_and_the_rest_is_shown(text: str, shown: str) -> None
     [
         "s3://bucket/lake/iris@v0 and http://127.0.0.1:9000/lake/iris@v3",
         "models:/iris@production",
+        "s3://lake@v3 is no table",
         "git+ssh://git@example.org/a.git",
         "https://example.org/a?page_token=abc&next-token=def&continuation-token=ghi",
         "run `mlflow run . -e promote -P name=iris -P version=2 -P reason='the key=value'`",

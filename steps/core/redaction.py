@@ -44,5 +44,7 @@ def _pair(pair: re.Match[str]) -> str:
 
 
 def _address(url: re.Match[str]) -> str:
+    if url[1].lower() in ("s3://", "s3a://") and ":" not in url[2]:
+        return url[0]  # s3://bucket@v3 is a version of a table
     is_ssh = url[1].lower().endswith("ssh://") and url[2]
     return f"{url[1]}{url[2].partition(':')[0]}@" if is_ssh else url[1]
