@@ -52,6 +52,7 @@ def test_a_secret_is_hidden_and_the_rest_is_shown(text: str, shown: str) -> None
         "s3://bucket/lake/iris@v0 and http://127.0.0.1:9000/lake/iris@v3",
         "models:/iris@production",
         "s3://lake@v3 is no table",
+        "abfss://container@account.dfs.core.windows.net/x",
         "git+ssh://git@example.org/a.git",
         "https://example.org/a?page_token=abc&next-token=def&continuation-token=ghi",
         "run `mlflow run . -e promote -P name=iris -P version=2 -P reason='the key=value'`",

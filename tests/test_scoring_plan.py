@@ -19,9 +19,10 @@ from scored import SCORED, TYPES, Lake, Row, optional_color_model, row, rows
 from small import QUICK, flowers_model, sqlite, tracked
 
 from steps.core.errors import TableBusy, TableUnfit
-from steps.core.models import predictions
+from steps.core.models import earlier_predictions, predictions
 from steps.core.models.inference import Result
 from steps.core.models.scorer import Scorer
+from steps.core.models.scoring_plan import Columns
 from steps.core.tables import commit, snapshot
 from steps.core.tables.location import TableUri
 
@@ -483,3 +484,17 @@ def test_a_version_has_the_rows_of_the_table_once_and_those_that_it_lost(
             assert counts(result) == (table.total(), table.total() - kept, kept, gone.total())
             assert {r["model_uri"] for r in lake.live()} <= {f"models:/m/{model}"}
             assert is_as_scored_anew(lake)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_row_without_any_value_is_matched_where_no_feature_has_its_type_of_before(keeps: bool) -> None:
+    """Of all that the two sides share, the model reads nothing."""
+    rows = pa.table({"id": [1, 2], "y": ["a", "b"], "x": pa.array([None, 0.5], pa.float64())})
+    labels = [None, "b"]
+    earlier = pa.table({"id": [1, 2], "y": labels, "x": pa.array([None, 7], pa.int64()), "run_id": ["1", "1"]})
+    schema = pa.schema([*rows.schema, pa.field("run_id", pa.string()), predictions.ORIGIN.field("deleted_at")])
+    columns = Columns(common=["id", "y"], new=["x"], identity=["id"], read=[], gained=["x"], dropped=["x"])
+    now = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    found = earlier_predictions.joined(rows, earlier, columns=columns, keeps=keeps, schema=schema, now=now)
+    assert found["run_id"].to_pylist() == ["1" if keeps else None, None]
+    assert found["x"].to_pylist() == [None, 0.5]

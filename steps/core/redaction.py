@@ -11,7 +11,8 @@ _SECRET = re.compile(
 )
 # A place in a list, which tells nobody anything.
 _PAGE_MARK = re.compile(r"(.*[-_.])?(page|next|continuation)[-_]?token", re.IGNORECASE)
-_USER = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s/?#'\"<>]*)@", re.IGNORECASE)
+_USER = re.compile(r"(?<![\w+.-])([a-z][a-z0-9+.-]{0,30}://)([^\s/?#'\"<>]*)@", re.IGNORECASE)
+_OF_BUCKETS = ("s3://", "s3a://", "gs://", "abfs://", "abfss://", "wasb://", "wasbs://")
 _VALUE = r"""'[^'\n]*'|"[^"\n]*"|[^\s&;,'"<>)\]}]+"""
 _PAIR = re.compile(rf"""(?<![\w.-])([\w.-]+)(=|['"]: ?)({_VALUE})""")  # name=value, and "name": "value"
 _LOGIN = re.compile(
@@ -44,7 +45,7 @@ def _pair(pair: re.Match[str]) -> str:
 
 
 def _address(url: re.Match[str]) -> str:
-    if url[1].lower() in ("s3://", "s3a://") and ":" not in url[2]:
-        return url[0]  # s3://bucket@v3 is a version of a table
+    if url[1].lower() in _OF_BUCKETS and ":" not in url[2]:
+        return url[0]  # s3://bucket@v3 is a version of a table, abfss://container@account a place
     is_ssh = url[1].lower().endswith("ssh://") and url[2]
     return f"{url[1]}{url[2].partition(':')[0]}@" if is_ssh else url[1]

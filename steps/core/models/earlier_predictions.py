@@ -56,7 +56,7 @@ def _is_unchanged(
     """Where what the model reads of a row is as it was when it was scored, and the row was not deleted since."""
     unchanged: np.ndarray = (places >= 0) & ~_is_any_there(rows, columns.gained)
     unchanged[unchanged] = ~(before["is_deleted"] | before["has_dropped"]).to_numpy()[places[unchanged]]
-    if columns.is_by_key:
+    if columns.is_by_key and columns.read:
         pairs = zip(
             row_hash.two_hashes(rows.select(columns.read).take(pa.array(np.flatnonzero(unchanged)))),
             row_hash.two_hashes(earlier.select(columns.read).take(pa.array(places[unchanged]))),

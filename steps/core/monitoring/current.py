@@ -85,8 +85,8 @@ def rows_of(table: Snapshot, watched: Watched, settings: Monitor) -> Current:
         which = f"scored in the {settings.since} before it was written" if settings.since else "of any time"
         own = watched.uri if REQUEST_ID in table.schema.names else ""
         return Current(table=table, rows=table, windows=windows, which=which, answered_by=own)
-    before = watched.table
-    added = data_files.added_since(before, table) if before and before.path == table.path else None
+    before = watched.table if watched.is_of(table) else None
+    added = data_files.added_since(before, table) if before else None
     if before is None or added is None:
         return Current(table=table, rows=table, windows=windows, which="of this version")
     which = f"that came since version {before.version}, which the model was trained on"

@@ -99,6 +99,10 @@ class Watched:
     reference: Reference
     table_identity: str = ""
 
+    def is_of(self, table: Snapshot) -> bool:
+        """Whether it was trained on a version of this table, by its place."""
+        return location.parse_table(self.reference.table_uri).path == table.path
+
     @cached_property
     def table(self) -> Snapshot | None:
         """The version of the table that it was trained on; None where it is gone, or was made anew since."""

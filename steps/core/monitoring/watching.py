@@ -181,8 +181,8 @@ def _of_clocks(counted: Counted) -> Iterator[Finding]:
 
 def _of_rejects(table: Snapshot, watched: Watched, settings: Monitor) -> Iterator[Finding]:
     """What ingest has rejected since the version that the model was trained on, of the rows that it has read."""
-    reference, trained = watched.reference, watched.table
-    if trained is None or trained.path != table.path or not reference.read:
+    reference = watched.reference
+    if not reference.read or not watched.is_of(table) or (trained := watched.table) is None:
         return
     since = [made.metadata for version, made in table.commits.items() if version > trained.version]
     read, rejected = (

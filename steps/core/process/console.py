@@ -52,7 +52,7 @@ def _log_record(*arguments: Any, **settings: Any) -> logging.LogRecord:
     record = logging.LogRecord(*arguments, **settings)
     try:
         text = record.getMessage()
-    except (TypeError, ValueError, KeyError):  # of a library's own mistake: logging tells of it where it is written
+    except Exception:  # whatever a library's arguments raise: logging tells of it where the line is written
         return record
     if (shown := redacted(text)) != text:
         record.msg, record.args = shown, ()
