@@ -51,8 +51,8 @@ def slices_of(
     for column in test.settings.gate.slices:
         kind = test.settings.columns[column].kind
         for value, rows in _values(test.rows[column], kind):
-            compared = rows & shared if champion is not None and shared is not None else None
-            if champion is not None and compared is not None and not _too_few(test, compared):
+            compared = rows if shared is None else rows & shared
+            if champion is not None and not _too_few(test, compared):
                 made.append(_slice(test, column, value, compared, [judged, champion]))
             elif rows.sum() >= ENOUGH_ROWS:
                 made.append(_slice(test, column, value, rows, [judged]))

@@ -16,10 +16,8 @@ from steps.core.tables import location
 from steps.core.tracking import runs
 from steps.core.workflow.step_run import StepRun
 
-NAME, WATCHED = (
-    "webhook.name",
-    "webhook.watched",
-)  # tags on a run beside what it has told: the config's name, and way_of
+# Tags on a run beside what it has told: the config's name, and way_of().
+NAME, WATCHED = "webhook.name", "webhook.watched"
 
 
 def way_of(model: str, current: str, *, has_labels: bool, settings: Monitor) -> str:
