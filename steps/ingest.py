@@ -66,7 +66,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.reads(source=source.uri)
         run.ran_with(source__uri=source.uri)
 
-        change_token = source.change_token()
         is_inferred = loaded.path.startswith("runs:/")  # and so is the table's name
         run.remark([*source.remarks(), *(outcome.replaced_source(source, table) if is_inferred else [])])
         content = source.fingerprint()
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             is_append = settings.mode == "append"
             beside = before if is_append else None
             result = ingestion.run(source, job, files=digests if is_append else None, beside=beside)
-            if source.change_token() != change_token:
+            if source.has_changed():
                 raise SourceChanged(source.uri)  # its digests may be those of other rows
             warnings = outcome.warnings(result, settings, labelled=parameters.labelled, beside=before)
             made_by = {**run.made_by(), "source": source.uri, "warnings": "\n".join(warnings)}

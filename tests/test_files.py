@@ -9,7 +9,7 @@ import tempfile
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from deltalake import write_deltalake
 
 from steps.core import config
 from steps.core.columns import Column
-from steps.core.errors import ContractBroken, SourceChanged, SourceUnreadable, TableVersionGone
+from steps.core.errors import ContractBroken, SourceUnreadable, TableVersionGone
 from steps.core.sources import kinds, source_sample, values
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
@@ -415,18 +415,69 @@ class TestAFileThatGoesMeanwhile:
             write(path, "x\n1\n2\n" if ending == "csv" else '{"x": 1}\n{"x": 2}\n')
         return path
 
-    def test_since_its_columns_were_looked_at_is_a_change(self, file: Path) -> None:
-        source = find(str(file))
-        source.columns()
+    def test_is_a_change(self, file: Path) -> None:
+        source = find(file.parent)
+        assert (len(read(source, "x")), source.has_changed()) == (2, False)
         file.unlink()
-        with pytest.raises(SourceChanged, match="was written to while it was read"):
-            source.parts({"x": config.Column(type="string")})
+        assert source.has_changed()
 
     def test_before_it_is_read_is_told(self, file: Path) -> None:
         [part] = find(str(file)).parts({"x": config.Column(type="string")})
         file.unlink()
         with pytest.raises(SourceUnreadable, match=r"a\.\w+: it cannot be read: No such file or directory\n"):
             list(part.read())
+
+
+class TestChanges:
+    """Whether files were written to since they were first looked at, of which the digests are kept."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        write(tmp_path / "in" / "a.csv", "x\n1\n")
+        return write(tmp_path / "in" / "b.csv", "x\n2\n").parent
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda file: file.write_text("x\n3\n"),
+            lambda file: file.write_text("x\n2\n4\n"),
+            lambda file: file.unlink(),
+            lambda file: (file.unlink(), file.mkdir()),
+            lambda file: write(file.with_name("c"), "x\n3\n").replace(file),
+        ],
+        ids=["same size", "longer", "gone", "a folder", "another file in its place"],
+    )
+    def test_other_bytes_are_a_change(self, act: Callable[[Path], object], folder: Path) -> None:
+        source = find(folder)
+        source.fingerprint()
+        act(folder / "b.csv")
+        assert source.has_changed()
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda file: write(file.with_name("c.csv"), "x\n3\n"),
+            lambda file: file.with_name("c.csv").symlink_to("nowhere"),
+            lambda file: file.touch(),
+            lambda file: file.chmod(0o600),
+            lambda file: file.with_name("c").hardlink_to(file),
+            lambda file: write(file.with_name("c"), file.read_bytes()).replace(file),
+        ],
+        ids=["new file", "broken link", "touched", "rights", "hard link", "its copy in its place"],
+    )
+    def test_the_same_bytes_are_none_and_files_that_came_are_not_read(
+        self, act: Callable[[Path], object], folder: Path
+    ) -> None:
+        source = find(folder)
+        first = source.fingerprint()
+        act(folder / "b.csv")
+        assert (read(source, "x"), source.fingerprint(), source.has_changed()) == ([("1",), ("2",)], first, False)
+
+    def test_a_file_that_grew_before_its_digest_was_taken_is_one(self, folder: Path) -> None:
+        source = find(folder)
+        (folder / "b.csv").write_text("x\n2\n4\n")  # of which the parts that are read know nothing
+        source.fingerprint()
+        assert source.has_changed()
 
 
 class TestDelta:
@@ -443,9 +494,9 @@ class TestDelta:
 
     def test_the_version_that_was_newest_is_read_and_recorded_whatever_is_written_later(self, table: str) -> None:
         source = find(table)
-        first, token = source.fingerprint(), source.change_token()
+        first = source.fingerprint()
         write_deltalake(table, pa.table({"x": [3], "tags": [["c"]], "place": [{"lat": 7}]}), mode="append")
-        assert (sorted(read(source, "x")), source.fingerprint(), source.change_token()) == ([(1,), (2,)], first, token)
+        assert (sorted(read(source, "x")), source.fingerprint(), source.has_changed()) == ([(1,), (2,)], first, False)
         assert find(table).fingerprint() not in (first, find(f"{table}@v0").fingerprint())
 
     def test_a_version_that_is_none_is_refused(self, table: str) -> None:
@@ -524,10 +575,10 @@ class TestHttp:
     ) -> None:
         _Handler.answers["/a.csv"] = (200, headers, b"x\n1\n")
         source = find(f"{server}/a.csv")
-        first, token = source.fingerprint(), source.change_token()
+        first = source.fingerprint()
         assert find(f"{server}/a.csv").fingerprint() == first
         _Handler.answers["/a.csv"] = (200, {"ETag": '"2"'} if headers else {}, b"x\n2\n")
-        assert (read(source, "x"), source.fingerprint(), source.change_token()) == ([("1",)], first, token)
+        assert (read(source, "x"), source.fingerprint(), source.has_changed()) == ([("1",)], first, False)
         assert find(f"{server}/a.csv").fingerprint() != first
 
     def test_a_file_is_the_same_one_each_time_that_it_is_loaded(self, server: str) -> None:

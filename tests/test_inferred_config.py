@@ -61,7 +61,7 @@ class HeldSource(Source):
     def check(self) -> None:
         pass
 
-    def change_token(self) -> str:
+    def fingerprint(self) -> str:
         return ""
 
     def columns(self) -> dict[str, pa.DataType]:

@@ -741,16 +741,45 @@ class TestIsNeverWrong:
         assert sorted(stored["sepal_width"]) == sorted(rows["sepal_width"])
 
     def test_a_source_that_is_written_to_while_it_is_read_is_refused(self, whole: Workflow, tmp_path: Path) -> None:
-        """A step that finds the files touched after it has read them, by a stamp that never says the same."""
-        program = (
-            "import itertools, sys; from steps import ingest; from steps.core.sources.csv_files import CsvFiles;"
-            "n = itertools.count(); CsvFiles.change_token = lambda source: str(next(n)); ingest.main(sys.argv[1:])"
-        )
-        there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
-        ended = there.run(sys.executable, "-c", program, f"--config={whole.path}", "--lake=touched")
+        folder = tmp_path / "written to"
+        ended = self.ingest_and_meanwhile("other.write_text(text.replace('5.1', '5.2', 1))", whole, folder)
         assert ended.exit_code == 1, ended.text
-        assert "was written to while it was read; the table is as it was" in ended.err
-        assert not Path(whole.place.lake("touched")).exists()
+        assert f"source {folder} was written to while it was read; the table is as it was" in ended.err
+        assert list((tmp_path / "lake").iterdir()) == []
+
+    def test_a_file_that_comes_while_others_are_read_is_for_the_next_ingest(
+        self, whole: Workflow, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "comes"
+        meanwhile = "other.with_name('late.csv').write_text(text); other.chmod(0o600); os.link(other, '{}')"
+        ended = self.ingest_and_meanwhile(meanwhile.format(tmp_path / "linked"), whole, folder)
+        assert ended.exit_code == 0, ended.text
+        assert rows_of(str(tmp_path / "lake" / "iris")).num_rows == 300
+        ended = self.ingest_and_meanwhile("pass", whole, folder)
+        assert ended.exit_code == 0, ended.text
+        assert rows_of(str(tmp_path / "lake" / "iris")).num_rows == 450
+
+    def ingest_and_meanwhile(self, act: str, whole: Workflow, folder: Path) -> Ended:
+        """The step ingest on a folder of two files; when it has read them, `act` is done to the `other` one."""
+        program = (
+            "import os, sys; from pathlib import Path\n"
+            "from steps import ingest; from steps.core.sources import ingestion\n"
+            f"run, other = ingestion.run, Path({str(folder / 'other.csv')!r})\n"
+            "def run_and_act(*args, **settings):\n"
+            "    result, text = run(*args, **settings), other.read_text()\n"
+            f"    {act}\n"
+            "    return result\n"
+            "ingestion.run = run_and_act\n"
+            "ingest.main(sys.argv[1:])"
+        )
+        folder.mkdir(exist_ok=True)
+        for name in ("iris.csv", "other.csv"):
+            whole.rows.to_csv(folder / name, index=False)
+        config = folder.with_suffix(".yaml")
+        config.write_text(yaml.safe_dump({**whole.settings, "source": {"uri": str(folder)}}))
+        there = Place(whole.place.folder, {"PYTHONPATH": str(whole.project), **whole.place.extra})
+        lake = folder.parent / "lake"
+        return there.run(sys.executable, "-c", program, f"--config={config}", f"--lake={lake}")
 
     def test_code_that_is_edited_while_a_step_runs_counts_as_it_ran(self, whole: Workflow) -> None:
         scorer = whole.project / "steps" / "core" / "models" / "scorer.py"

@@ -300,7 +300,7 @@ class NotText(SourceUnreadable):
 
 
 class SourceChanged(UserError):
-    """Files of the source were written to while they were read."""
+    """Files of the source were written to or removed while they were read."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(

@@ -26,15 +26,13 @@ REQUEST = {  # what tells a row of the request log, in whose labels these column
 @dataclass(kw_only=True)
 class LabelSource:
     """`uri` is absolute, and pinned where the labels are a `table`; `columns` are the `key`, which tells a row, and the
-    `target`; `change_token` is the source's when it was found. As the labels are read, `rejected_rows` are counted, and
-    in `rejected` by the rule that they break."""
+    `target`. As the labels are read, `rejected_rows` are counted, and in `rejected` by the rule that they break."""
 
     uri: str
     key: tuple[str, ...]
     target: str
     columns: Mapping[str, Column]
     source: sources.Source
-    change_token: str
     table: Snapshot | None = None
     rejected_rows: int = 0
     rejected: Counter[Rule] = field(default_factory=Counter)
@@ -43,17 +41,12 @@ class LabelSource:
     @property
     def digest(self) -> str:
         """A digest of all labels, which changes when one does."""
-        return self.source.fingerprint() or self.change_token
+        return self.source.fingerprint() or ""
 
     @property
     def has_changed(self) -> bool:
         """Whether files of labels were written to since they were found, so that the digest may be that of others."""
-        if self.table:
-            return False
-        try:
-            return self.source.change_token() != self.change_token
-        except (ContractBroken, SourceUnreadable):
-            return True
+        return self.source.has_changed()
 
     def batches(self) -> Iterator[pa.Table]:
         """The rows that keep the config's rules, some at a time: the key, which is never missing, and the target.
@@ -82,7 +75,7 @@ def find(uri: str, settings: Config, *, predictions: Collection[str]) -> LabelSo
         if source.needs_spark:
             raise LabelsUnusable(source.uri, ["a database is not read for labels"])
         with source.opened():
-            change_token, present = source.change_token(), list(source.columns())
+            present = list(source.columns())
         if not present:
             raise LabelsUnusable(source.uri, ["it has no rows"])
     except (ContractBroken, SourceUnreadable) as err:
@@ -103,7 +96,6 @@ def find(uri: str, settings: Config, *, predictions: Collection[str]) -> LabelSo
         target=settings.target,
         columns=source.with_missing({**key, **optional}),  # a label may be missing: it has not come
         source=source,
-        change_token=change_token,
     )
 
 

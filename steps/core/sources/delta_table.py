@@ -52,7 +52,7 @@ class DeltaTable(Source):
     def size_bytes(self) -> int:
         return self._snapshot.size_bytes
 
-    def change_token(self) -> str:
+    def fingerprint(self) -> str:
         return f"{self._snapshot} {self._snapshot.identity}"  # a version never changes, and no other is read
 
     def columns(self) -> dict[str, pa.DataType]:

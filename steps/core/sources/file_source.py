@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from steps.core.columns import Column
-from steps.core.errors import ContractBroken, SourceChanged, SourceUnreadable, did_you_mean
+from steps.core.errors import ContractBroken, SourceUnreadable, did_you_mean
 from steps.core.sources import listing
 from steps.core.sources.rows import Part, RawRows
 from steps.core.sources.source import Source
@@ -85,7 +85,11 @@ class Files(Source):
         return PurePath(listing.uncompressed(name)).suffix.lower() in cls.endings
 
     def data_files(self) -> dict[str, filesystem.Stored]:
-        """The data files that are there now."""
+        """The data files that there were when they were first looked at: no others are read."""
+        return self._data_files
+
+    @functools.cached_property
+    def _data_files(self) -> dict[str, filesystem.Stored]:
         return dict(sorted(listing.data_files(self.uri).items()))
 
     def files(self) -> dict[str, int]:
@@ -99,11 +103,23 @@ class Files(Source):
     def size_bytes(self) -> int:
         return sum(file.size_bytes for file in self.data_files().values())
 
-    def change_token(self) -> str:
-        return json.dumps([(name, file.size_bytes, file.version) for name, file in self.data_files().items()])
+    def has_changed(self) -> bool:
+        """Whether a file that is read was written to or removed since it was first looked at: one of which only the
+        time, the owner or the links changed was not, and files that came beside it are not read."""
+        now = listing.matching_files(self.uri)
+        return not all(name in now and self._is_same(name, now[name]) for name in self.data_files())
+
+    def _is_same(self, name: str, now: filesystem.Stored) -> bool:
+        before = self.data_files()[name]
+        if now.size_bytes != before.size_bytes or now.version == before.version:
+            return now.version == before.version
+        try:
+            return not filesystem.is_remote(name) and _digest(name) == self.digests()[name]
+        except OSError:
+            return False
 
     def fingerprint(self) -> str:
-        """A digest of the bytes of all files, which are read once: a change token tells whether they changed since."""
+        """A digest of the bytes of all files, which are read for it once."""
         digest = hashlib.sha256()
         for name, content in self.digests().items():
             digest.update(f"{name}\0{content}\0".encode())
@@ -170,13 +186,10 @@ class Files(Source):
             raise ContractBroken(self.uri, [f"it has no rows: {files}"])
         wanted = {name: column.source or name for name, column in columns.items()}
         self._check_columns(wanted, columns)
-        sizes = self.data_files()
-        if self.headers.keys() - sizes.keys():
-            raise SourceChanged(self.uri)
         return [
             part
             for file, header in self.headers.items()
-            for part in self._parts(file, sizes[file].size_bytes, header, wanted)
+            for part in self._parts(file, self.data_files()[file].size_bytes, header, wanted)
         ]
 
     def _parts(self, file: str, size_bytes: int, header: Header, wanted: Mapping[str, str]) -> Iterator[Part]:

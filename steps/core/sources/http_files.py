@@ -78,9 +78,6 @@ class HttpFile(Source):
     def size_bytes(self) -> int:
         return int(self._headers.get("Content-Length", 0))
 
-    def change_token(self) -> str:
-        return ""  # all questions are answered by what was loaded
-
     def fingerprint(self) -> str:
         [digest] = self._file.digests().values()  # without the file's name, which is another one each time
         return digest

@@ -33,7 +33,7 @@ def run(source: Source, job: Job, *, files: Collection[str] | None = None, besid
     added.
 
     Rows that share a key are rejects, all of them, since nothing tells which of them is right, and so is a row whose
-    key the table has; the source is read again for that. Whether it was written to meanwhile its change token tells.
+    key the table has; the source is read again for that. Whether it was written to meanwhile, has_changed() tells.
     """
     result = _run(source, job, files)
     if not (refused := _refused_keys(result, job, beside)):

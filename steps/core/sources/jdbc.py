@@ -83,9 +83,6 @@ class JdbcTable(Source):
     def size_bytes(self) -> int:
         return ROWS_MEBIBYTES * 2**20
 
-    def change_token(self) -> str:
-        return ""
-
     def fingerprint(self) -> None:
         """None: a table tells of no change but by all of its rows."""
 

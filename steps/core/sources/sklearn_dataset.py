@@ -28,7 +28,7 @@ class SklearnDataset(Source):
             reason = f"there is no data set {self.name!r}{did_you_mean(self.name, NAMES)}; there are {', '.join(NAMES)}"
             raise SourceUnreadable(self.uri, reason)
 
-    def change_token(self) -> str:
+    def fingerprint(self) -> str:
         return ""
 
     def columns(self) -> dict[str, pa.DataType]:

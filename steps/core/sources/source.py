@@ -70,16 +70,16 @@ class Source(ABC):
         return self.needs_spark or self.size_bytes() > in_memory.limit_bytes(SOURCE_MEBIBYTES)
 
     @abstractmethod
-    def change_token(self) -> str:
-        """A text that changes when what this source reads is written to, at the cost of a look; "" for one that reads
-        what was there when it was first asked."""
-
     def fingerprint(self) -> str | None:
-        """A digest of the content, by which `ingest` is reused. Where the change token is not one, read the content.
+        """A digest of the content, by which `ingest` is reused; "" for content that never changes.
 
         None when nothing but all of its rows would tell: then no `ingest` of it is reused.
         """
-        return self.change_token()
+
+    def has_changed(self) -> bool:
+        """Whether the fingerprint may be that of other rows than those that were read, as something was written to
+        meanwhile. Asked when all is read. Never for a source that reads what was there when it was first asked."""
+        return False
 
     def digests(self) -> dict[str, str]:
         """A digest of what each file holds, by which no row is appended twice; of the whole where it has no files."""
