@@ -38,6 +38,17 @@ SHOWN = {
     f"connect(password='{SECRET} with a blank', host='db')": "connect(password='***', host='db')",
     f'{{"client_secret": "{SECRET}", "grant": 1}}': '{"client_secret": "***", "grant": 1}',
     f"MLFLOW_TRACKING_PASSWORD={SECRET}": "MLFLOW_TRACKING_PASSWORD=***",
+    f"> x-api-key: {SECRET}\n> Accept: */*": "> x-api-key: ***\n> Accept: */*",
+    f"Set-Cookie: session={SECRET}; Path=/\nServer: x": "Set-Cookie: ***\nServer: x",
+    f"in ~/.netrc:\n  login: ann\n  password: {SECRET}\n": "in ~/.netrc:\n  login: ann\n  password: ***\n",
+    f"user = ann\npassword = {SECRET}": "user = ann\npassword = ***",
+    f"login failed (password: {SECRET}), once": "login failed (password: ***), once",
+    f"psql --password {SECRET} --host db": "psql --password *** --host db",
+    f"Command '['x', '--token', '{SECRET}', '-v']' failed": "Command '['x', '--token', '***', '-v']' failed",
+    '{"password": "a\\"b", "user": "ann"}': '{"password": "***", "user": "ann"}',
+    '"{\\"api_key\\": \\"abc\\", \\"x\\": 1}"': '"{\\"api_key\\": \\"***\\", \\"x\\": 1}"',
+    '{"password": 1234}': '{"password": ***}',
+    "at postgresql://ann:a/b?c@db:5432/mlflow": "at postgresql://db:5432/mlflow",
 }
 
 
@@ -59,15 +70,50 @@ def test_a_secret_is_hidden_and_the_rest_is_shown(text: str, shown: str) -> None
         "token = answers.readline()",
         "set SPARK_REMOTE=sc://host:port/;token=..., with the token of the server; password='...'",
         "Basic authentication is required; author=ann",
+        "max_token=512, n_token = 7, token=512 and next_page_token: abc",
+        "{'token': 'int64', 'secret': string}, token=string, \"password\": null",
+        "set MLFLOW_TRACKING_TOKEN=$TOKEN, password: ${PASSWORD}, token=$(cat token), token={token}",
+        "column 'token': 3 of 10 files have none; invalid token: expected a comma",
+        "column 'cookie': 3 of 10 files have none",
+        "pass --token and --password to the server",
+        "password = settings['password']; token = os.environ[name]",
+        "http://localhost:5000/a@b, file://C:/lake/iris@v3 and https://[::1]:8080/x@y",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redacted(text) == text
 
 
-@given(st.text())
+PARTS = [
+    "password",
+    "token",
+    "--token",
+    "cookie",
+    "=",
+    ": ",
+    " ",
+    "'",
+    '"',
+    "\\",
+    "a",
+    "7",
+    "\n",
+    ",",
+    "://",
+    "@",
+    "***",
+]
+
+
+@given(st.text() | st.lists(st.sampled_from(PARTS)).map("".join))
 def test_a_second_time_changes_nothing(text: str) -> None:
     assert redacted(redacted(text)) == redacted(text)
+
+
+@pytest.mark.parametrize("part", [*PARTS, "a://b:c/", "token: ", "'token': '"])
+def test_a_long_line_takes_no_longer_than_its_length_asks(part: str) -> None:
+    """Of an expression that tries again from each character, this would take hours."""
+    assert len(redacted(part * 100_000)) > 0
 
 
 @pytest.mark.parametrize(("name", "expected"), [("X-Amz-Signature", True), ("page_token", False), ("key", False)])
@@ -106,7 +152,7 @@ def test_a_line_for_the_terminal_shows_none(capsys: pytest.CaptureFixture[str]) 
 
 
 RAISES = """
-import logging
+import logging, threading, warnings
 from steps.core.process import startup
 startup.after_imports()
 def connect():
@@ -116,15 +162,21 @@ try:
     connect()
 except RuntimeError:
     logging.getLogger("library").exception("at https://ann:%%s@example.org", "%(secret)s")
+warnings.warn("at https://ann:%(secret)s@example.org")
+thread = threading.Thread(target=connect, name="reader")
+thread.start()
+thread.join()
 connect()
 """
 
 
-def test_a_traceback_and_a_log_show_none() -> None:
+def test_tracebacks_warnings_and_logs_show_none() -> None:
     command = [sys.executable, "-c", RAISES % {"secret": PLAIN}]
     ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert "at https://example.org\nTraceback" in ended.stderr
-    assert ended.stderr.count("RuntimeError: postgresql://db refused") == 2
+    assert "UserWarning: at https://example.org\n" in ended.stderr
+    assert "Exception in thread reader:\nTraceback" in ended.stderr
+    assert ended.stderr.count("RuntimeError: postgresql://db refused") == 3
     assert PLAIN not in ended.stderr
     assert "TypeError: %d format: a real number is required, not str" in ended.stderr  # of a library's own mistake

@@ -9,14 +9,34 @@ _SECRET = re.compile(
     r"|sig|auth",
     re.IGNORECASE,
 )
-# A place in a list, which tells nobody anything.
-_PAGE_MARK = re.compile(r"(.*[-_.])?(page|next|continuation)[-_]?token", re.IGNORECASE)
-_USER = re.compile(r"(?<![\w+.-])([a-z][a-z0-9+.-]{0,30}://)([^\s/?#'\"<>]*)@", re.IGNORECASE)
+# A place in a list, which tells nobody anything, and how many tokens there are.
+_NO_SECRET = re.compile(r"(.*[-_.])?(page|next|continuation)[-_]?token|-*(max|min|num|n)[-_].*", re.IGNORECASE)
+# In place of a value: what is to be put there, its type, or nothing.
+_PLACEHOLDER = re.compile(
+    r"\.*|\$\{?[A-Z_][A-Z0-9_]*\}?|\$\(.*|\{.*|%s|none|null|true|false"
+    r"|str(ing)?|text|(var)?char|u?int(eger|\d+)?|(big|small)int|long|float\d*|double|decimal|bool(ean)?"
+    r"|date|timestamp|binary|object",
+    re.IGNORECASE,
+)
 _OF_BUCKETS = ("s3://", "s3a://", "gs://", "abfs://", "abfss://", "wasb://", "wasbs://")
-_VALUE = r"""'[^'\n]*'|"[^"\n]*"|[^\s&;,'"<>)\]}]+"""
-_PAIR = re.compile(rf"""(?<![\w.-])([\w.-]+)(=|['"]: ?)({_VALUE})""")  # name=value, and "name": "value"
+_USER = re.compile(  # the second way is a password with a slash, which should be written %2F
+    r"""(?<![\w+.-])([a-z][a-z0-9+.-]{0,30}://)"""
+    r"""([^\s/?#'"<>]*|[^\s/?#'"<>@:]{2,}:(?!\d*[/?#])[^\s'"<>@]{0,200})@""",
+    re.IGNORECASE,
+)
+_QUOTED = r"""\\"[^"\\\n]*\\"|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'"""
+_WORD = r"""[^\s&;,'"<>)\]}]+"""
+_NAME = r"(?<![\w.-])([\w.-]+)"
+_SENTENCE = r"(?!-|(?:a|an|and|are|as|for|from|in|is|may|must|needs|of|on|or|that|the|to|with)\b)"
+_LAST = r"""[^\s&;,'"<>()\[\]{}\\]+(?=[ \t]*(?:[,;)\]}'"]|$))"""  # a word after which no sentence goes on
+_PAIRS = (
+    re.compile(rf"{_NAME}(=)({_QUOTED}|{_WORD})"),
+    re.compile(rf"""{_NAME}(\\?['"]?[ \t]{{0,3}}[:=][ \t]{{0,3}})({_QUOTED}|{_LAST})""", re.MULTILINE),
+    re.compile(rf"""(?<![\w.-])(--[\w-]+)(['"]?,?[ \t]+)({_QUOTED}|{_SENTENCE}{_WORD})"""),  # of a command line
+)
 _LOGIN = re.compile(
     r"""(\bauthorization['"]?\s*[:=]\s*['"]?)(?:(?:Bearer|Basic|Digest|Token|AWS4\S+)\s+[^'"\n]+|[^\s'"]{8,})"""
+    r"""|(\bcookie['"]?\s*[:=]\s*['"]?)(?=[\w.-]+=)[^'"\n]+"""
     r"""|(\bBearer\s+)(?=\S*\d)[\w.~+/=-]{8,}""",
     re.IGNORECASE,
 )
@@ -24,7 +44,7 @@ _LOGIN = re.compile(
 
 def is_secret(name: str) -> bool:
     """Whether what has this name is known to nobody else; not the mark of a page, such as page_token."""
-    return bool(_SECRET.fullmatch(name)) and not _PAGE_MARK.fullmatch(name)
+    return bool(_SECRET.fullmatch(name)) and not _NO_SECRET.fullmatch(name)
 
 
 def redacted(text: str) -> str:
@@ -33,15 +53,20 @@ def redacted(text: str) -> str:
     A user of ssh stays, as that is part of the address.
     """
     text = _USER.sub(_address, text)
-    text = _LOGIN.sub(lambda login: f"{login[1] or login[2]}{HIDDEN}", text)
-    return _PAIR.sub(_pair, text)
+    text = _LOGIN.sub(lambda login: f"{login[login.lastindex or 0]}{HIDDEN}", text)
+    for pair in _PAIRS:
+        text = pair.sub(_pair, text)
+    return text
 
 
 def _pair(pair: re.Match[str]) -> str:
     name, is_to, value = pair.groups()
-    quote = value[0] if value[0] in "'\"" else ""
-    is_placeholder = not value.strip("'\".")  # token=...
-    return pair[0] if is_placeholder or not is_secret(name) else f"{name}{is_to}{quote}{HIDDEN}{quote}"
+    quote = re.match(r"""\\?['"]|""", value)[0]  # type: ignore[index] # it always matches
+    word = value[len(quote) : len(value) - len(quote)] if quote else value
+    is_count = name.lower().endswith("token") and re.fullmatch(r"\d{1,6}", word)
+    if not is_secret(name) or _PLACEHOLDER.fullmatch(word) or is_count:
+        return pair[0]
+    return f"{name}{is_to}{quote}{HIDDEN}{quote}"
 
 
 def _address(url: re.Match[str]) -> str:

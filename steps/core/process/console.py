@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import traceback
+import warnings
 from types import TracebackType
 from typing import Any
 
@@ -34,9 +35,12 @@ def status(text: str) -> None:
 
 
 def hide_secrets() -> None:
-    """Let no traceback and no log of this process show a secret from now on, whatever library has written it."""
+    """Let no traceback, warning or log of this process show a secret from now on, whatever library has written it."""
     sys.excepthook = _print_traceback
+    threading.excepthook = _print_traceback_of_thread
     logging.setLogRecordFactory(_log_record)
+    format_warning = warnings.formatwarning
+    warnings.formatwarning = lambda *arguments, **settings: redacted(format_warning(*arguments, **settings))
 
 
 def is_terminal() -> bool:
@@ -46,6 +50,12 @@ def is_terminal() -> bool:
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _print_traceback_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+        sys.stderr.write(f"Exception in thread {ended.thread.name if ended.thread else '(gone)'}:\n")
+        _print_traceback(ended.exc_type, ended.exc_value, ended.exc_traceback)
 
 
 def _log_record(*arguments: Any, **settings: Any) -> logging.LogRecord:
