@@ -246,6 +246,8 @@ class TestGroups:
         rows = pa.table({"g": ["a", "a", "a", None]})
         assert GroupSizes.of(rows, Grouping(column="g")).rows_together == pytest.approx((3 * 3 + 1) / 4)
         assert Grouping(column="g").codes(rows).tolist() == [0, 0, 0, 1]
+        zero = pa.table({"g": [0, 0, 0, None]})  # whose hash is 0
+        assert GroupSizes.of(zero, Grouping(column="g")).rows_together == pytest.approx((3 * 3 + 1) / 4)
 
     def test_rows_of_one_day_belong_together_whatever_the_hour(self) -> None:
         moments = [dt.datetime(2024, 1, day, hour, tzinfo=dt.UTC) for day in (1, 2) for hour in range(5)]

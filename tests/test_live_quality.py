@@ -12,6 +12,7 @@ from steps.core import significance
 from steps.core.classification_metrics import Predictions
 from steps.core.config_monitor_quality import Quality
 from steps.core.metrics import METRICS, metrics_of
+from steps.core.models.grouping import Grouping
 from steps.core.monitoring import live_quality
 from steps.core.monitoring.findings import Finding
 from steps.core.monitoring.gate_reference import GateReference
@@ -139,6 +140,15 @@ def test_labels_of_few_groups_say_nothing() -> None:
     [few] = findings(rows, gate(1_000, 0.9, np.random.default_rng(1)))
     assert few.level == "too little data"
     assert few.reason.startswith("the 1,000 labels are of 5 groups of rows that belong together (split.group)")
+
+
+def test_labels_of_few_days_count_row_by_row_as_the_gate_counts_them() -> None:
+    truth, output = predicted(1_000, 0.9, np.random.default_rng(1))
+    for days, expected in ((5, None), (50, 50)):
+        rows = LabelledRows(READER, grouping=Grouping(column="at", by="day"))
+        rows.add(truth, output, np.arange(1_000, dtype=np.uint64) % days)
+        assert rows.group_count == expected
+        assert findings(rows, gate(1_000, 0.9, np.random.default_rng(1)))[0].level == "ok"
 
 
 def test_few_labels_and_an_unknown_reference_say_nothing() -> None:

@@ -196,6 +196,16 @@ class TestMonitor:
         assert body["watched"] == "predictions with labels of models:/flowers_model@other"
         assert body["text"].startswith(f"flowers, {body['watched']}: alert (was ok): ")
 
+    def test_an_alert_of_a_release_that_knew_no_ways_of_watching_is_taken_back(
+        self, home: Path, receiver: Receiver
+    ) -> None:
+        alert = watched("--labels=turned.csv", "--since=400d")
+        MlflowClient().delete_tag(alert.info.run_id, verdict_message.WATCHED)
+        receiver.received.clear()
+        assert watched("--labels=labels.csv", "--since=400d").data.tags["webhook"] == "delivered"
+        [(_, _, body)] = receiver.received
+        assert (body["verdict"], body["previous_verdict"]) == ("ok", "alert")
+
     @pytest.mark.parametrize(
         ("model", "current", "settings", "words"),
         [

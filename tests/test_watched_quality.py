@@ -304,7 +304,7 @@ def test_rows_of_one_group_are_known_to_belong_together() -> None:
     days, stated, truth = simulated(600)
     customers = pa.array([f"customer {row % 30}" if row < 590 else None for row in range(600)])
     rows = rows_of(days, stated, truth=pa.array(np.array(CLASSES)[truth]), customer=customers)
-    predicted = replace(PREDICTED, group="customer")
+    predicted = replace(PREDICTED, grouping=Grouping(column="customer"))
     assert "customer" in predicted.columns(rows.schema.names, [])
     alone = int((days[590:] == 0).sum())
     assert passed(rows, predicted).windows[0].labelled.group_count == 30 + alone

@@ -11,6 +11,7 @@ from steps.core.config import Config
 from steps.core.tables import row_hash
 
 FEWEST_GROUPS = 10  # of which a resample tells how groups differ
+ALONE = row_hash.MISSING  # the hash of a row that has no group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,8 @@ class Grouping:
     by: Literal["value", "day"] = "value"
 
     def hashes(self, rows: pa.Table) -> np.ndarray:
-        """The hash of each row's group, of the rows that have one, (n,) uint64."""
-        hashes: np.ndarray = row_hash.column_hashes(pa.table({"group": self._groups(rows).drop_null()}))[:, 0]
+        """The hash of each row's group, (n,) uint64, ALONE for a row that has none."""
+        hashes: np.ndarray = row_hash.column_hashes(pa.table({"group": self._groups(rows)}))[:, 0]
         return hashes
 
     def codes(self, rows: pa.Table) -> np.ndarray:

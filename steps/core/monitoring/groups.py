@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from steps.core.models.grouping import Grouping
+from steps.core.models.grouping import ALONE, Grouping
 
 MOST_GROUPS = 4_096  # whose sizes are kept: those with the smallest hashes, so a uniform sample of all
 
@@ -30,6 +30,7 @@ class GroupSizes:
         if grouping is None or grouping.column not in rows.schema.names:
             return cls(alone=len(rows))
         hashes = grouping.hashes(rows)
+        hashes = hashes[hashes != ALONE]
         groups, counts = np.unique(hashes, return_counts=True)
         return cls(
             hashes=groups[:MOST_GROUPS],

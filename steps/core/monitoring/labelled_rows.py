@@ -13,13 +13,13 @@ from steps.core import significance
 from steps.core.classification_metrics import CLASS_MEASURES, Predictions, class_in
 from steps.core.metric_sums import ClassificationSums
 from steps.core.metrics import METRICS
+from steps.core.models.grouping import ALONE, FEWEST_GROUPS, Grouping
 from steps.core.monitoring.labels import TruthReader, has_label
 from steps.core.significance import Interval
 
 MOST_ROWS = 20_000  # that are kept as they are: so many take the full number of resamples
 MOST_CELLS = 2_000_000  # of probabilities: with many classes fewer rows are kept, but at least FEWEST_ROWS
 FEWEST_ROWS = 1_000
-ALONE = np.uint64(0)  # in place of a group
 MOST_CLASSES = 300  # of which all pairs are counted
 OF_COUNTS = ("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro")  # and those of one class
 
@@ -38,9 +38,10 @@ class Scored:
 class LabelledRows:
     """Of one window, with labels as `reader` reads them; empty at first. A label that is no class of the model is
     counted in `unknown`, by its code, and in no score: as a class of its own, which has no right row, it would take a
-    third of the mean over two classes."""
+    third of the mean over two classes. `grouping` told which rows belong together."""
 
-    def __init__(self, reader: TruthReader, *, most_rows: int | None = None) -> None:
+    def __init__(self, reader: TruthReader, *, grouping: Grouping | None = None, most_rows: int | None = None) -> None:
+        self._grouping = grouping
         self._reader, self.labels = reader, list(map(str, reader.classes))
         self._classes = len(self.labels)
         self._most_rows = most_rows or min(MOST_ROWS, max(FEWEST_ROWS, MOST_CELLS // max(self._classes, 1)))
@@ -84,7 +85,7 @@ class LabelledRows:
         if not self.rows:
             return None
         with np.errstate(all="ignore"):
-            if self.rows > self._most_rows and _follows_from_counts(metric) and self._sums and not self._has_groups:
+            if self.rows > self._most_rows and _follows_from_counts(metric) and self._sums and self._codes() is None:
                 scored, counted = self._of_counts(metric, self._sums), self._sums
             else:
                 scored, counted = self._of_rows(metric), None
@@ -100,10 +101,9 @@ class LabelledRows:
 
     @property
     def group_count(self) -> int | None:
-        """How many groups the rows that are kept have; None where no rows belong together."""
-        if not self._has_groups:
-            return None
-        return int(_codes(np.concatenate(self._groups)).max()) + 1 if self._groups else 0
+        """How many groups the rows that are kept have; None where each row counts alone."""
+        codes = self._codes()
+        return None if codes is None else len(np.unique(codes))
 
     def _count(self, codes: np.ndarray, probabilities: np.ndarray) -> None:
         if self._classes < MOST_CLASSES:
@@ -117,8 +117,7 @@ class LabelledRows:
         value = METRICS[metric].of(truth, predictions)
         if not np.isfinite(value):
             return None
-        groups = _codes(self._groups[0]) if self._has_groups else None
-        resampled = significance.resampled_scores(metric, truth, [predictions], groups=groups)[0]
+        resampled = significance.resampled_scores(metric, truth, [predictions], groups=self._codes())[0]
         return Scored(value=value, interval=significance.interval(resampled), rows=len(truth))
 
     def _of_counts(self, metric: str, sums: ClassificationSums) -> Scored | None:
@@ -137,6 +136,19 @@ class LabelledRows:
     def _from_counts(self, metric: str, sums: ClassificationSums) -> float:
         scores = sums.scores_by_class(self.labels) if class_in(metric) else sums.scores()
         return scores.get(metric, np.nan)
+
+    def _codes(self) -> np.ndarray | None:
+        """The numbers of the groups of the rows that are kept from 0, (n,), each row that is ALONE with one of its own.
+        None where each row counts alone: so do those of few days, as the gate has it."""
+        if not self._has_groups or not self._groups:
+            return None
+        groups = np.concatenate(self._groups)
+        is_alone = groups == ALONE
+        known, codes = np.unique(groups, return_inverse=True)
+        codes[is_alone] = len(known) + np.arange(is_alone.sum())
+        codes = np.unique(codes, return_inverse=True)[1]
+        is_by_day = self._grouping is not None and self._grouping.by == "day"
+        return None if is_by_day and codes.max() + 1 < FEWEST_GROUPS else codes
 
     def _keep_smallest(self) -> None:
         kept_lists = (self._truths, self._outputs, self._groups, self._draws)
@@ -157,11 +169,3 @@ def _as_unsure_as_its_class(scored: Scored, rows: int) -> Scored:
 def _follows_from_counts(metric: str) -> bool:
     of_class = class_in(metric)
     return metric in OF_COUNTS or (of_class is not None and of_class[0] in CLASS_MEASURES)
-
-
-def _codes(groups: np.ndarray) -> np.ndarray:
-    """The numbers of groups from 0, (n,), each row that is ALONE with one of its own."""
-    codes: np.ndarray = np.unique(groups, return_inverse=True)[1]
-    is_alone = groups == ALONE
-    codes[is_alone] = codes.max() + 1 + np.arange(is_alone.sum())
-    return np.unique(codes, return_inverse=True)[1]

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from steps.core.config import Config, Monitor
 from steps.core.models import split
+from steps.core.models.grouping import grouping_of
 from steps.core.models.scorer import Schema
 from steps.core.monitoring import current, drift, label_source, watched_quality
 from steps.core.monitoring.errors import LabelsUnusable
@@ -59,9 +60,8 @@ def add(
         classes=watch.watched.schema.classes,
         target=settings.target,
         trained_on=_trained_on(watch.watched, settings, table),
-        group=settings.split.group or "",
         bins=current.readable(watch.watched, table)[0] if has_labels else (),
-        grouping=watch.watched.reference.grouping,
+        grouping=watch.watched.reference.grouping or grouping_of(settings),
     )
     index = LabelIndex(labels, predicted.reader) if labels else None
     counted = _count(watch, predicted, index, key=labels.key if labels else ())

@@ -20,12 +20,11 @@ from steps.core.monitoring.bins import Bins
 from steps.core.monitoring.findings import Finding
 from steps.core.monitoring.gate_reference import GateReference
 from steps.core.monitoring.groups import GroupSizes, effective_rows
-from steps.core.monitoring.labelled_rows import ALONE, LabelledRows
+from steps.core.monitoring.labelled_rows import LabelledRows
 from steps.core.monitoring.labels import LabelIndex, TruthReader, in_predictions
 from steps.core.monitoring.probability_sums import ProbabilitySums, matrix_of
 from steps.core.monitoring.summary import Summary, summarize
 from steps.core.monitoring.trained_on import TrainedOn
-from steps.core.tables import row_hash
 
 LEFT_OUT = -1  # in place of a window's number
 NEEDED = ("prediction", "model_uri")  # columns without which rows are no predictions
@@ -42,7 +41,6 @@ class Predicted:
     classes: Labels
     target: str
     trained_on: TrainedOn
-    group: str = ""  # the column whose equal values are of rows that belong together
     edges: np.ndarray = field(default_factory=lambda: np.empty(0))
     bins: Sequence[Bins] = ()
     grouping: Grouping | None = None
@@ -74,7 +72,7 @@ class Predicted:
         """Those to read of the columns that there are."""
         probabilities = ["probabilities"] if self.classes else []
         counted = self.counted_columns(present)
-        names = [*NEEDED, *probabilities, self.target, *key, self.group, *self.trained_on.needs(present), *counted]
+        names = [*NEEDED, *probabilities, self.target, *key, *self.trained_on.needs(present), *counted]
         return [name for name in dict.fromkeys(names) if name in present]
 
     def counted_columns(self, present: Sequence[str]) -> list[str]:
@@ -91,7 +89,7 @@ class WindowQuality:
         self._predicted, self.features, self.groups = predicted, Summary(), GroupSizes()
         self.probabilities = ProbabilitySums.empty(classes) if classes else None
         self.values = np.zeros(len(predicted.edges) + 1, dtype=np.int64)
-        self.labelled = LabelledRows(predicted.reader)
+        self.labelled = LabelledRows(predicted.reader, grouping=predicted.grouping)
 
     @property
     def rows(self) -> int:
@@ -176,21 +174,14 @@ def _add(
         output = matrix_of(rows["probabilities"], predicted.classes)
     else:
         output = rows["prediction"].cast(pa.float64()).to_numpy()
-    numbers, groups = window_of(rows), _groups(rows, predicted.group)
+    grouping, numbers = predicted.grouping, window_of(rows)
+    groups = grouping.hashes(rows) if grouping and grouping.column in rows.schema.names else None
     counted_columns = rows.select(predicted.counted_columns(rows.schema.names))
     for number in np.unique(numbers[numbers != LEFT_OUT]).tolist():
         mask = numbers == number
         window = counted.windows.setdefault(number, WindowQuality(predicted))
         truth_there, groups_there = (None if values is None else values[mask] for values in (truth, groups))
         window.add(counted_columns.filter(pa.array(mask)), output[mask], truth_there, groups_there)
-
-
-def _groups(rows: pa.Table, column: str) -> np.ndarray | None:
-    """A hash of each row's group, (n,) uint64, ALONE for a row that has none."""
-    if column not in rows.schema.names:
-        return None
-    hashes = row_hash.first_hash(rows.select([column]))
-    return np.where(rows[column].is_valid().to_numpy(), hashes, ALONE)
 
 
 def findings(
