@@ -71,6 +71,15 @@ def source_of(module: ModuleType) -> bytes:
         return opened.read()
 
 
+def compiled(path: str) -> CodeType:
+    """The code of a file of the project, from its bytecode where this is valid, which takes a tenth of the time.
+
+    SyntaxError or ValueError where it is not Python.
+    """
+    with open(path, "rb") as opened:
+        return _Loader("", path).code_of(opened.read())
+
+
 def _loaded_modules() -> Iterator[tuple[str, str]]:
     """The loaded modules of the project: path in the project, and path."""
     for module in list(sys.modules.values()):
@@ -86,9 +95,9 @@ class _Loader(SourceFileLoader):
         _sources[file] = source
         if "/" in file:
             _code_folders.add(file.partition("/")[0])
-        return self._code_of(source)
+        return self.code_of(source)
 
-    def _code_of(self, source: bytes) -> CodeType:
+    def code_of(self, source: bytes) -> CodeType:
         """From bytecode that is valid for this source, else compiled and kept as such."""
         header = MAGIC_NUMBER + CHECKED_BY_HASH + source_hash(source)
         bytecode = cache_from_source(self.path)

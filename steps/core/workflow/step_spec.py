@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from steps.core.config import PROJECT, Config
 from steps.core.errors import ProjectBroken, did_you_mean
+from steps.core.process import loaded_code
 
 NOT_URIS = ("lake", "content", "judged")  # names in `works_on` of what is no pinned URI, and has no input tag
 DRIVER = "main"  # the entry point that launches the others; its SPEC is in main.py
@@ -82,7 +83,7 @@ def check_syntax() -> None:
     """ProjectBroken when a file of the project is not Python: said once, before any step has run."""
     for path in sorted((PROJECT / "steps").rglob("*.py")):
         try:
-            compile(path.read_bytes(), path, "exec")
+            loaded_code.compiled(str(path))
         except (SyntaxError, ValueError) as err:
             raise _no_python(str(path.relative_to(PROJECT)), err) from err
 
