@@ -1,5 +1,6 @@
 """Earlier versions that count beside the champion, from a real registry: slow decay is seen."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from mlflow.entities.model_registry import ModelVersion
 from place import new_database
 from small import fit, flower_parts, flowers_config, flowers_model, loaded, tracked
 
-from steps.core.models import aliases, loading, registration, registry
+from steps.core.errors import ModelUnreadable
+from steps.core.models import aliases, loading, model_files, registration, registry
 from steps.core.models.earlier import Earlier, load_earlier
 from steps.core.models.evaluation import evaluate
 from steps.core.models.scorer import Scorer
@@ -104,8 +106,23 @@ def test_one_that_is_lost_stops_nobody(versions: list[ModelVersion]) -> None:
     finally:
         shutil.move(kept, folder)
     assert earlier.production is None
+    [doubt] = earlier.doubts
+    assert re.fullmatch(rf"models:/{NAME}/1, which is in production, is lost \(.+\), so it is not compared with", doubt)
     assert uris(earlier) == [f"models:/{NAME}/{number}" for number in (4, 3)]
     assert MlflowClient().get_registered_model(NAME).aliases["production"] == 1
+
+
+def test_what_is_in_production_stops_the_gate_where_its_store_does_not_answer(
+    versions: list[ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there for all that is known, so that nothing passes without it."""
+
+    def fetch(version: ModelVersion) -> Path:
+        raise ModelUnreadable(registry.uri_of(version), "its store does not answer")
+
+    monkeypatch.setattr(model_files, "fetch", fetch)
+    with pytest.raises(ModelUnreadable, match=rf"models:/{NAME}/1.*its store does not answer"):
+        load_earlier(versions[4], loaded=None)
 
 
 def test_a_class_that_only_an_earlier_version_knew_is_a_mistake_of_that_version() -> None:

@@ -88,7 +88,8 @@ def evaluate(
         doubts=doubts,
     )
     if verdict.outcome == "pass":
-        verdict = verdict.with_rules(_earlier_rules(test, output, judged, previous, earlier()))
+        before = earlier()
+        verdict = verdict.with_rules(_earlier_rules(test, output, judged, previous, before), doubts=before.doubts)
     candidates = [judged, baseline, *([previous.candidate] if previous else [])]
     return Evaluation(
         verdict=verdict,

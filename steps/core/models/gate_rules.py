@@ -93,7 +93,11 @@ def champion(gate: Gate, model: Candidate, other: Candidate | None) -> Rule:
 def production(gate: Gate, model: Candidate, other: Candidate | None, *, champion: str) -> Rule:
     """Whether `model` is no worse than what is in production beyond the tolerance."""
     if other is None or other.name in (model.name, champion):
-        sentence = f"production names {other.name}, which is judged already" if other else "production names no version"
+        sentence = (
+            f"production names {other.name}, which is judged already"
+            if other
+            else "nothing in production can be compared with"
+        )
         return Rule(name="production", outcome="not applicable", sentence=sentence, told=False)
     return _no_worse(gate, model, other, name="production")
 

@@ -50,7 +50,7 @@ def has_ended(identity: str) -> bool:
         return False  # nothing is known of it here
     try:
         return not is_alive(psutil.Process(int(pid))) or _start(int(pid)) != start
-    except (psutil.NoSuchProcess, FileNotFoundError):
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return True
 
 
@@ -140,5 +140,5 @@ def _start(pid: int) -> str:
     """When a process started: on Linux in ticks since the boot, which no correction of the clock changes."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # not Linux, or it ended while it was read
         return f"{psutil.Process(pid).create_time():.2f}"

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,9 @@ def _wait_for_step(driver: socket.socket, identity: list[str]) -> tuple[dict[str
             elif preparations:
                 preparations.pop(0)()
         os._exit(0)
-    except BaseException:  # whatever it is: the driver's steps run by themselves then
+    except BaseException as err:  # whatever it is: the driver's steps run by themselves then
+        if not isinstance(err, ImportError | OSError):
+            traceback.print_exc()
         os._exit(1)
 
 

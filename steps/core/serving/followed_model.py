@@ -5,6 +5,7 @@ version once, at its beginning, so no answer is of two.
 """
 
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
+from steps.core.errors import UserError
 from steps.core.models import registry
 from steps.core.process import console
 from steps.core.redaction import redacted
@@ -20,7 +24,10 @@ from steps.core.serving import served_model
 from steps.core.serving.served_model import ServedModel
 from steps.core.tracking import server
 
+logger = logging.getLogger(__name__)
+
 RETRY_SECONDS = 60  # until a version that could not be loaded is tried again
+EXPECTED = (UserError, MlflowException, OSError, SQLAlchemyError)  # of a registry, a store or a network
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class FollowedModel:
                 return self._say("")
             version = registry.find(name, number) if number else None
         except Exception as err:  # each kind of registry has its own; what answers now goes on
-            return self._say(f"the registry does not say what {self.uri} names: {_first_line(err)}")
+            return self._say(f"the registry does not say what {self.uri} names: {_first_line(err)}", err)
         if version is None:
             return self._say(f"{self.uri} names nothing now")
         self._replace(version)
@@ -94,7 +101,7 @@ class FollowedModel:
         except Exception as err:  # the code that is logged with a version is run; the old one goes on
             reason = f"{registry.uri_of(version)} is not served: {_first_line(err)}"
             self._failure = Failure(number, reason, time.monotonic())
-            return self._say(reason)
+            return self._say(reason, err)
         self._failure, self.problem = None, ""
         console.message(f"serve: {self.now.uri} answers in place of {before}, as {self.alias} names it now")
         self._loaded()
@@ -104,10 +111,13 @@ class FollowedModel:
         gc.collect()
         gc.freeze()  # a model stays: looking through it for garbage would make requests wait
 
-    def _say(self, problem: str) -> None:
-        """Let `problem` be known in the log, once, and to who asks for the server's health."""
+    def _say(self, problem: str, error: Exception | None = None) -> None:
+        """Let `problem` be known in the log, once, and to who asks for the server's health; with the traceback of an
+        `error` that is none of EXPECTED."""
         if problem != self.problem:
             console.message(f"serve: {problem or f'{self.uri} can be read again'}; {self.now.uri} answers")
+            if error and not isinstance(error, EXPECTED):
+                logger.error("it came unexpected:", exc_info=error)
         self.problem = problem
 
 

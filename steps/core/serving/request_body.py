@@ -8,6 +8,7 @@ same rows, as tests/test_serving.py holds.
 import csv
 import io
 import json
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from steps.core.models import scorer
 from steps.core.models.scorer import Feature
 from steps.core.serving.refusals import Refused, invalid
 from steps.core.sources.values import convert
+
+logger = logging.getLogger(__name__)
 
 JSON, CSV = scoring_server.CONTENT_TYPE_JSON, scoring_server.CONTENT_TYPE_CSV
 PARQUET = scoring_server.CONTENT_TYPE_PARQUET
@@ -129,6 +132,8 @@ def parse(
     except MlflowException as err:
         raise invalid(err.message) from err
     except Exception as err:  # of parsers that have no class of errors for what somebody else wrote
+        if not isinstance(err, ValueError | TypeError | LookupError | pa.ArrowException):
+            logger.exception("a body could not be parsed")
         raise invalid(f"the body is no table as {kind} has it: {err}") from err
     check_count(len(rows), row_limit)
     if not len(rows) and not len(rows.columns):

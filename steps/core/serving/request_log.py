@@ -86,7 +86,7 @@ class RequestLog:
         try:
             self._spool.append(rows)
         except OSError as err:
-            self._drop(len(rows), str(err))
+            self.drop(len(rows), str(err))
         else:
             self._count(accepted=len(rows))
 
@@ -197,8 +197,9 @@ class RequestLog:
             self._problem = ""
         self._failures = 0
 
-    def _drop(self, rows: int, reason: str) -> None:
-        """Say so of the first rows, the tenth, the hundredth and so on: no server's log may fill."""
+    def drop(self, rows: int, reason: str) -> None:
+        """Count rows that are not kept. The log says so of the first, the tenth, the hundredth and so on: it may not
+        fill."""
         with self._lock:
             before = self._rows["dropped"]
             self._rows["dropped"] = dropped = before + rows

@@ -14,7 +14,6 @@ from steps.core.errors import TableUnfit
 from steps.core.models import predictions, scorer
 from steps.core.models.predictions import STORED_TYPES
 from steps.core.models.scorer import Feature
-from steps.core.process import console
 from steps.core.serving.request_body import Rows
 from steps.core.serving.request_log import RequestLog
 from steps.core.serving.served_model import Scored, ServedModel
@@ -62,7 +61,7 @@ class Recorder:
         try:
             self._log.add(table_of(scored, request_id=request_id, scored_at=scored_at))
         except Exception as err:  # an answer is not lost for its record
-            console.message(f"serve: {len(scored)} rows of {request_id} are not logged: {err!r}")
+            self._log.drop(len(scored), reason=repr(err))
 
 
 def table_of(scored: Scored, *, request_id: str, scored_at: datetime.datetime) -> pa.Table:

@@ -148,8 +148,13 @@ class Server:
                 return
             next = "set HOME or XDG_CACHE_HOME to a folder that may be written, for what Spark downloads once"
             self._write(FAILURE, f"{err.filename}: {err.strerror}\0{next}")
-        except Exception:  # whatever py4j raises: steps wait for the port or the failure
+        except Exception as err:  # whatever it is: steps wait for the port or the failure
+            from py4j.protocol import Py4JError
+            from pyspark.errors import PySparkException
+
             self._write_failure(None)
+            if not self._stopped.is_set() and not isinstance(err, Py4JError | PySparkException):
+                raise
 
     def _launch(self) -> Any:  # py4j has no types
         """Start the JVM. The first one on a machine downloads the jars; other processes wait for that."""
