@@ -10,6 +10,7 @@ from steps.core.columns import Column
 from steps.core.errors import TableUnfit
 from steps.core.models import scorer
 from steps.core.tables.snapshot import Snapshot
+from steps.core.wording import listed
 
 # What the model takes a column of the contract for, by its kind.
 FEATURE_TYPES: dict[str, Literal["double", "long", "boolean", "string", "date", "timestamp"]] = {
@@ -83,10 +84,9 @@ def warnings(features: tuple[scorer.Feature, ...], rounded: Mapping[str, int]) -
         for name, count in many.items()
     ]
     if rounded:
-        names = ", ".join(list(rounded)[:SHOWN]) + (f" and {len(rounded) - SHOWN} more" if len(rounded) > SHOWN else "")
         lines.append(
-            f"{names}: the model rounds {sum(rounded.values()):,} whole numbers, as its float32 holds them up to 2^24; "
-            "where they are codes say `categorical: true`, where they are ids `feature: false`"
+            f"{listed(rounded, SHOWN)}: the model rounds {sum(rounded.values()):,} whole numbers, as its float32 holds "
+            "them up to 2^24; where they are codes say `categorical: true`, where they are ids `feature: false`"
         )
     return lines
 

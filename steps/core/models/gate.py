@@ -28,6 +28,7 @@ from steps.core.models.verdict import FEW_ROWS
 from steps.core.models.verdict import Candidate as Candidate
 from steps.core.models.verdict import Rule as Rule
 from steps.core.models.verdict import Verdict as Verdict
+from steps.core.wording import listed
 
 LISTED_CLASSES = 5  # with few rows, by name; the rest is counted
 
@@ -105,6 +106,5 @@ def _few_rows(test_rows: Mapping[str, int]) -> list[str]:
     few = [f"{label} {rows}" for label, rows in test_rows.items() if rows <= FEW_ROWS]
     if not few:
         return []
-    more = f" and {len(few) - LISTED_CLASSES} more classes" if len(few) > LISTED_CLASSES else ""
     without = "; averages are over the classes that have some" if 0 in test_rows.values() else ""
-    return [f"few rows of a class in the test part: {', '.join(few[:LISTED_CLASSES])}{more}{without}"]
+    return [f"few rows of a class in the test part: {listed(few, LISTED_CLASSES, 'classes')}{without}"]

@@ -20,6 +20,7 @@ from steps.core.models.row_hashes import hashes
 from steps.core.models.split import Parts, SplitSettings
 from steps.core.process import progress
 from steps.core.tables.snapshot import Snapshot
+from steps.core.wording import listed
 
 MOST_TEST_ROWS = 1_000_000
 MOST_TEST_CELLS = 250_000_000  # rows times columns: 2 GB as doubles
@@ -78,11 +79,10 @@ def _check_classes(settings: config.Config, classes: Sequence[str], *, table_uri
         for label in unknown_classes(metrics, classes)
     ]
     if mistakes:
-        more = f" and {len(classes) - SHOWN_CLASSES} more" if len(classes) > SHOWN_CLASSES else ""
         raise TableUnfit(
             table_uri,
             mistakes,
-            expected=f"classes that the model or the test part has: {', '.join(classes[:SHOWN_CLASSES])}{more}",
+            expected=f"classes that the model or the test part has: {listed(classes, SHOWN_CLASSES)}",
             next="correct them in the config",
         )
 

@@ -14,6 +14,7 @@ from steps.core.metrics import METRICS, SAME
 from steps.core.models.comparison import ENOUGH_ROWS, TestPart
 from steps.core.models.verdict import FEW_ROWS, Rule
 from steps.core.significance import Interval
+from steps.core.wording import listed
 
 CONTINUOUS = ("float", "double", "decimal", *TIMES)  # kinds of a column that are cut into quartiles
 MOST_VALUES = 20  # of whole numbers that are values of their own; more are cut as well
@@ -63,8 +64,7 @@ def slices_rule(slices: list[Slice], *, max_drop: float, has_champion: bool = Tr
     """Whether no slice has fallen below the champion by more than its limit, beyond what few rows explain."""
     compared = [one for one in slices if one.gain is not None and one.interval is not None]
     left_out = [one.name for one in slices if one not in compared] if has_champion else []
-    more = f" and {len(left_out) - SHOWN} more slices" if len(left_out) > SHOWN else ""
-    few = f"too few rows to compare with the champion on: {', '.join(left_out[:SHOWN])}{more}" if left_out else ""
+    few = f"too few rows to compare with the champion on: {listed(left_out, SHOWN, 'slices')}" if left_out else ""
     if not compared:
         sentence = f"slices: {few or f'none of at least {ENOUGH_ROWS} test rows has a champion to compare with'}"
         return Rule(name="slices", outcome="not applicable", sentence=sentence, told=bool(few))

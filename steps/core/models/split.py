@@ -14,6 +14,7 @@ import pandas as pd
 from steps.core.config import Config
 from steps.core.models import retyped
 from steps.core.models.row_hashes import hashes
+from steps.core.wording import listed
 
 PARTS = ("train", "validation", "test")
 OUTSIDE = "outside"  # of the window: of a row that is in none of them
@@ -228,7 +229,7 @@ def more_rows(rows: pd.DataFrame, settings: SplitSettings) -> str:
         return f"ingest more rows than the {len(rows)} that have a label"
     return (
         f"ingest rows that differ more: the {len(rows)} that have a label hold {different} different values of "
-        f"{_listed(columns)}, and equal ones are always in the same part"
+        f"{listed(columns, NAMED, 'columns')}, and equal ones are always in the same part"
     )
 
 
@@ -281,8 +282,3 @@ def _blocks(times: np.ndarray, count: int) -> np.ndarray:
         return np.zeros(len(times), dtype=int)
     begins = known[[round(i * len(known) / count) for i in range(1, count)]] if len(known) >= count else known[1:]
     return np.where(np.isnat(times), 0, np.searchsorted(begins, times, side="right"))
-
-
-def _listed(columns: Sequence[str]) -> str:
-    more = f" and {len(columns) - NAMED} columns more" if len(columns) > NAMED else ""
-    return ", ".join(columns[:NAMED]) + more

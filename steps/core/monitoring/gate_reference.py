@@ -23,6 +23,7 @@ from steps.core.models.grouping import groups_in
 from steps.core.models.registry import VERDICT
 from steps.core.monitoring import prediction_drift
 from steps.core.monitoring.estimated_quality import Calibration
+from steps.core.monitoring.groups import rows_together
 from steps.core.monitoring.probability_sums import ProbabilitySums
 from steps.core.significance import Interval
 from steps.core.tracking import runs
@@ -125,9 +126,8 @@ def of(evaluation: Evaluation, test: pd.DataFrame, settings: Config, *, model_ur
 def _together(output: np.ndarray, edges: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
     if groups is None:
         return {}
-    sizes = np.bincount(groups).astype(np.float64)
     return {
-        "rows_together": float((sizes**2).sum() / sizes.sum()),
+        "rows_together": rows_together(np.bincount(groups)),
         "correlations": prediction_drift.correlations(output, edges, groups),
     }
 

@@ -55,8 +55,12 @@ class GroupSizes:
         total = self.grouped + self.alone
         if not self.grouped:
             return 1.0
-        in_groups = float((self.rows.astype(np.float64) ** 2).sum() / self.rows.sum())
-        return (self.grouped * in_groups + self.alone) / total
+        return (self.grouped * rows_together(self.rows) + self.alone) / total
+
+
+def rows_together(sizes: np.ndarray) -> float:
+    """How many rows a row's group has at the mean over the rows of groups of these sizes."""
+    return float((sizes.astype(np.float64) ** 2).sum() / sizes.sum())
 
 
 def intraclass_correlation(groups: np.ndarray, indicators: np.ndarray) -> float:

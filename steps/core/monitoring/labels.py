@@ -17,6 +17,7 @@ from steps.core.monitoring.errors import LabelsContradictory, LabelsUnusable
 from steps.core.monitoring.label_source import LabelSource
 from steps.core.sources import contract
 from steps.core.tables import row_hash
+from steps.core.wording import listed
 
 NO_LABEL = -1  # in place of a class's code; of a regression nan
 SHOWN = 3  # keys or labels, in a message
@@ -61,11 +62,10 @@ class TruthReader:
         """What is to be said of labels that are no class of the model, by the `counts` of their codes, of so many
         `labels`."""
         names = {code: repr(label) for label, code in self.unknown.items()}
-        frequent = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:SHOWN]
-        often = ", ".join(f"{names.get(code, 'others')} ({count:,})" for code, count in frequent)
-        more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+        frequent = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        often = listed([f"{names.get(code, 'others')} ({count:,})" for code, count in frequent], SHOWN)
         return (
-            f"{counts.total():,} of {labels:,} labels are no class of the model: {often}{more}; they count in no "
+            f"{counts.total():,} of {labels:,} labels are no class of the model: {often}; they count in no "
             "score: correct them, or train on rows that have them"
         )
 

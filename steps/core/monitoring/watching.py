@@ -18,6 +18,7 @@ from steps.core.monitoring.windows import MOST_WINDOWS, Window, Windows
 from steps.core.process import progress
 from steps.core.tables import commit
 from steps.core.tables.snapshot import Snapshot
+from steps.core.wording import listed
 
 REJECTS, ROWS, CLOCKS = "rejects", "rows", "scored_at"  # subjects that are no features
 LIVE = "live quality"  # a section of quality: by labels
@@ -53,9 +54,8 @@ class WatchedWindow:
         """The window in a line."""
         worse = [one.subject for one in self.all_findings[len(self.findings) :] if one.level in ("warn", "alert")]
         moved = [*self.moved(), *dict.fromkeys(worse)]
-        more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
         if moved or len(self.findings) != 1:
-            return ", ".join(moved[:SHOWN]) + more
+            return listed(moved, SHOWN)
         return self.findings[0].reason
 
 

@@ -7,6 +7,7 @@ from mlflow.pyfunc import scoring_server
 from steps.core.models.scorer import Feature, Schema
 from steps.core.serving import request_body
 from steps.core.serving.served_model import ServedModel
+from steps.core.wording import listed
 
 TYPES: dict[str, dict[str, Any]] = {  # JSON Schema of the values of a feature
     "double": {"type": ["number", "null"]},
@@ -41,7 +42,7 @@ HEADERS = {
 def describe(model: ServedModel) -> dict[str, Any]:
     """The whole document of one version."""
     schema = model.schema
-    what = f"Predicts `{schema.target}`" + (f": {_in_words(schema.classes)}" if schema.classes else "")
+    what = f"Predicts `{schema.target}`" + (f": {listed(schema.classes, SHOWN_LEVELS)}" if schema.classes else "")
     return {
         "openapi": "3.1.0",
         "info": {
@@ -119,13 +120,8 @@ def _row(schema: Schema) -> dict[str, Any]:
 def _value(feature: Feature) -> dict[str, Any]:
     if feature.levels is None:
         return TYPES[feature.type]
-    shown = _in_words(feature.levels)
+    shown = listed(feature.levels, SHOWN_LEVELS)
     return {**TYPES[feature.type], "description": f"In training: {shown}. Any other counts as missing."}
-
-
-def _in_words(values: tuple[str | int | bool, ...]) -> str:
-    shown = ", ".join(str(value) for value in values[:SHOWN_LEVELS])
-    return f"{shown} and {len(values) - SHOWN_LEVELS} more" if len(values) > SHOWN_LEVELS else shown
 
 
 def _prediction(schema: Schema) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from steps.core.sources.arrow_values import UTC_MICROSECONDS, true_mask
 from steps.core.sources.exact_number import as_held
 from steps.core.sources.exact_value import exact
 from steps.core.sources.values import Converted
+from steps.core.wording import listed
 
 MISSING = "are missing"  # how rows break the rule `nullable: false`
 FLOATS = ("float", "double")  # kinds whose values stay what the source's floats are
@@ -70,8 +71,7 @@ def _not_allowed(
     values = [exact(value, column) for value in held]
     is_other = true_mask(pc.invert(pc.is_in(array, value_set=pa.array(values, array.type), skip_nulls=True)))
     is_other &= true_mask(array.is_valid())
-    more = len(allowed) - SHOWN_LABELS
-    shown = ", ".join(map(str, allowed[:SHOWN_LABELS])) + (f" and {more} more" if more > 0 else "")
+    shown = listed(allowed, SHOWN_LABELS)
     if is_other.any() and pa.types.is_string(array.type):
         known = {_bare(label) for label in allowed}
         near = [text for text in pc.unique(array.filter(pa.array(is_other))).to_pylist() if _bare(text) in known]

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from steps.core.wording import listed
+
 TELLS_ALONE = 0.97  # of what is above chance: Iris's best feature reaches 0.93
 FEWEST_ROWS = 40  # below it a feature may tell a target by chance
 FEWEST_OF_A_CLASS = 3  # one for each part
@@ -56,10 +58,10 @@ def _useless(columns: Mapping[str, Any], features: Sequence[str], *, rows: int) 
     constant = [name for name in features if columns[name]["distinct"] == 1 and not columns[name]["missing"]]
     lines = []
     if empty:
-        lines.append(f"{_listed(empty)}: all values are missing; say `feature: false`, or correct the source")
+        lines.append(f"{listed(empty, SHOWN)}: all values are missing; say `feature: false`, or correct the source")
     if constant:
         lines.append(
-            f"{_listed(constant)}: the same value in all rows, which no model learns from; say `feature: false`"
+            f"{listed(constant, SHOWN)}: the same value in all rows, which no model learns from; say `feature: false`"
         )
     return lines
 
@@ -74,7 +76,8 @@ def _unique(columns: Mapping[str, Any], features: Sequence[str], *, rows: int) -
     if not unique:
         return []
     return [
-        f"{_listed(unique)}: (nearly) all values are different, as of a key; make it the `key`, or say `feature: false`"
+        f"{listed(unique, SHOWN)}: (nearly) all values are different, as of a key; make it the `key`, or say "
+        "`feature: false`"
     ]
 
 
@@ -114,7 +117,7 @@ def _labels(counts: Mapping[Any, int], target: str, *, are_all: bool) -> list[st
 
 
 def _counted(counts: Mapping[Any, int]) -> str:
-    return _listed([f"{label!r} ({count})" for label, count in counts.items()])
+    return listed([f"{label!r} ({count})" for label, count in counts.items()], SHOWN)
 
 
 def _without_marks(label: str) -> str:
@@ -236,8 +239,3 @@ def _repeated(sample: pa.Table, features: Sequence[str], target: str, *, task: s
         count = pc.sum(mixed["count_all"]).as_py()
         lines.append(f"{count:,} of {len(sample):,} rows have the same features as another and another {target}")
     return lines
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

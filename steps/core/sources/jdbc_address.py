@@ -7,11 +7,11 @@ import re
 from urllib.parse import unquote
 
 from steps.core.errors import SourceUnreadable
+from steps.core.redaction import is_secret
 
 USER_VARIABLE, PASSWORD_VARIABLE = "PGUSER", "PGPASSWORD"  # environment variables, libpq's own
 PREFIX = "jdbc:postgresql://"
 ADDRESS = re.compile(rf"{PREFIX}[^/?#@\s]+/[^/?#@\s]+(\?[^#@\s]*)?")
-SECRETS = re.compile(r"user|.*passw(or)?d.*", re.IGNORECASE)  # parameters of an address
 TABLE = "dbtable"
 NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'  # of PostgreSQL, quoted or not
 TABLE_NAME = re.compile(rf"(?:{NAME}\.)?{NAME}")
@@ -20,7 +20,7 @@ TABLE_NAME = re.compile(rf"(?:{NAME}\.)?{NAME}")
 def check(uri: str) -> None:
     """SourceUnreadable for an address that is none, or that holds a user or a password, which is not repeated."""
     address, _, _ = uri.partition("?")
-    if "@" in uri or any(SECRETS.fullmatch(name) for name, _ in _parameters(uri)):
+    if "@" in uri or any(name.lower() == "user" or is_secret(name) for name, _ in _parameters(uri)):
         shown = address.replace(address[len(PREFIX) : address.rfind("@") + 1], "")
         next = f"leave it out, and set {USER_VARIABLE} and {PASSWORD_VARIABLE} in the environment"
         reason = "its address holds a user or a password, which would be kept with the run"

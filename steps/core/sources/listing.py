@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from steps.core.errors import SourceUnreadable
 from steps.core.storage import filesystem
+from steps.core.wording import listed
 
 COMPRESSED_ENDINGS = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd", ".lz4")  # of text
 UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart")  # endings while a file is written or loaded
@@ -67,9 +68,7 @@ def uncompressed(name: str) -> str:
 
 def shown(names: Iterable[str], *, below: str) -> str:
     """Some of the files that a path means, for a message."""
-    names = [name.removeprefix(f"{below}/") for name in names]
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(names[:SHOWN_NAMES]) + more
+    return listed([name.removeprefix(f"{below}/") for name in names], SHOWN_NAMES)
 
 
 def _literal_files(path: str) -> dict[str, filesystem.Stored]:

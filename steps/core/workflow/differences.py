@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from steps.core.process import loaded_code
+from steps.core.wording import listed
 
 CODE = "code."  # before a file's path in the project, in the inputs of a run
 COLUMNS = "config.columns."  # before a column's name and one of its settings
@@ -12,8 +13,7 @@ SHOWN = 3  # how many differences are listed; the rest is counted
 
 def in_words(differences: Sequence[str]) -> str:
     """Differences as one line: the first few, and how many more there are."""
-    more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-    return ", ".join(differences[:SHOWN]) + more
+    return listed(differences, SHOWN)
 
 
 def between(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
