@@ -109,5 +109,5 @@ def test_a_commit_without_the_project_is_told_before_anything_is_made(tmp_path: 
     new_database(tmp_path)
     ended = Place(tmp_path).mlflow_run("main", project=url)
     assert ended.exit_code == 1
-    assert "no such file" in ended.text.lower() or "could not find main" in ended.text.lower()
+    assert "Could not find main among entry points []" in ended.text
     assert not (tmp_path / "lake").exists()
