@@ -79,7 +79,7 @@ class TestCodeOwners:
 
 
 class TestPages:
-    @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/how-to/ci.md"])
+    @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/how-to/ci.md"])
     def test_every_link_leads_to_a_file_and_a_heading(self, name: str) -> None:
         page = PROJECT / name
         links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8"))
@@ -106,7 +106,34 @@ class TestPages:
         assert "END OF TERMS AND CONDITIONS" in text
         assert len(text) > 11_000
 
-    def test_the_newest_changes_come_first(self) -> None:
-        titles = re.findall(r"^## (.*)$", (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-        assert titles[0] == "Unreleased"
-        assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d{2}-\d{2}", title) for title in titles[1:])
+    def test_the_changelog_has_what_is_unreleased_and_then_the_releases_with_the_newest_first(self) -> None:
+        assert misplaced_titles((PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")) == []
+
+    @pytest.mark.parametrize(
+        ("titles", "misplaced"),
+        [
+            (["Unreleased", "1.10.0 - 2026-03-01", "1.9.2 - 2026-02-01"], []),
+            (["1.0.0 - 2026-03-01"], ["1.0.0 - 2026-03-01"]),
+            (["Unreleased", "1.0.0"], ["1.0.0"]),
+            (["Unreleased", "1.9.2 - 2026-03-01", "1.10.0 - 2026-03-01"], ["1.10.0 - 2026-03-01"]),
+            (["Unreleased", "1.1.0 - 2026-02-01", "1.0.0 - 2026-03-01"], ["1.0.0 - 2026-03-01"]),
+        ],
+        ids=["as it should be", "nothing unreleased", "no date", "an older version first", "an older date first"],
+    )
+    def test_a_title_of_a_changelog_that_is_misplaced_is_found(self, titles: list[str], misplaced: list[str]) -> None:
+        assert misplaced_titles("# Changelog\n\n" + "".join(f"## {title}\n\n" for title in titles)) == misplaced
+
+
+def misplaced_titles(changelog: str) -> list[str]:
+    """Titles other than "Unreleased" at the top, and below it "<version> - <date>" in falling order."""
+    first, *releases = re.findall(r"^## (.*)$", changelog, re.MULTILINE)
+    misplaced = [] if first == "Unreleased" else [first]
+    newer: tuple[list[int], str] | None = None
+    for title in releases:
+        parsed = re.fullmatch(r"(\d+\.\d+\.\d+) - (\d{4}-\d{2}-\d{2})", title)
+        release = ([int(number) for number in parsed[1].split(".")], parsed[2]) if parsed else None
+        if release is None or (newer and (release[0] >= newer[0] or release[1] > newer[1])):
+            misplaced.append(title)
+        else:
+            newer = release
+    return misplaced
