@@ -198,11 +198,14 @@ def test_what_is_defined_of_a_class_is_what_scikit_learn_says(seed: int, rows: i
     expected = sklearn.metrics.precision_recall_fscore_support(
         truth, chosen(probabilities, classes), labels=list(classes), zero_division=np.nan
     )
-    for position, numbers in enumerate(metrics.per_class(truth, probabilities, classes).values()):
+    computed = metrics.per_class(truth, probabilities, classes)
+    assert list(computed) == list(classes)
+    for position, label in enumerate(classes):
         theirs = dict(
             zip(("precision", "recall", "f1", "rows"), (float(values[position]) for values in expected), strict=True)
         )
-        assert numbers == pytest.approx({name: value for name, value in theirs.items() if not math.isnan(value)})
+        defined = {name: value for name, value in theirs.items() if not math.isnan(value)}
+        assert computed[label] == pytest.approx(defined)
 
 
 def test_a_perfect_model_has_the_best_of_everything() -> None:

@@ -278,8 +278,8 @@ def test_pictures_are_png_files_with_something_in_them(runs: dict[str, Run], ste
 def test_the_report_is_one_page_with_verdict_metrics_and_pictures(runs: dict[str, Run]) -> None:
     page = (Path(runs["evaluate"].info.artifact_uri) / "report.html").read_text(encoding="utf-8")
     assert f"models:/{MODEL}/1" in page
-    assert "pass" in page
-    assert "0.9333" in page
+    assert re.search(r'<p class="verdict">Verdict: <strong class="outcome pass">pass</strong></p>', page)
+    assert re.search(r'<th scope="row">accuracy</th><td>0\.9333</td>', page)
     assert page.count("data:image/") == 4
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]+"', page)
 
@@ -375,18 +375,6 @@ def test_the_model_has_a_signature_and_an_input_example(tracking: None) -> None:
     assert info.signature.inputs.input_names() == FEATURES
     assert info.signature.outputs.input_names() == LINEAGE[:3]
     assert info.saved_input_example_info is not None
-
-
-def test_the_model_holds_no_pickle(model_folder: Path) -> None:
-    files = [file for file in model_folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
-    assert {file.suffix for file in files} == {"", ".ubj", ".json", ".py", ".txt", ".yaml"}
-    assert not [file.name for file in files if file.read_bytes()[:1] == b"\x80"]  # how a pickle begins
-
-
-def test_the_model_requires_only_what_it_imports(model_folder: Path) -> None:
-    lines = (model_folder / "requirements.txt").read_text().split()
-    assert {line.partition("==")[0] for line in lines} == {"mlflow", "xgboost", "pandas", "numpy"}
-    assert all("==" in line for line in lines)
 
 
 def test_the_loaded_model_takes_columns_by_name(finished: Finished, tracking: None) -> None:
