@@ -10,7 +10,6 @@ import pytest
 import yaml
 from cloud import KUBERNETES, OVERLAYS, container, manifest, pods, rendered, run_check, selects
 from composed import COMPOSE, services
-from place import PROJECT
 
 ALL = [(overlay, name) for overlay in OVERLAYS for name in ("mlflow", "serve", "spark-connect", "main", "monitor")]
 ALL_PODS = [*ALL, ("production", "spark-executor")]
@@ -79,8 +78,6 @@ class TestPods:
 class TestPrograms:
     @pytest.mark.parametrize(("overlay", "name"), [case for case in ALL if case[1] in ("serve", "main", "monitor")])
     def test_each_entry_point_has_the_parameters_that_it_is_given(self, overlay: str, name: str) -> None:
-        if name != "main" and not (PROJECT / "steps" / f"{name}.py").exists():
-            pytest.skip(f"steps/{name}.py is not there")
         program = container(pods(overlay)[name])
         words = [*program["command"], *program["args"]]
         assert words[:4] == ["python", "-m", "steps", name]

@@ -193,7 +193,7 @@ def test_a_registry_that_cannot_be_written_any_more_at_the_moment_of_the_move_is
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "set_registered_model_alias", too_late)
-        with pytest.raises(SystemExit, match="1"):
+        with pytest.raises(SystemExit, match="^1$"):
             promote.main(["--name=m", "--alias=live", "--version=2"])
     set_read_only(database, False)
     said = capsys.readouterr()
