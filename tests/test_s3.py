@@ -1,11 +1,15 @@
 """An object store that accepts connections and never answers: each of its clients gives up within the one limit."""
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError, NoCredentialsError, ReadTimeoutError
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from deltalake import DeltaTable
 
 from steps.core.errors import ObjectStoreUnavailable
@@ -34,6 +38,28 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         s3._client.cache_clear()
 
 
+@contextlib.contextmanager
+def refusing() -> Iterator[str]:
+    """The URL of a store that denies access to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"<Error><Code>AccessDenied</Code></Error>"
+            self.send_response(403)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -59,11 +85,25 @@ def test_it_is_told_in_one_message_with_its_address(silent: str) -> None:
 
 
 def test_its_silence_is_told_from_a_refusal(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = s3.service("s3://delta/iris")
-    assert "Read timeout" in service.unavailability()
-    for refusal in (ClientError({"Error": {"Code": "AccessDenied"}}, "ListObjectsV2"), NoCredentialsError()):
-        monkeypatch.setattr(s3, "_error_now", lambda uri, attempts, refusal=refusal: refusal)
-        assert service.unavailability() == ""
+    assert "Read timeout" in s3.service("s3://delta/iris").unavailability()
+    with refusing() as url:
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", url)
+        assert s3.unavailability("s3://delta/iris") == "these keys may not use it"
+        assert s3.service("s3://delta/iris").unavailability() == ""
+
+
+def test_keys_that_are_missing_are_not_its_silence(
+    silent: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    no_keys = tmp_path / "empty"
+    no_keys.touch()
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(no_keys))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert s3.unavailability("s3://delta/iris") == "Unable to locate credentials"
+    assert s3.service("s3://delta/iris").unavailability() == ""
 
 
 def test_one_that_is_gone_is_silent_too(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
