@@ -14,7 +14,7 @@ from steps.core.errors import TrackingUnavailable
 from steps.core.process import console
 from steps.core.redaction import HIDDEN, is_secret, redacted
 
-SECRET = "hUnt3r-2/x+y=="  # noqa: S105
+SECRET = "hUnt3r-2/x+y=="
 PLAIN = "hUnt3r-2"  # what a user's part of an address may have
 SHOWN = {
     f"could not connect to postgresql://mlflow:{PLAIN}@db:5432/mlflow: timed out": (
