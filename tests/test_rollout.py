@@ -1,12 +1,13 @@
 """Scripts of the workflows, against real processes: a server over HTTP, the registry, and `mlflow run`.
 
 The server answers as the model's server does. There is no Kubernetes here: `kubectl` is a script that writes down how
-it was called, and fails when it is told to; what it renders is rendered by the real one.
+it was called, fails when it is told to, and hangs once when it is told to; what it renders is rendered by the real one.
 """
 
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
-from place import PROJECT, Ended, Place, new_database
+from place import PROJECT, Ended, Place, new_database, until
 from services import needed
 from small import flower_parts, flowers_model, tracked
 
@@ -37,6 +38,9 @@ case "$*" in
   *" apply "*) cat >"$CALLS.applied" ;;
 esac
 case "$*" in *"${FAILS:-nothing}"*) exit 1 ;; esac
+case "$*" in *"rollout status"*)
+  if [ -n "$HANGS" ] && [ ! -e "$CALLS.hung" ]; then touch "$CALLS.hung"; exec sleep 60; fi ;;
+esac
 """
 
 
@@ -238,11 +242,13 @@ class TestRollout:
         variables = {"CALLS": str(tmp_path / "calls"), "REAL_KUBECTL": str(needed("kubectl"))}
         return Place(tmp_path, {**variables, "PATH": path, "PYTHONPATH": str(PROJECT)})
 
-    def roll_out(self, place: Place, url: str, version: str = "2") -> Ended:
+    def command(self, place: Place, url: str, version: str = "2") -> list[str]:
         options = {"name": "flowers_model", "version": version, "image": IMAGE, "url": url, "seconds": "1"}
         options["overlay"] = str(write_overlay(place.folder / "overlay"))
-        given = [f"--{name}={value}" for name, value in options.items()]
-        return place.run(sys.executable, "-m", "automation.rollout", *given)
+        return [sys.executable, "-m", "automation.rollout", *(f"--{name}={value}" for name, value in options.items())]
+
+    def roll_out(self, place: Place, url: str, version: str = "2") -> Ended:
+        return place.run(*self.command(place, url, version))
 
     def production(self, place: Place) -> str:
         return str(place.client.get_model_version_by_alias("flowers_model", "production").version)
@@ -271,6 +277,31 @@ class TestRollout:
         with tracked(f"sqlite:///{place.folder}/mlflow.db"):
             last = aliases.history("flowers_model", "production")[-1]
         assert (last.to_version, last.reason) == ("1", f"the rollout of {MODEL} failed")
+
+    def test_takes_both_back_when_it_is_ended_while_it_waits(self, place: Place) -> None:
+        hanging = Place(place.folder, {**place.extra, "HANGS": "once"})
+        with subprocess.Popen(
+            self.command(place, "http://127.0.0.1:9"),
+            cwd=place.folder,
+            env=hanging.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as command:
+            try:
+                is_waiting = until(lambda: (place.folder / "calls.hung").exists(), seconds=60)
+                alias_meanwhile = self.production(place)
+                command.terminate()
+                out, err = command.communicate(timeout=60)
+            finally:
+                command.kill()
+        assert is_waiting, out + err
+        assert alias_meanwhile == "2"
+        assert command.returncode == -signal.SIGINT, err  # as Python ends for a KeyboardInterrupt
+        assert "rollout: deployment/serve is as it was\n" in err
+        assert "rollout: alias production is as it was\n" in err
+        assert self.production(place) == "1"
+        assert self.calls(place) == DEPLOYED + TAKEN_BACK
 
     def test_leaves_an_alias_alone_that_named_the_version_already(self, place: Place) -> None:
         failing = Place(place.folder, {**place.extra, "FAILS": " apply "})
@@ -316,21 +347,3 @@ class TestRollingBack:
             "rollout: deployment/serve could not be taken back: there was no deployment before",
             "rollout: alias production is as it was",
         ]
-
-    def test_an_interrupted_command_is_no_reason_to_leave_things_half_done(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        undone: list[str] = []
-
-        def interrupted(asked: rollout.Rollout, undo: contextlib.ExitStack) -> None:
-            raise KeyboardInterrupt("by the user")
-
-        def promoted(asked: rollout.Rollout, undo: contextlib.ExitStack) -> str:
-            undo.callback(undone.append, "alias")
-            return MODEL
-
-        monkeypatch.setattr(rollout, "_promote", promoted)
-        monkeypatch.setattr(rollout, "_deploy", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="by the user"):
-            rollout.roll_out(rollout.Rollout(image=IMAGE, url="http://localhost"))
-        assert undone == ["alias"]
