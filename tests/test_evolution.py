@@ -102,10 +102,10 @@ class TestWhatIsAdded:
     ) -> None:
         replace(table, rows(ID, id=[1]), "a")
         more = rows(ID, LENGTH, id=[2], length=[1.0])
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="at the second look"):  # noqa: PT012
-            dying = _interrupt_second_look(patched)
-            add(table, more, "b")
-        assert dying
+        with monkeypatch.context() as patched:
+            _interrupt_second_look(patched)
+            with pytest.raises(KeyboardInterrupt, match="at the second look"):
+                add(table, more, "b")
         assert stored(table) == [{"id": 1, "length": None}]
         assert add(table, more, "c").written
         assert stored(table) == [{"id": 1, "length": None}, {"id": 2, "length": 1.0}]
@@ -203,7 +203,7 @@ def assert_untouched(table: TableUri) -> None:
     assert len(list(Path(table.path).rglob("*.parquet"))) == 1
 
 
-def _interrupt_second_look(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def _interrupt_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ^C when the newest version is opened for the first time after its columns have changed."""
     interrupted: list[bool] = []
     open_newest = collation.open_newest
@@ -216,4 +216,3 @@ def _interrupt_second_look(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return newest
 
     monkeypatch.setattr(collation, "open_newest", opened)
-    return interrupted

@@ -435,9 +435,13 @@ class TestSeveralAtOnce:
     def test_a_run_that_is_always_second_gives_up(self, lake: Lake) -> None:
         class Slow(Scorer):
             def probabilities(self, rows: pd.DataFrame) -> np.ndarray:
-                one = lambda folder: commit.save(pa.table({"x": [1]}), folder)  # noqa: E731
                 lake.runs += 1
-                commit.once(lake.predicted, made_of={}, made_by={"run_id": str(lake.runs)}, write=one)
+                commit.once(
+                    lake.predicted,
+                    made_of={},
+                    made_by={"run_id": str(lake.runs)},
+                    write=lambda folder: commit.save(pa.table({"x": [1]}), folder),
+                )
                 return super().probabilities(rows)
 
         slow = Slow()

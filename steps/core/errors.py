@@ -29,7 +29,6 @@ Anything else that is raised is a bug of ours and keeps its traceback.
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Self
 
 from steps.core.redaction import redacted
 
@@ -41,10 +40,9 @@ class UserError(Exception):
     def __init__(self, given: str, *, expected: str, next: str) -> None:
         super().__init__(redacted(f"{type(self).__name__}: {given}\n  expected  {expected}\n  next      {next}"))
 
-    def about(self, address: str, *, instead_of: str) -> Self:
-        """The same of what is known to the user by another address, such as a file that was loaded from there."""
+    def about(self, address: str, *, instead_of: str) -> None:
+        """Name what the user knows by another address, such as a file that was loaded from there."""
         self.args = (str(self).replace(instead_of, address),)
-        return self
 
     def __reduce__(self) -> tuple[Callable[..., "UserError"], tuple[object, ...]]:
         # Spark's workers hand errors back pickled; Exception's own way calls a subclass with the message alone
@@ -269,9 +267,9 @@ class SourceUnreadable(UserError):
         )
         self.reason = reason
 
-    def about(self, address: str, *, instead_of: str) -> Self:
+    def about(self, address: str, *, instead_of: str) -> None:
         self.reason = self.reason.replace(instead_of, address)
-        return super().about(address, instead_of=instead_of)
+        super().about(address, instead_of=instead_of)
 
 
 class FormUnclear(SourceUnreadable):
@@ -281,9 +279,9 @@ class FormUnclear(SourceUnreadable):
         super().__init__(uri, reason, next=next)
         self.uri, self.likely = uri, dict(likely)
 
-    def about(self, address: str, *, instead_of: str) -> Self:
+    def about(self, address: str, *, instead_of: str) -> None:
         self.uri = self.uri.replace(instead_of, address)
-        return super().about(address, instead_of=instead_of)
+        super().about(address, instead_of=instead_of)
 
 
 class FormatsMixed(SourceUnreadable):

@@ -30,7 +30,7 @@ class CsvFiles(Files):
         return True
 
     def check(self) -> None:
-        self._options  # noqa: B018  # refuses wrong ones
+        csv_options.parse(self.uri, self.settings.options)  # refuses wrong ones
         super().check()
 
     def header_of(self, file: str, size_bytes: int) -> Header | None:

@@ -108,7 +108,8 @@ class HttpFile(Source):
         try:
             yield
         except UserError as err:
-            raise err.about(self.uri, instead_of=file.uri)  # noqa: B904 # it is the same error
+            err.about(self.uri, instead_of=file.uri)
+            raise
 
     @functools.cached_property
     def _file(self) -> Files:
