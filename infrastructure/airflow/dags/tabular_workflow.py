@@ -1,12 +1,12 @@
 """The DAGs of one config; those of another one are two more calls.
 
+Airflow reads a file as one of DAGs where its text has the words "airflow" and "dag", as this one has.
 Read from the environment of Airflow's processes: WORKFLOW_CONFIG, WORKFLOW_INGEST_SCHEDULE and WORKFLOW_SCHEDULE (cron,
 UTC), WORKFLOW_DEADLINE_MINUTES, WORKFLOW_RETRY_MINUTES.
 """
 
 import os
 
-from airflow.sdk import DAG  # noqa: F401 # by this word Airflow knows a file with DAGs
 from workflow_dags import dags
 
 config = os.environ.get("WORKFLOW_CONFIG") or "configs/iris.yaml"
