@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from operator import add
 
@@ -20,11 +20,10 @@ from steps.core.models import predictions, scorer, split
 from steps.core.models.split import SplitSettings
 from steps.core.spark import project_code
 from steps.core.spark.session import spark_session
+from steps.core.spark.worker import Worker
 from steps.core.tables.snapshot import Snapshot
 
 RESULT = "result binary"
-
-type Worker = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def scores(
@@ -82,6 +81,7 @@ def _worker(
     """What the workers call; made here, so that it is pickled with what it needs."""
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The pickled sums over the task's test rows in one row; none where the task has no test row."""
         model = scorer.Scorer()
         model.booster, model.schema = booster, schema
         total = None

@@ -24,6 +24,7 @@ from steps.core.models.boosting import Boosted, Recipe
 from steps.core.models.split import SplitSettings
 from steps.core.spark import connect_server, project_code
 from steps.core.spark.session import spark_session
+from steps.core.spark.worker import Worker
 from steps.core.tables.snapshot import Snapshot
 
 TARGET, WEIGHT, IS_VALIDATION = "target", "weight", "is_validation"
@@ -76,10 +77,11 @@ def encoded(
     return rows.mapInArrow(_encoder(recipe, settings, split_settings, schema), from_arrow_schema(schema))
 
 
-def _encoder(recipe: Recipe, settings: config.Config, split_settings: SplitSettings, schema: pa.Schema):  # type: ignore[no-untyped-def]
+def _encoder(recipe: Recipe, settings: config.Config, split_settings: SplitSettings, schema: pa.Schema) -> Worker:
     """What the workers call; made here, so that it is pickled with what it needs."""
 
     def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The rows of the train and the validation part of each batch, in batches of `schema`."""
         for batch in batches:
             rows = split.labelled(predictions.to_frame(batch), settings)
             parts = split.parts(rows, split_settings)

@@ -19,11 +19,10 @@ from steps.core.sources.rows import BatchesPart
 from steps.core.sources.source import Source
 from steps.core.spark import project_code
 from steps.core.spark.session import spark_session
+from steps.core.spark.worker import Worker
 
 PARTITIONS = "spark.sql.leafNodeDefaultParallelism"  # Spark's setting: into how many tasks rows of a client go
 RESULT = "number int, result binary"
-
-type Worker = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 def run(source: Source, bundles: Sequence[Bundle], job: Job) -> Result:
@@ -87,6 +86,7 @@ def _results(session: SparkSession, rows: DataFrame, worker: Worker) -> Iterator
 
 def _bundle_worker(process: Callable[[Any], Any]) -> Worker:
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """For each bundle its number and the pickled result, or the pickled UserError that `process` raised."""
         for batch in batches:
             for row in batch.to_pylist():
                 try:
@@ -102,6 +102,7 @@ def _bundle_worker(process: Callable[[Any], Any]) -> Worker:
 
 def _batches_worker(process: Callable[[Iterable[pa.RecordBatch]], Any]) -> Worker:
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The same once, for all rows of the task's partition."""
         task = TaskContext.get()
         assert task is not None
         try:

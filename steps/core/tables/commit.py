@@ -95,6 +95,7 @@ def append(
     """
 
     def is_there(newest: Snapshot) -> bool:
+        """Whether `newest` holds all of `files`. Raises where the rows must not be added to it."""
         known = ingested_files(newest).intersection(files)
         if known and known != set(files):
             raise SourceIngestedMeanwhile(table.path, ingested=len(known), files=len(set(files)))
