@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 import pyarrow.parquet as pq
 import pytest
 from place import PROJECT, Place, new_database, until

@@ -1,6 +1,5 @@
 """The key `monitor` of the config: which rows are looked at, and what is worth a warning or an alert."""
 
-import re
 from datetime import timedelta
 from typing import Annotated
 
@@ -19,7 +18,7 @@ Duration = Annotated[
 
 def length_of(duration: str) -> timedelta:
     """What a Duration says."""
-    number, unit = re.fullmatch(r"(\d+)(\w)", duration).groups()  # type: ignore[union-attr]
+    number, unit = duration[:-1], duration[-1]
     return timedelta(**{UNITS[unit]: int(number)})
 
 

@@ -49,3 +49,9 @@ class Boosted:
     booster: xgboost.Booster
     best_round: int
     history: dict[str, dict[str, list[float]]]
+
+
+def total_gain(booster: xgboost.Booster) -> dict[str, float]:
+    """How much each column of the matrix that is in a tree has lowered the loss, over all its splits."""
+    gain = booster.get_score(importance_type="total_gain")
+    return {name: float(value) for name, value in gain.items()}  # type: ignore[arg-type]  # lists are of linear models only

@@ -1,6 +1,6 @@
 """The pictures of an evaluation, each with a text that says what it shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,13 +100,13 @@ def _average_precisions(truth: np.ndarray, probabilities: np.ndarray, classes: S
 
 
 def _of_classes(
-    score: object, truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str | int | bool]
+    score: Callable[[np.ndarray, np.ndarray], float],
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str | int | bool],
 ) -> str:
     shown = plots.shown_classes(truth, classes)
-    values = [
-        f"{classes[code]} {score(truth == classes[code], probabilities[:, code]):.2f}"  # type: ignore[operator]
-        for code in shown
-    ]
+    values = [f"{classes[code]} {score(truth == classes[code], probabilities[:, code]):.2f}" for code in shown]
     if not values:
         return "none, as the test part has one class"
     left_out = len(classes) - len(shown)

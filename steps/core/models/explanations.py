@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xgboost
 
-from steps.core.models import scorer
+from steps.core.models import boosting, scorer
 
 EXPLAINED_ROWS = 1_000  # of the test part, at most: a mean over more hardly moves, and each row takes all trees
 WORST_ROWS = 10
@@ -37,9 +37,9 @@ class WorstRow:
 
 def importances(booster: xgboost.Booster, schema: scorer.Schema, rows: pd.DataFrame) -> list[Importance]:
     """Of every column of the model, the one that contributes most first."""
-    gain = booster.get_score(importance_type="total_gain")
+    gain = boosting.total_gain(booster)
     names = list(booster.feature_names or [])
-    gains = np.array([float(gain.get(name, 0.0)) for name in names])  # type: ignore[arg-type]
+    gains = np.array([gain.get(name, 0.0) for name in names])
     contributed = np.abs(contributions(booster, schema, rows)[..., :-1])  # the last is the bias
     by_feature = contributed.reshape(-1, len(names)).mean(axis=0)
     shares = zip(names, gains / (gains.sum() or 1), by_feature / (by_feature.sum() or 1), strict=True)

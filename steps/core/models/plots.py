@@ -206,11 +206,14 @@ def png(figure: Figure) -> bytes:
 
 
 def _curves(
-    display: type, truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str | int | bool]
+    display: type[RocCurveDisplay | PrecisionRecallDisplay],
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str | int | bool],
 ) -> tuple[Figure, Axes]:
     figure, axes = _figure(4.2, 3.8 + 0.2 * len(shown_classes(truth, classes)))
     for color, line, position in zip(COLORS, cycle(LINES), shown_classes(truth, classes), strict=False):
-        display.from_predictions(  # type: ignore[attr-defined]
+        display.from_predictions(
             truth == classes[position],
             probabilities[:, position],
             ax=axes,

@@ -29,12 +29,6 @@ class Fit:
     metric: str
     history: dict[str, list[float]]
 
-    @property
-    def total_gain(self) -> dict[str, float]:
-        """How much each column of the matrix that is in a tree has lowered the loss, over all its splits."""
-        gain = self.booster.get_score(importance_type="total_gain")
-        return {name: float(value) for name, value in gain.items()}  # type: ignore[arg-type]
-
 
 def fit_booster(
     parts: Parts,

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from steps.core import config
-from steps.core.models import plots
+from steps.core.models import boosting, plots
 from steps.core.models.training import Fit
 
 
@@ -32,4 +32,4 @@ def log_fit(fit: Fit, run_id: str) -> None:
     mlflow.log_metric("best_round", fit.best_round)
     curve = plots.learning_curve(fit.history, best_round=fit.best_round, metric=fit.metric)
     mlflow.log_figure(curve, "learning_curve.png")
-    mlflow.log_figure(plots.feature_importance(fit.total_gain), "feature_importance.png")
+    mlflow.log_figure(plots.feature_importance(boosting.total_gain(fit.booster)), "feature_importance.png")

@@ -22,6 +22,8 @@ SAVE_SECONDS = 1.0  # at most this much of a search is lost when it is killed, b
 EARLIER_RUNS = 20  # how many are looked at
 LIMITS = ("config.tune.trials", "config.tune.time_limit_minutes")  # inputs of a step on which no single trial depends
 
+type State = Literal["complete", "pruned", "undefined"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
@@ -34,7 +36,7 @@ class Trial:
 
     number: int
     parameters: dict[str, float]
-    state: Literal["complete", "pruned", "undefined"]
+    state: State
     score: float | None
     rounds: int
     seconds: float

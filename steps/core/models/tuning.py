@@ -20,7 +20,7 @@ from steps.core import config, metrics
 from steps.core.config_tune import Range
 from steps.core.models import scorer, training, trial_rows
 from steps.core.models.split import Parts, SplitSettings
-from steps.core.models.trials import Trial
+from steps.core.models.trials import State, Trial
 
 NEVER_PRUNED = 5  # trials at the beginning, Optuna's default
 COMPARISONS = 20  # at so many rounds of a trial, evenly spread, its loss is compared with that of others
@@ -100,13 +100,13 @@ class Search:
                 scores.append(trial_rows.score(fit.booster, self.schema, fold.validation, metric=self.metric))
                 rounds.append(fit.best_round)
             score = float(np.mean(scores))
-            state = "complete" if np.isfinite(score) else "undefined"
+            state: State = "complete" if np.isfinite(score) else "undefined"
         except optuna.TrialPruned:
             state, score, rounds = "pruned", math.nan, [watch.round]
         return Trial(
             number=number,
             parameters=parameters,
-            state=state,  # type: ignore[arg-type]
+            state=state,
             score=score if np.isfinite(score) else None,
             rounds=round(float(np.mean(rounds))),
             seconds=time.monotonic() - began,

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 
@@ -28,6 +28,8 @@ POLL_SECONDS = 0.5  # how often a process checks that the processes that launche
 AGAIN_SECONDS = 0.02  # until what Python has dropped is raised again
 GRACE_SECONDS = 8  # for the clean-up: end the step, end the JVM, mark the runs
 SHELLS = ("bash", "sh", "dash", "zsh")  # MLflow starts a command by one, which may replace itself by the command
+
+type Handler = Callable[[int, FrameType | None], Any] | int | None  # as signal.signal() takes and returns it
 
 
 class Interrupted(SystemExit):
@@ -113,13 +115,13 @@ def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
 
 
 def _stop_handling(
-    previous_handlers: Mapping[signal.Signals, object],
+    previous_handlers: Mapping[signal.Signals, Handler],
     previous_wakeup_fd: int,
     previous_hook: Callable[["sys.UnraisableHookArgs"], object],
     writer: int,
 ) -> None:
     for signum, handler in previous_handlers.items():
-        signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal.signal() returned
+        signal.signal(signum, handler)
     signal.set_wakeup_fd(previous_wakeup_fd)
     sys.unraisablehook = previous_hook
     os.close(writer)  # the thread ends

@@ -67,7 +67,8 @@ class DeltaTable(Source):
             raise ContractBroken(self.uri, absent.values(), missing={name: wanted[name] for name in absent})
         for source in wanted.values():
             nested.check_is_value(self.uri, source, present[source])
-        return [TablePart(table=self._snapshot.uri, size_bytes=self.size_bytes(), columns=wanted)]
+        uri = self._snapshot.uri
+        return [TablePart(table=uri, file=str(uri), size_bytes=self.size_bytes(), columns=wanted)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +76,9 @@ class TablePart(Part):
     """A version of a table, of which `columns` are wanted: names in the contract to those in the table."""
 
     table: location.TableUri
+    file: str  # the table's URI
     size_bytes: int
     columns: dict[str, str]
-
-    @property
-    def file(self) -> str:  # type: ignore[override]
-        return str(self.table)
 
     def read(self) -> Iterator[RawRows]:
         table = snapshot.open(self.table)

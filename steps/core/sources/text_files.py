@@ -9,9 +9,9 @@ import lzma
 import posixpath
 import re
 import zlib
-from collections.abc import Buffer, Iterator, Mapping
+from collections.abc import Buffer, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 import pyarrow as pa
 
@@ -215,9 +215,9 @@ def explaining(file: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _decompressed(stored: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
     """By Python's own modules where there is one: they tell a file that was cut off, and read several members."""
-    openers = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+    openers: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
     if compression in openers:
-        with openers[compression](stored, "rb") as stream:  # type: ignore[operator]
+        with openers[compression](stored, "rb") as stream:
             yield stream
     elif compression:
         with pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), compression) as stream:
