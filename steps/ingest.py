@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             is_append = settings.mode == "append"
             beside = before if is_append else None
             result = ingestion.run(source, job, files=digests if is_append else None, beside=beside)
-            if source.has_changed():
+            if source.has_changed(digests if is_append else None):
                 raise SourceChanged(source.uri)  # its digests may be those of other rows
             warnings = outcome.warnings(result, settings, labelled=parameters.labelled, beside=before)
             made_by = {**run.made_by(), "source": source.uri, "warnings": "\n".join(warnings)}

@@ -4,7 +4,8 @@ Reads   the config's table, its predictions, requests and rejects, and those of 
 Writes  fewer files, and no version of a table; vacuum.json on its run. Never touched: the newest version, one younger
         than keep_days, one that a registered model was trained on, that kept predictions were made of, that a step is
         just reading, or that a receipt younger than keep_days names. With dry_run=true it only says what would go
-Fails   TableNotFound; SparkUnavailable; DiskUnusable, for files that this user may not delete
+Fails   TableNotFound; TableUnreadable, for any table of the lake, as it may need files of this one; SparkUnavailable;
+        DiskUnusable, for files that this user may not delete
 """
 
 from collections.abc import Sequence

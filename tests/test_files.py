@@ -473,6 +473,19 @@ class TestChanges:
         act(folder / "b.csv")
         assert (read(source, "x"), source.fingerprint(), source.has_changed()) == ([("1",), ("2",)], first, False)
 
+    def test_a_file_that_was_written_to_between_its_header_and_its_digest_is_one(self, folder: Path) -> None:
+        source = find(folder)
+        assert list(source.columns()) == ["x"]
+        (folder / "b.csv").write_text("y\n2\n")
+        source.fingerprint()
+        assert source.has_changed()
+
+    def test_files_that_are_not_read_may_go(self, folder: Path) -> None:
+        source = find(folder)
+        source.fingerprint()
+        (folder / "b.csv").unlink()
+        assert (source.has_changed([f"{folder}/a.csv"]), source.has_changed()) == (False, True)
+
     def test_a_file_that_grew_before_its_digest_was_taken_is_one(self, folder: Path) -> None:
         source = find(folder)
         (folder / "b.csv").write_text("x\n2\n4\n")  # of which the parts that are read know nothing
@@ -606,6 +619,10 @@ class TestHttp:
     def test_a_server_that_is_not_there_is_one_message(self) -> None:
         with pytest.raises(SourceUnreadable, match="its server cannot be reached"):
             find("http://127.0.0.1:9/a.csv")
+
+    def test_what_is_no_url_is_told(self) -> None:
+        with pytest.raises(SourceUnreadable, match=r"http://\[abc/x\.csv: it is no URL: Invalid IPv6 URL"):
+            find("http://[abc/x.csv")
 
     def test_a_password_in_a_url_is_refused_and_not_shown(self, server: str) -> None:
         with pytest.raises(SourceUnreadable, match=r"~/\.netrc") as raised:

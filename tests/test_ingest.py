@@ -484,7 +484,10 @@ def test_a_column_that_is_new_is_told_to_be_missing_in_the_rows_before(place: Pl
     assert f"TableUnfit: {place.lake('wider@v0')}: has no column 'w'" in narrow.err
     ended = of_days(place, "wider", "append", w={"type": "double", "source": "x"})
     assert ended.exit_code == 0, ended.text
-    assert f"w: new, and missing in the 2 rows that are in {place.lake('wider@v0')}; `mode: replace` reads" in ended.err
+    assert (
+        f"new columns, missing in the 2 rows that are in {place.lake('wider@v0')}: w; `mode: replace` reads"
+        in ended.err
+    )
     assert table(place, "wider")["w"].to_pylist() == [None, None]
     by_ingest = f"ADD COLUMN by ingest, run {place.runs()[0].info.run_id[:8]}"
     assert by_ingest in place.step("lineage", uri=place.lake("wider@v1")).out

@@ -49,6 +49,16 @@ SHOWN = {
     '"{\\"api_key\\": \\"abc\\", \\"x\\": 1}"': '"{\\"api_key\\": \\"***\\", \\"x\\": 1}"',
     '{"password": 1234}': '{"password": ***}',
     "at postgresql://ann:a/b?c@db:5432/mlflow": "at postgresql://db:5432/mlflow",
+    "postgresql://u:a/b@db": "postgresql://db",
+    "{'x-api-key': b'abc123def', 'a': 1}": "{'x-api-key': b'***', 'a': 1}",
+    "login(password=b'abc')": "login(password=b'***')",
+    f"--conf spark.hadoop.fs.s3a.secret.key={PLAIN}": "--conf spark.hadoop.fs.s3a.secret.key=***",
+    f"'fs.s3a.access.key': '{PLAIN}'": "'fs.s3a.access.key': '***'",
+    f"fs.azure.account.key.a.dfs.core.windows.net={PLAIN}": "fs.azure.account.key.a.dfs.core.windows.net=***",
+    "x-api-key: abc123def\r\nHost: x": "x-api-key: ***\r\nHost: x",
+    r"b'x-api-key: abc123def\r\nHost: x'": r"b'x-api-key: ***\r\nHost: x'",
+    "password=$uper123 PWD={S3cretPw9} N_API_KEY=abcdef123": "password=*** PWD=***} N_API_KEY=***",
+    '{"auths": {"ghcr.io": {"auth": "YW5uOnB3"}}}': '{"auths": {"ghcr.io": {"auth": "***"}}}',
 }
 
 
@@ -75,6 +85,8 @@ def test_a_secret_is_hidden_and_the_rest_is_shown(text: str, shown: str) -> None
         "set MLFLOW_TRACKING_TOKEN=$TOKEN, password: ${PASSWORD}, token=$(cat token), token={token}",
         "column 'token': 3 of 10 files have none; invalid token: expected a comma",
         "column 'cookie': 3 of 10 files have none",
+        "Unexpected token: EOF; unknown token: 'x'",
+        "sig=0.05, PWD=/home/ann",
         "pass --token and --password to the server",
         "password = settings['password']; token = os.environ[name]",
         "http://localhost:5000/a@b, file://C:/lake/iris@v3 and https://[::1]:8080/x@y",

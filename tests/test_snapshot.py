@@ -216,6 +216,13 @@ class TestVersions:
             snapshot.open(TableUri(table.path, 0))
         assert snapshot.open(table).read(["number"]).num_rows == 1
 
+    def test_a_version_whose_log_entry_is_damaged_is_told_as_such(self, tmp_path: Path) -> None:
+        table = write(tmp_path / "t", numbered(1), numbered(2), numbered(3))
+        DeltaTable(table.path).create_checkpoint()
+        (tmp_path / "t" / "_delta_log" / f"{1:020d}.json").write_text('{"add"')
+        with pytest.raises(TableVersionGone, match="t@v1: its log entry is there, and cannot be read: "):
+            snapshot.open(TableUri(table.path, 1))
+
     def test_a_vacuumed_version_is_told_as_such(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", numbered(1), numbered(2))
         vacuum(table)
@@ -348,7 +355,7 @@ class TestCommits:
             version: {"number": version} for version in (2, 1, 0)
         }
 
-    @pytest.mark.parametrize("kept", ["entry", "checkpoint"])
+    @pytest.mark.parametrize("kept", ["entry", "entry with null", "checkpoint"])
     def test_one_that_does_not_say_when_is_of_the_time_of_its_file(self, kept: str, tmp_path: Path) -> None:
         """As Delta's readers have it; the protocol asks for no commitInfo, nor for a timestamp in it."""
         self.write(tmp_path, "")
@@ -360,6 +367,7 @@ class TestCommits:
             entry = next((tmp_path / "_delta_log").glob(f"{1:020}.checkpoint*.parquet"))
         else:
             lines = [line for line in entry.read_text().splitlines() if "commitInfo" not in line]
+            lines += ['{"commitInfo": {"timestamp": null}}'] * (kept == "entry with null")
             entry.write_text("\n".join(lines))
         os.utime(entry, (1_700_000_000, 1_700_000_000))
         assert snapshot.open(table).commit.when == datetime.fromtimestamp(1_700_000_000, UTC)

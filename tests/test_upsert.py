@@ -201,6 +201,13 @@ class TestUpsert:
         put(table, many, "three")
         assert len(stored(table)) == 10_000
 
+    def test_long_texts_count_with_their_length(self, table: TableUri, monkeypatch: pytest.MonkeyPatch) -> None:
+        put(table, pa.table({"id": [1], "text": ["short"]}), "one")
+        texts = [f"{number:05}" * 2_000 for number in range(1_000)]
+        monkeypatch.setattr(memory, "available_bytes", lambda: 2**24)
+        with pytest.raises(UpsertTooLarge, match=r"upsert 1,000 rows takes up to 4\d\.\d MiB; 16\.0 MiB of memory"):
+            put(table, pa.table({"id": list(range(1_000)), "text": texts}), "two")
+
     def test_keys_beyond_the_memory_are_refused_before_they_are_read(
         self, table: TableUri, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -132,6 +132,8 @@ def test_a_typed_value_is_too(kind: str, raw: pa.Array, value: Any) -> None:
 def test_missing_texts_are_those_of_the_column_as_text_and_as_the_same_number() -> None:
     assert convert(["NA", "-999", "-999.0", "1"], type="double", missing=["NA", -999]) == [None, None, None, 1.0]
     assert convert(pa.array([-999.0, 1.0]), type="double", missing=[-999]) == [None, 1.0]
+    for kind in (pa.float32(), pa.float64()):
+        assert convert(pa.array([1.0, 2.5], kind), type="string", missing=["1", "2.5"]) == ["1.0", None]
     assert convert(["NA", "Pave"], type="string") == ["NA", "Pave"]
 
 

@@ -89,26 +89,27 @@ def of_exponents(texts: Sequence[str]) -> list[str]:
 
 def of_zones(texts: Sequence[str]) -> list[str]:
     """Moments of which some say their zone and others do not."""
-    with_zone = [text for text in texts if (matched := exact_time.MOMENT.fullmatch(text)) and matched.groups()[-1]]
+    matches = [(text, exact_time.MOMENT.fullmatch(text)) for text in texts]
+    with_zone = [text for text, matched in matches if matched and matched.groups()[-1]]
     if not with_zone or len(with_zone) == len(texts):
         return []
-    without = next(text for text in texts if text not in with_zone)
+    without = next(text for text, matched in matches if not matched or not matched.groups()[-1])
     return [f"{without!r} counts as UTC, as it says no zone, unlike {with_zone[0]!r}; if it is of another, say `zone`"]
 
 
 def of_texts(texts: Sequence[str]) -> list[str]:
     """Why these different texts are to be text, where another type may have been meant."""
-    numbers = [text for text in texts if exact_number.NUMBER.fullmatch(text)]
-    if len(numbers) == len(texts):
+    others = [text for text in texts if not exact_number.NUMBER.fullmatch(text)]
+    numbers = len(texts) - len(others)
+    if not others:
         return [f"text, as {_reason_of_no_number(texts)}"]
     symbol = symbol_in(texts)
     if are_ambiguous_commas([exact_number.without_symbol(text, symbol) for text in texts]):
         kind = f"`type: double, symbol: {_in_yaml(symbol)}`" if symbol else "`type: double`"
         which = f'{kind} with `thousands_mark: ","` or `decimal_mark: ","` says which'
         return [f"text, as its commas may be of thousands or of decimals; {which}"]
-    others = len(texts) - len(numbers)
-    if len(numbers) >= MOSTLY * len(texts) or len(numbers) > others == 1:
-        return [f"text, as {_quoted(next(text for text in texts if text not in numbers))} is no number"]
+    if numbers >= MOSTLY * len(texts) or numbers > len(others) == 1:
+        return [f"text, as {_quoted(others[0])} is no number"]
     if all(DAY_MONTH.fullmatch(text) for text in texts):
         return [f"text, as {_reason_of_day_months(texts)}"]
     if are_mostly_dates(texts):
@@ -121,9 +122,8 @@ def of_texts(texts: Sequence[str]) -> list[str]:
     if (word := word_beside_numbers(texts)) and (keys := _readable_with(texts, word)):
         return [f"text, as its numbers stand beside {word!r}; {keys} reads them"]
     if all(map(MARKED_NUMBER.fullmatch, texts)):
-        marked = next(text for text in texts if text not in numbers)
         return [
-            f"text, as a number is digits, with marks of decimals and thousands, and nothing else, unlike {marked!r}"
+            f"text, as a number is digits, with marks of decimals and thousands, and nothing else, unlike {others[0]!r}"
         ]
     return []
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import os
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from steps.core.errors import ContractBroken, SourceUnreadable, did_you_mean
 from steps.core.sources import listing
 from steps.core.sources.rows import Part, RawRows
 from steps.core.sources.source import Source
-from steps.core.storage import filesystem
+from steps.core.storage import filesystem, local_files
 
 READERS = 16  # threads that look at files, as each waits for a disk or an object store
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"  # in the name of a folder: the value is missing
@@ -103,18 +104,22 @@ class Files(Source):
     def size_bytes(self) -> int:
         return sum(file.size_bytes for file in self.data_files().values())
 
-    def has_changed(self) -> bool:
-        """Whether a file that is read was written to or removed since it was first looked at: one of which only the
-        time, the owner or the links changed was not, and files that came beside it are not read."""
+    def has_changed(self, files: Collection[str] | None = None) -> bool:
+        """Whether one of these files, by default of all, was written to or removed since it was first looked at. One of
+        which only the time, the owner or the links changed was not; files that came beside them are not read."""
         now = listing.matching_files(self.uri)
-        return not all(name in now and self._is_same(name, now[name]) for name in self.data_files())
+        read = self.data_files() if files is None else files
+        return not all(name in now and self._is_same(name, now[name]) for name in read)
 
     def _is_same(self, name: str, now: filesystem.Stored) -> bool:
         before = self.data_files()[name]
-        if now.size_bytes != before.size_bytes or now.version == before.version:
-            return now.version == before.version
-        try:
-            return not filesystem.is_remote(name) and _digest(name) == self.digests()[name]
+        if now.version == before.version:
+            return True
+        if filesystem.is_remote(name) or now.size_bytes != before.size_bytes:
+            return False
+        content, digested = self._content[name]
+        try:  # what was read before its digest was taken is of that content, where it was the same file then
+            return digested.version == before.version and _content_of(name)[0] == content
         except OSError:
             return False
 
@@ -127,14 +132,15 @@ class Files(Source):
 
     def digests(self) -> dict[str, str]:
         """A digest of each file's bytes. An object store has digests of its objects, their ETags."""
-        return self._digests
+        return {name: content for name, (content, _) in self._content.items()}
 
     @functools.cached_property
-    def _digests(self) -> dict[str, str]:
+    def _content(self) -> dict[str, tuple[str, filesystem.Stored]]:
+        """Of each file a digest, and what was known of it then."""
         if filesystem.is_remote(self.uri):
-            return {name: file.version for name, file in self.data_files().items()}
+            return {name: (file.version, file) for name, file in self.data_files().items()}
         try:
-            return {name: _digest(name) for name in self.data_files()}
+            return {name: _content_of(name) for name in self.data_files()}
         except OSError as err:
             raise SourceUnreadable(self.uri, f"{err.filename} cannot be read: {err.strerror}") from err
 
@@ -262,9 +268,10 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).lower()
 
 
-def _digest(file: str) -> str:
+def _content_of(file: str) -> tuple[str, filesystem.Stored]:
     with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        known = local_files.stored_as(os.fstat(stream.fileno()))
+        return hashlib.file_digest(stream, "sha256").hexdigest(), known
 
 
 def _with_partitions(header: Header, partitions: Mapping[str, str | None]) -> Header:

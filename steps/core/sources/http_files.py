@@ -40,6 +40,7 @@ ENDINGS = {  # by media type, where the URL's path has no ending that is known
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 60  # after which a server that sends nothing is given up
 BLOCK_BYTES = 2**20
+REVOKE = "where it was a parameter of `mlflow run`, MLflow has kept it: revoke it too"
 
 
 class HttpFile(Source):
@@ -56,19 +57,22 @@ class HttpFile(Source):
         return self._file.is_text
 
     def check(self) -> None:
-        parsed = urlsplit(self.settings.uri)
+        try:
+            parsed = urlsplit(self.settings.uri)
+        except ValueError as err:
+            raise SourceUnreadable(self.uri, f"it is no URL: {err}", next="correct it") from err
         if not parsed.hostname:
             raise SourceUnreadable(self.uri, "it names no server")
         if secret := next((name for name, _ in parse_qsl(parsed.query) if is_secret(name)), ""):
             shown = parsed._replace(netloc=parsed.netloc.rpartition("@")[2], query="").geturl()
             reason = f"its parameter {secret} holds a secret, which would be kept with the run"
             next_step = f"load the file yourself and pass its path, or put a login for {parsed.hostname} into ~/.netrc"
-            raise SourceUnreadable(shown, reason, next=next_step)
+            raise SourceUnreadable(shown, reason, next=f"{next_step}; {REVOKE}")
         if "@" in parsed.netloc:
             shown = parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl()
             reason = "it holds a user or password, which would be kept with the run"
             next_step = f"put them into ~/.netrc (machine {parsed.hostname} login ... password ...), and pass {shown}"
-            raise SourceUnreadable(shown, reason, next=next_step)
+            raise SourceUnreadable(shown, reason, next=f"{next_step}; {REVOKE}")
         self._ending(self._headers)
 
     def is_for_spark(self) -> bool:

@@ -72,7 +72,7 @@ def added_columns(before: Snapshot | None, columns: Mapping[str, Column]) -> lis
         return []
     new = [name for name in columns if name not in before.schema.names]
     rows = f"the {before.row_count:,} rows that are in {before}"
-    return [f"{', '.join(new)}: new, and missing in {rows}; `mode: replace` reads all of the source"] if new else []
+    return [f"new columns, missing in {rows}: {', '.join(new)}; `mode: replace` reads all of the source"] if new else []
 
 
 def with_columns(
@@ -148,9 +148,9 @@ def lines(result: Result, *, source: Source, target: str, rejects: Snapshot | No
 
 def violations(result: Result) -> list[str]:
     """A line for each rule that rows break, the most frequent first."""
-    all_lines = contract.violations(result.broken, result.examples, result.source_rows)
-    more = len(all_lines) - SHOWN_RULES
-    return [*all_lines[:SHOWN_RULES], *([f"and {more} rules more"] if more > 0 else [])]
+    lines = contract.violations(result.broken, result.examples, result.source_rows)
+    more = len(lines) - SHOWN_RULES
+    return [*lines[:SHOWN_RULES], *([f"and {more} more rules"] if more > 0 else [])]
 
 
 def check(result: Result, settings: config.Config, *, source: Source, rejects: Snapshot | None) -> None:

@@ -76,9 +76,10 @@ class Source(ABC):
         None when nothing but all of its rows would tell: then no `ingest` of it is reused.
         """
 
-    def has_changed(self) -> bool:
+    def has_changed(self, files: Collection[str] | None = None) -> bool:
         """Whether the fingerprint may be that of other rows than those that were read, as something was written to
-        meanwhile. Asked when all is read. Never for a source that reads what was there when it was first asked."""
+        meanwhile; `files` are those that were read, by default all. Asked when all is read. Never for a source that
+        reads what was there when it was first asked."""
         return False
 
     def digests(self) -> dict[str, str]:

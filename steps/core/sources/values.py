@@ -85,7 +85,7 @@ def _plain(raw: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def _without_missing(numbers: pa.Array, column: Column, float_type: type[np.floating]) -> pa.Array:
     """Numbers of a narrow type, null where one is a `missing` of the column as that type holds it."""
-    if not column.missing:
+    if not column.missing or column.kind == "string":  # of which the text counts
         return numbers
     held = [as_held(float(number), float_type) for number in missing_numbers(column)]
     is_missing = pc.is_in(numbers.cast(pa.float64()), value_set=pa.array(held, pa.float64()))

@@ -85,7 +85,7 @@ def _found(path: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str,
         status = os.stat(path)
         identity = (status.st_dev, status.st_ino)
         if stat.S_ISREG(status.st_mode):
-            yield path, _stored_as(status)
+            yield path, stored_as(status)
         elif not stat.S_ISDIR(status.st_mode):
             yield path, _unreadable("it is no file, but a pipe, a socket or a device")
         elif identity in above:
@@ -104,10 +104,11 @@ def _unreadable(problem: str) -> Stored:
 
 
 def _stored(file: Path) -> Stored:
-    return _stored_as(file.stat())
+    return stored_as(file.stat())
 
 
-def _stored_as(status: os.stat_result) -> Stored:
+def stored_as(status: os.stat_result) -> Stored:
+    """What is known of a file by its status."""
     # By the inode and its change too: a copy that replaces a file may have its size and its time.
     version = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
     return Stored(size_bytes=status.st_size, modified=status.st_mtime, version=version)

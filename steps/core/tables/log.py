@@ -78,7 +78,8 @@ def commit(path: str, version: int) -> Commit:
         info = next(actions(path, version, kind="commitInfo"), {})
     except FileNotFoundError:
         info = {}
-    seconds = info["timestamp"] / 1000 if "timestamp" in info else _written_at(path, version)
+    timestamp = info.get("timestamp")
+    seconds = _written_at(path, version) if timestamp is None else timestamp / 1000
     return Commit(
         version=version,
         when=datetime.fromtimestamp(seconds, UTC),

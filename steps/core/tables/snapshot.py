@@ -277,7 +277,7 @@ def _open_error(table: TableUri, error: Exception) -> Exception:
         return unavailable
     if table.version is not None:
         try:
-            return _version_gone(table, newest=open(TableUri(table.path)))
+            return _version_gone(table, error, newest=open(TableUri(table.path)))
         except TableNotFound:
             return TableNotFound(str(table))
         except TableUnreadable as err:
@@ -291,8 +291,10 @@ def _open_error(table: TableUri, error: Exception) -> Exception:
     return TableUnreadable(str(table), reason)
 
 
-def _version_gone(table: TableUri, *, newest: Snapshot) -> TableVersionGone:
+def _version_gone(table: TableUri, error: Exception, *, newest: Snapshot) -> TableVersionGone:
     is_to_come = table.version is not None and table.version > newest.version
     reason = "there is no such version yet" if is_to_come else "its log entry is no longer kept"
+    if table.version in newest.logged_versions:
+        reason = f"its log entry is there, and cannot be read: {reason_of(error)}"
     versions = f"{min(newest.logged_versions, default=newest.version)} to {newest.version}"
     return TableVersionGone(str(table), reason, versions=versions)

@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import IO, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -35,6 +37,16 @@ class Staged:
         """By the files' statistics."""
         return sum(json.loads(file.stats)["numRecords"] for file in self.files)
 
+    @cached_property
+    def uncompressed_bytes(self) -> int:
+        """Of the values in the files, by their footers; repeated ones may count once."""
+        total = 0
+        for file in self.files:
+            with self._opened(file) as content:
+                metadata = pq.ParquetFile(content).metadata
+            total += sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        return total
+
     def rows(self) -> pa.RecordBatchReader:
         """All rows, some at a time."""
         schema = pa.schema(self.schema.to_arrow())
@@ -47,9 +59,12 @@ class Staged:
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for file in self.files:
-            with filesystem.opened(f"{self.folder}/{unquote(file.path.partition('/')[2])}", file.size) as content:
+            with self._opened(file) as content:
                 for batch in pq.ParquetFile(content).iter_batches(BATCH_ROWS, columns=schema.names):
                     yield batch.select(schema.names).cast(schema)
+
+    def _opened(self, file: AddAction) -> AbstractContextManager[IO[bytes]]:
+        return filesystem.opened(f"{self.folder}/{unquote(file.path.partition('/')[2])}", file.size)
 
 
 def stage(table: TableUri, folder: str, names: Collection[str] | None) -> Staged:

@@ -122,7 +122,8 @@ def _check_memory(table: TableUri, rows: Staged, *, needed_bytes: int) -> None:
 
 
 def _merge_bytes(rows: Staged) -> int:
-    return COPIES * in_memory.estimated_bytes(pa.schema(rows.schema.to_arrow()), rows=rows.row_count)
+    estimated = in_memory.estimated_bytes(pa.schema(rows.schema.to_arrow()), rows=rows.row_count)
+    return COPIES * max(estimated, rows.uncompressed_bytes)  # which is more for long texts
 
 
 def _key_bytes(rows: Staged, key: Sequence[str]) -> int:

@@ -121,5 +121,5 @@ def _log_unquoted(run: Run) -> None:
         with contextlib.suppress(ValueError):  # not MLflow's quotes
             words = shlex.split(text)
             if len(words) == 1 and words[0] not in ("", text):
-                unquoted[f"{name}.{UNQUOTED}"] = words[0]
+                unquoted[f"{name}.{UNQUOTED}"] = redacted(words[0])
     mlflow.log_params(unquoted)
