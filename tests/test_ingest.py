@@ -178,7 +178,7 @@ def test_another_source_can_be_given_instead_of_the_configs(place: Place) -> Non
     source = place.folder / "instead of.csv"
     flowers()[:120].to_csv(source, index=False)
     config = place.config(name="instead", columns=COLUMNS)
-    ended = place.mlflow_run("ingest", config=config, source=source, lake=place.folder / "other lake")
+    ended = place.step("ingest", config=config, source=source, lake=place.folder / "other lake")
     assert ended.exit_code == 0, ended.text
     assert rows_of(str(place.folder / "other lake" / "instead")).num_rows == 120
 

@@ -251,7 +251,7 @@ def test_promote_refuses_a_version_that_was_not_judged_unless_forced(trained: Pl
     assert f"`{command} --env-manager local`" in without_reason.err
     assert "unjudged" not in aliases(trained, model)
     reason = "Ada's wish: | & <b> $5"
-    ended = trained.mlflow_run("promote", name=model, version=3, alias="unjudged", force="true", reason=reason)
+    ended = trained.step("promote", name=model, version=3, alias="unjudged", force="true", reason=reason)
     assert "now names version 3" in done(ended)
     assert aliases(trained, model)["unjudged"] == "3"
     tags = trained.client.get_registered_model(model).tags
