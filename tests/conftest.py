@@ -22,7 +22,7 @@ from steps.core.spark import connect_server
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-WORKERS = 4  # of the whole suite, on two cores, as much of it is waiting; a file is run by one of them
+WORKERS = 3  # of the whole suite, on two cores, as much of it is waiting; a file is run by one of them
 TOGETHER = {  # files that share what is made once
     **dict.fromkeys(("test_stack", "test_stack_security"), "the stack"),
     **dict.fromkeys(("test_spark_inference", "test_vacuum", "test_spark_ingestion"), "one Spark"),
