@@ -434,7 +434,19 @@ class TestTypes:
             assert others is not None
             assert others.notes == []
 
-    @pytest.mark.parametrize("values", ["$5|€6", "$1,234.50|12.10", "(12.50)|3", "1 000|2", "12-|3-", "$007|$008"])
+    @pytest.mark.parametrize(
+        ("values", "reason"),
+        [
+            ("1 000|2", "not all of it is written as '1 000' is; `type: double, thousands_mark: \" \"` reads it"),
+            ("$007|$008", "a number would lose the zero of '$007'"),
+        ],
+    )
+    def test_numbers_whose_marks_differ_are_text_and_told_how_to_read_them(self, values: str, reason: str) -> None:
+        found = infer_type(texts(*values.split("|")), is_text=True)
+        assert found is not None
+        assert (found.keys, found.notes) == ({"type": "string"}, [f"text, as {reason}"])
+
+    @pytest.mark.parametrize("values", ["$5|€6", "$1,234.50|12.10", "(12.50)|3", "12-|3-"])
     def test_numbers_with_marks_are_text_and_told(self, values: str) -> None:
         first, *others = values.split("|")
         found = infer_type(texts(first, first.replace("1", "2").replace("5", "6"), *others), is_text=True)

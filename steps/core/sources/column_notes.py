@@ -29,6 +29,10 @@ WHOLE_EXPONENT = re.compile(r"\d+[eE]\d+", re.ASCII)
 SENTINELS = (-9, -99, -999, -9999, -99999, 999, 9999, 99999)  # numbers that often stand for a missing value
 WIDEST = "decimal(38,0)"  # of the types of whole numbers
 SHOWN_CHARACTERS = 80  # of a value
+MARKS = (  # in which numbers may be written, those of thousands alone first
+    *({"thousands_mark": mark} for mark in " ',"),
+    *({"decimal_mark": ",", "thousands_mark": mark} for mark in ". '"),
+)
 FIRST_DAY, LAST_DAY = 19000101, 21001231  # as numbers
 
 
@@ -122,9 +126,7 @@ def of_texts(texts: Sequence[str]) -> list[str]:
     if (word := word_beside_numbers(texts)) and (keys := _readable_with(texts, word)):
         return [f"text, as its numbers stand beside {word!r}; {keys} reads them"]
     if all(map(MARKED_NUMBER.fullmatch, texts)):
-        return [
-            f"text, as a number is digits, with marks of decimals and thousands, and nothing else, unlike {others[0]!r}"
-        ]
+        return [f"text, as {_reason_of_marks(texts, others[0], symbol)}"]
     return []
 
 
@@ -142,6 +144,19 @@ def _readable_with(texts: Sequence[str], symbol: str) -> str:
             more = "".join(f", {key}: {_in_yaml(mark)}" for key, mark in marks.items())
             return f"`type: double, symbol: {_in_yaml(symbol)}{more}`"
     return ""
+
+
+def _reason_of_marks(texts: Sequence[str], marked: str, symbol: str) -> str:
+    """Why these texts, digits with marks, are not to be numbers; `marked` is the first that is none."""
+    bare = [exact_number.without_symbol(text, symbol) for text in texts]
+    if code := next((text for text, plain in zip(texts, bare, strict=True) if CODE.fullmatch(plain)), ""):
+        return f"a number would lose the zero of {code!r}"
+    for marks in MARKS:
+        column = Column.model_validate({"type": "double", **marks})
+        if not values.convert(pa.array(texts, pa.string()), column).broken:
+            keys = ", ".join(f"{key}: {_in_yaml(mark)}" for key, mark in marks.items())
+            return f"not all of it is written as {marked!r} is; `type: double, {keys}` reads it"
+    return f"a number is digits, with marks of decimals and thousands, and nothing else, unlike {marked!r}"
 
 
 def _in_yaml(text: str) -> str:
