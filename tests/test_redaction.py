@@ -122,10 +122,13 @@ def test_a_second_time_changes_nothing(text: str) -> None:
     assert redacted(redacted(text)) == redacted(text)
 
 
-@pytest.mark.parametrize("part", [*PARTS, "a://b:c/", "token: ", "'token': '"])
-def test_a_long_line_takes_no_longer_than_its_length_asks(part: str) -> None:
+def test_a_long_line_takes_no_longer_than_its_length_asks() -> None:
     """Of an expression that tries again from each character, this would take hours."""
-    assert len(redacted(part * 100_000)) > 0
+    program = (
+        "import sys; from steps.core.redaction import redacted; [redacted(part * 100_000) for part in sys.argv[1:]]"
+    )
+    parts = [*PARTS, "a://b:c/", "token: ", "'token': '", "a=1 ", "token=a "]
+    subprocess.run([sys.executable, "-c", program, *parts], cwd=PROJECT, timeout=120, check=True)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("X-Amz-Signature", True), ("page_token", False), ("key", False)])

@@ -65,14 +65,14 @@ def _pair(pair: re.Match[str]) -> str:
     opened = re.match(r"""[bru]{0,2}(\\?['"])""", value)
     begin, end = (opened[0], opened[1]) if opened else ("", "")
     word = value[len(begin) : len(value) - len(end)]
-    before = pair.string[: pair.start()]
+    before = pair.string[max(0, pair.start() - 12) : pair.start()].lower()
     is_plain = (
         not is_secret(name)
         or _PLACEHOLDER.fullmatch(word)
         or (name.lower() in ("sig", "auth") and not before.endswith(("?", "&", "'", '"')))
         or (name.lower() == "pwd" and word.startswith("/"))  # a shell's folder
         or (name.lower().endswith("token") and re.fullmatch(r"\d{1,6}", word))  # a count
-        or before[-12:].lower().endswith(_OF_PARSERS)
+        or before.endswith(_OF_PARSERS)
     )
     return pair[0] if is_plain else f"{name}{is_to}{begin}{HIDDEN}{end}"
 
