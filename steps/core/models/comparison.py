@@ -13,7 +13,7 @@ from steps.core.config import Config
 from steps.core.metrics import Labels
 from steps.core.models import aliases, loading, split
 from steps.core.models.answers import Answers, answers_of
-from steps.core.models.grouping import FEWEST_GROUPS, groups_in
+from steps.core.models.grouping import FEWEST_GROUPS, grouping_of, groups_in
 from steps.core.models.verdict import Candidate
 
 ENOUGH_ROWS = 30  # for a comparison on a part of the test rows: on fewer, each moves a share by more than 3 points
@@ -41,11 +41,11 @@ class TestPart:
     def groups(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray | None:
         """The number from 0 of the group of each of some rows, for significance; None where each row is alone. Of rows
         that are grouped by day, but are of few days, each counts alone too."""
-        if self._groups is None:
+        grouping = grouping_of(self.settings)
+        if grouping is None or self._groups is None:
             return None
         numbers, groups = np.unique(self._groups[rows], return_inverse=True)
-        is_by_day = not self.settings.split.group
-        return None if len(numbers) == len(groups) or (is_by_day and len(numbers) < FEWEST_GROUPS) else groups
+        return None if len(numbers) == len(groups) or grouping.are_few_days(len(numbers)) else groups
 
     def few_groups(self, rows: np.ndarray | slice = slice(None)) -> int | None:
         """How many groups some rows are of, where these are too few to tell what other groups would show; else None."""

@@ -34,6 +34,10 @@ class Grouping:
         codes[alone] = len(groups.dictionary) + np.arange(alone.sum())
         return codes.astype(np.int64)
 
+    def are_few_days(self, groups: int) -> bool:
+        """Whether so many groups are days, and too few for a resample of them: each row counts alone then."""
+        return self.by == "day" and groups < FEWEST_GROUPS
+
     def _groups(self, rows: pa.Table) -> pa.ChunkedArray:
         column = rows[self.column]
         if self.by == "day" and not pa.types.is_string(column.type):

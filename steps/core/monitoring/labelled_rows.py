@@ -13,7 +13,7 @@ from steps.core import significance
 from steps.core.classification_metrics import CLASS_MEASURES, Predictions, class_in
 from steps.core.metric_sums import ClassificationSums
 from steps.core.metrics import METRICS
-from steps.core.models.grouping import ALONE, FEWEST_GROUPS, Grouping
+from steps.core.models.grouping import ALONE, Grouping
 from steps.core.monitoring.labels import TruthReader, has_label
 from steps.core.significance import Interval
 
@@ -103,7 +103,7 @@ class LabelledRows:
     def group_count(self) -> int | None:
         """How many groups the rows that are kept have; None where each row counts alone."""
         codes = self._codes()
-        return None if codes is None else len(np.unique(codes))
+        return None if codes is None else int(codes.max()) + 1
 
     def _count(self, codes: np.ndarray, probabilities: np.ndarray) -> None:
         if self._classes < MOST_CLASSES:
@@ -147,8 +147,7 @@ class LabelledRows:
         known, codes = np.unique(groups, return_inverse=True)
         codes[is_alone] = len(known) + np.arange(is_alone.sum())
         codes = np.unique(codes, return_inverse=True)[1]
-        is_by_day = self._grouping is not None and self._grouping.by == "day"
-        return None if is_by_day and codes.max() + 1 < FEWEST_GROUPS else codes
+        return None if self._grouping and self._grouping.are_few_days(int(codes.max()) + 1) else codes
 
     def _keep_smallest(self) -> None:
         kept_lists = (self._truths, self._outputs, self._groups, self._draws)

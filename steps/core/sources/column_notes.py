@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -135,27 +135,28 @@ def _readable_with(texts: Sequence[str], symbol: str) -> str:
     plain = [exact_number.without_symbol(text, symbol) for text in texts]
     if any(map(CODE.fullmatch, plain)) or are_ambiguous_commas(plain):
         return ""
-    for marks in ({}, {"decimal_mark": ","}):
+    return _keys_that_read(texts, [{"symbol": symbol}, {"symbol": symbol, "decimal_mark": ","}])
+
+
+def _keys_that_read(texts: Sequence[str], ways: Iterable[Mapping[str, str]]) -> str:
+    """The keys of a column of doubles, the first of these `ways` by which it refuses none of the texts; "" for none."""
+    for way in ways:
         try:
-            column = Column.model_validate({"type": "double", "symbol": symbol, **marks})
-        except ValidationError:
-            return ""
+            column = Column.model_validate({"type": "double", **way})
+        except ValidationError:  # of a symbol that a column cannot have
+            continue
         if not values.convert(pa.array(texts, pa.string()), column).broken:
-            more = "".join(f", {key}: {_in_yaml(mark)}" for key, mark in marks.items())
-            return f"`type: double, symbol: {_in_yaml(symbol)}{more}`"
+            return f"`type: double, {', '.join(f'{key}: {_in_yaml(text)}' for key, text in way.items())}`"
     return ""
 
 
 def _reason_of_marks(texts: Sequence[str], marked: str, symbol: str) -> str:
     """Why these texts, digits with marks, are not to be numbers; `marked` is the first that is none."""
     bare = [exact_number.without_symbol(text, symbol) for text in texts]
-    if code := next((text for text, plain in zip(texts, bare, strict=True) if CODE.fullmatch(plain)), ""):
-        return f"a number would lose the zero of {code!r}"
-    for marks in MARKS:
-        column = Column.model_validate({"type": "double", **marks})
-        if not values.convert(pa.array(texts, pa.string()), column).broken:
-            keys = ", ".join(f"{key}: {_in_yaml(mark)}" for key, mark in marks.items())
-            return f"not all of it is written as {marked!r} is; `type: double, {keys}` reads it"
+    if lost := _lost_of_codes(bare, texts):
+        return lost
+    if keys := _keys_that_read(texts, MARKS):
+        return f"not all of it is written as {marked!r} is; {keys} reads it"
     return f"a number is digits, with marks of decimals and thousands, and nothing else, unlike {marked!r}"
 
 
@@ -166,12 +167,20 @@ def _in_yaml(text: str) -> str:
 
 def _reason_of_no_number(numbers: Sequence[str]) -> str:
     """Why these texts, each of which is written as a number, are not to be numbers."""
-    if code := next(filter(CODE.fullmatch, numbers), None):
-        return f"a number would lose the {'plus' if re.fullmatch(r'[+][1-9].*', code) else 'zero'} of {code!r}"
+    if lost := _lost_of_codes(numbers, numbers):
+        return lost
     if all(map(WHOLE.fullmatch, numbers)):
         held = "" if _breaks(numbers, WIDEST) else f"; `type: {WIDEST}` holds all of them"
         return f"{_quoted(_first_broken(numbers, {'type': 'long'}))} is out of the range of a long{held}"
     return f"a double does not hold {_quoted(_first_broken(numbers, {'type': 'double'}))} as it stands"
+
+
+def _lost_of_codes(plain: Sequence[str], texts: Sequence[str]) -> str:
+    """What a number would lose of the first text that is a code, by the texts in their `plain` form; "" for none."""
+    for code, text in zip(plain, texts, strict=True):
+        if CODE.fullmatch(code):
+            return f"a number would lose the {'plus' if re.fullmatch(r'[+][1-9].*', code) else 'zero'} of {text!r}"
+    return ""
 
 
 def _reason_of_day_months(texts: Sequence[str]) -> str:
