@@ -2,10 +2,11 @@
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from http_servers import answering
 
 SECRET = "secret-4b1f0ac9"  # in the address, so that it can be looked for in all that is left
 
@@ -49,11 +50,5 @@ class Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving() -> Iterator[Receiver]:
     server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with answering(server):
         yield server
-    finally:  # else the thread keeps a process alive whose test has failed
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -6,7 +6,6 @@ import http.server
 import json
 import os
 import tempfile
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
+from http_servers import answering
 
 from steps.core import config
 from steps.core.columns import Column
@@ -549,12 +549,8 @@ class TestHttp:
     @pytest.fixture
     def server(self) -> Iterator[str]:
         _Handler.answers = {}
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            yield f"http://127.0.0.1:{server.server_port}"
-            server.shutdown()
-            thread.join()
+        with answering(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)) as url:
+            yield url
 
     @pytest.mark.parametrize(
         ("path", "media_type", "body"),

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from http_servers import answering
 from hypothesis import given
 from hypothesis import strategies as st
 from small import FLOWERS, QUICK, sqlite, tracked
@@ -94,12 +94,8 @@ def test_labels_come_from_tables_and_files(tmp_path: Path, form: str) -> None:
 def test_labels_come_from_a_url(tmp_path: Path) -> None:
     (tmp_path / "outcomes.csv").write_text("id,species\n1,setosa\n2,virginica\n")
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        try:
-            found = index(f"http://127.0.0.1:{server.server_port}/outcomes.csv")
-        finally:
-            server.shutdown()
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as url:
+        found = index(f"{url}/outcomes.csv")
     assert found.of(ids(1, 2)).tolist() == [0, 2]
 
 

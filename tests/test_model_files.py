@@ -9,7 +9,6 @@ import http.server
 import json
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from deltalake import write_deltalake
+from http_servers import answering
 from mlflow import MlflowClient
 from place import new_database
 from small import FLOWERS, flowers, sqlite, tracked, without_artifact_check
@@ -241,11 +241,8 @@ class Answers500(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def failing_store() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers500)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with answering(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers500)) as url:
+        yield url
 
 
 @pytest.mark.parametrize("store", ["proxied, does not answer", "proxied, answers with 500", "S3, does not answer"])

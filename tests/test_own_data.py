@@ -5,12 +5,12 @@ import json
 import re
 import shlex
 import shutil
-import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from http_servers import answering
 from place import PROJECT, Ended, Place, new_database, rows_of
 
 from steps.core import config
@@ -85,11 +85,9 @@ def test_a_file_at_a_url_is_inferred_as_one_on_this_machine(own: Place) -> None:
     (folder := own.folder / "web").mkdir()
     (folder / "votes.csv").write_bytes(text.encode("cp1252"))
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/votes.csv"
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
+        url = f"{server}/votes.csv"
         ended = own.step("ingest", source=url, target="Stimme")
-        server.shutdown()
     assert ended.exit_code == 0, ended.text
     table = rows_of(own.lake("votes"))
     assert table.schema.types[:2] == [pa.int64(), pa.float64()]

@@ -3,11 +3,11 @@
 import http.server
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from http_servers import answering
 
 from steps.core.errors import TrackingUnavailable
 from steps.core.tracking import server
@@ -36,11 +36,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uri(certificate: Path) -> Iterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as service:
-        service.socket = context.wrap_socket(service.socket, server_side=True)
-        threading.Thread(target=service.serve_forever, daemon=True).start()
-        yield f"https://127.0.0.1:{service.server_port}"
-        service.shutdown()
+    service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Healthy)
+    service.socket = context.wrap_socket(service.socket, server_side=True)
+    with answering(service) as url:
+        yield url.replace("http://", "https://")
 
 
 def test_a_certificate_that_is_not_trusted_is_told(uri: str) -> None:
