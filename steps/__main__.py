@@ -34,6 +34,7 @@ def run() -> None:
         name = sys.argv.pop(1)
         if name != WITHOUT_PROJECT:
             _run_entry_point("main" if name == "main" else f"steps.{name}")
+            startup.skip_teardown()
             return
     except (ModuleNotFoundError, SyntaxError) as err:
         if not _is_from_another_python(err):
@@ -42,6 +43,7 @@ def run() -> None:
 
         sys.exit(str(PackageMissing(sys.executable, str(err))))
     _run_without_project()
+    startup.skip_teardown()
 
 
 def _run_entry_point(module: str) -> None:

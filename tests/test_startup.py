@@ -90,6 +90,52 @@ def test_ctrl_c_among_the_imports_ends_the_process_without_a_word(project: Path)
     assert process.returncode == -signal.SIGINT
 
 
+AT_THE_END = """
+import atexit, os, sys, threading, time
+class Kept:
+    def __del__(self, write=os.write):
+        write(1, b"taken apart")
+def finish():
+    time.sleep(0.2)
+    print("a thread is done")
+def main(argv=None):
+    atexit.register(print, "called at exit")
+    threading.Thread(target=finish).start()
+    print("main is done")
+    END
+sys.kept = Kept()
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "exit_code", "last"),
+    [("pass", 0, []), ("sys.exit(0)", 0, ["taken apart"]), ("raise ValueError('a bug')", 1, ["taken apart"])],
+    ids=["in the ordinary way", "early", "by a bug"],
+)
+def test_a_process_that_has_done_all_waits_for_its_threads_and_leaves_its_modules_whole(
+    end: str, exit_code: int, last: list[str], project: Path
+) -> None:
+    (project / "steps/report.py").write_text(AT_THE_END.replace("END", end))
+    ended = python("-m", "steps", "report", folder=project)
+    assert ended.returncode == exit_code, ended.stderr
+    assert ended.stdout.splitlines() == ["main is done", "a thread is done", "called at exit", *last]
+
+
+def test_output_that_nobody_can_take_is_no_good_end(project: Path) -> None:
+    (project / "steps/report.py").write_text("def main():\n    print('text')\n")
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "steps", "report"],
+            cwd=project,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # it is written at the end
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (120, "OSError: [Errno 28] No space left on device")
+
+
 def test_the_projects_main_is_run_wherever_the_user_stands(tmp_path: Path, project: Path) -> None:
     (project / "main.py").write_text("def main():\n    print('the project')\n")
     stand = tmp_path / "stand"
