@@ -6,13 +6,14 @@ umask and arguments are those of the request: what runs is the command, as a pro
 `python warm.py <socket>` listens there until its standard input closes.
 """
 
+import atexit
+import contextlib
 import gc
 import importlib
 import json
 import os
 import runpy
 import select
-import signal
 import socket
 import sys
 import tempfile
@@ -28,9 +29,14 @@ PACKAGES = (
 )
 
 
+_exit_code: int | None = None  # of a command that has come to its end
+
+
 def main() -> None:
+    global _exit_code
     from mlflow.utils import requirements_utils
 
+    atexit.register(_end_at_once)  # the first one that is registered is the last one that is called
     for package in PACKAGES:
         importlib.import_module(package)
     requirements_utils.warn_dependency_requirement_mismatches(["mlflow"])  # it notes which package has which module
@@ -39,8 +45,16 @@ def main() -> None:
     if request is None:
         return
     _become(request)
-    # Here and not in a function: what runs is `__main__`, and ends as an interpreter ends.
-    match request["words"]:
+    try:
+        _run(request["words"])
+        _exit_code = 0
+    except SystemExit as ended:
+        _exit_code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise  # whatever else it is, the process ends as an interpreter ends
+
+
+def _run(words: list[str]) -> None:
+    match words:
         case ["-m", module, *_]:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         case ["-c", program, *_]:
@@ -49,35 +63,49 @@ def main() -> None:
             runpy.run_path(script, run_name="__main__")
 
 
+def _end_at_once() -> None:
+    """In place of freeing each object of the libraries, and so copying each page of a process that was forked."""
+    if _exit_code is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_exit_code)
+
+
 def _next_request(path: str) -> dict[str, Any] | None:
-    """Returns once in each command's process with its request, and with None where nobody asks any more."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    """Returns once in each command's process with its request, and with None where nobody asks any more.
+
+    Whoever asks is answered with the command's number and, at its end, with its exit code.
+    """
+    running: dict[int, tuple[int, socket.socket]] = {}  # by a file that is readable when the command has ended
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        while True:
-            readable, _, _ = select.select([listener, sys.stdin], [], [])
-            if sys.stdin in readable:
-                return None
-            connection, _ = listener.accept()
-            with connection:
-                if _fork() == 0:
-                    listener.close()
-                    return _keep(connection)
+        while sys.stdin not in (readable := select.select([listener, sys.stdin, *running], [], [])[0]):
+            for ended in running.keys() & {*readable}:
+                pid, connection = running.pop(ended)
+                _, status = os.waitpid(pid, 0)
+                _answer(connection, os.waitstatus_to_exitcode(status))
+                connection.close()
+                os.close(ended)
+            if listener in readable:
+                connection, _ = listener.accept()
+                request: dict[str, Any] = json.loads(connection.makefile().readline())
+                if (pid := _fork()) == 0:
+                    for inherited in running:
+                        os.close(inherited)
+                    for _, inherited_connection in [*running.values(), (0, connection)]:
+                        inherited_connection.close()
+                    return request
+                _answer(connection, pid)
+                running[os.pidfd_open(pid)] = pid, connection
+    return None
 
 
-def _keep(connection: socket.socket) -> dict[str, Any]:
-    """Fork the command, which returns from here; its keeper answers with its number and its exit code, and ends."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    request: dict[str, Any] = json.loads(connection.makefile().readline())
-    if (pid := _fork()) == 0:
-        return request
-    connection.sendall(f"{pid}\n".encode())
-    _, status = os.waitpid(pid, 0)
-    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-    os._exit(0)
+def _answer(connection: socket.socket, number: int) -> None:
+    with contextlib.suppress(OSError):  # whoever asked is gone
+        connection.sendall(f"{number}\n".encode())
 
 
 def _fork() -> int:
