@@ -121,7 +121,8 @@ packages: .venv/packages
 	@python -m steps.core.spark.prepare
 	@touch $@
 
-# Java is looked for first: it takes a moment, and the packages take minutes. uv is used when it is there.
+# Java is looked for first: it takes a moment, and the packages take minutes. uv is used when it is there, and its cache
+# alone where that has all: else it asks for each package whether it changed, and builds PySpark anew, which has no wheel.
 .venv/packages: conda.yaml
 	@python3 -m steps.core.spark.java
 	@command -v uv >/dev/null || test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet uv; } || \
@@ -129,6 +130,6 @@ packages: .venv/packages
 	@PATH="$$PATH:$(CURDIR)/.uv/bin"; set -e -o pipefail; \
 	  uv venv --quiet --clear --seed .venv; \
 	  echo "installing the packages of conda.yaml ..."; \
-	  $(PINS) | \
-	    uv pip install --quiet --compile-bytecode --python .venv/bin/python --requirements -
+	  install() { $(PINS) | uv pip install --quiet --compile-bytecode --python .venv/bin/python --requirements - "$$@"; }; \
+	  install --offline 2>/dev/null || install
 	@touch $@
