@@ -461,6 +461,35 @@ class TestTypes:
         assert quoted is not None
         assert quoted.notes == ['text in single quotes; `quote: "\'"` under source.options takes them off']
 
+    def test_a_spreadsheets_form_of_codes_is_told(self) -> None:
+        found = infer_type(texts('="0042"', '="17"'), is_text=True)
+        assert found is not None
+        assert found.keys == {"type": "string"}
+        assert found.notes == ["text, with the `=` and the quotes of '=\"0042\"', as spreadsheets write codes"]
+
+    @pytest.mark.parametrize("is_text", [True, False], ids=["of a file of texts", "of a file with types"])
+    @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+    @pytest.mark.parametrize("times", [1, 2])
+    @pytest.mark.parametrize("text", ["Café", "Größe", "O’Neil", "5 €", "Łódź", "Привет", "Αθήνα", "São Tomé"])
+    def test_letters_that_were_misread_before_are_told(
+        self, text: str, times: int, encoding: str, is_text: bool
+    ) -> None:
+        misread = text
+        for _ in range(times):
+            misread = "".join(
+                byte.decode(encoding, errors="replace").replace("\ufffd", byte.decode("latin-1"))
+                for byte in (bytes([number]) for number in misread.encode())
+            )
+        found = infer_type(texts("Rome", misread), is_text=is_text)
+        assert found is not None
+        assert found.notes == [f"{misread!r} seems to be {text!r}, which was misread before it came here"]
+
+    @pytest.mark.parametrize("text", ["Café", "«CAFÉ»", "Ärger…", "Â", "NIÑO", "naïve", "Łódź", "Привет", "日本", "🙂"])
+    def test_letters_that_were_read_as_they_are_written_are_not_told(self, text: str) -> None:
+        found = infer_type(texts("Rome", text), is_text=True)
+        assert found is not None
+        assert found.notes == []
+
     @pytest.mark.parametrize("values", ["40-47-84|20-30-40", "1.2.34|1.3.1", "'a'|b'"])
     def test_what_is_no_date_and_not_quoted_is_not_told(self, values: str) -> None:
         found = infer_type(texts(*values.split("|")), is_text=True)

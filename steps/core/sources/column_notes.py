@@ -25,6 +25,9 @@ from steps.core.sources.written_forms import (
     word_beside_numbers,
 )
 
+FORMULA = re.compile(r'="[^"]*"')
+# Windows' letters for the first bytes of UTF-8's Latin, Greek and Cyrillic letters and dashes, and for the next ones
+MISREAD = "[ÂÃÄÅÎÏÐÑâ][\u0080-\u00bf\u0152-\u017e\u0192\u02c6\u02dc\u2013-\u2122]"
 WHOLE_EXPONENT = re.compile(r"\d+[eE]\d+", re.ASCII)
 SENTINELS = (-9, -99, -999, -9999, -99999, 999, 9999, 99999)  # numbers that often stand for a missing value
 WIDEST = "decimal(38,0)"  # of the types of whole numbers
@@ -101,6 +104,23 @@ def of_zones(texts: Sequence[str]) -> list[str]:
     return [f"{without!r} counts as UTC, as it says no zone, unlike {with_zone[0]!r}; if it is of another, say `zone`"]
 
 
+def of_misread_letters(texts: pa.Array) -> list[str]:
+    """Texts that were UTF-8 and were read as an encoding of one byte before they came here: `Ã©` in place of `é`."""
+    for text in texts.filter(pc.match_substring_regex(texts, MISREAD)).to_pylist():
+        if meant := _read_as_utf8(text):
+            return [f"{_quoted(text)} seems to be {_quoted(meant)}, which was misread before it came here"]
+    return []
+
+
+def _read_as_utf8(text: str) -> str:
+    """What the text was before it was misread, once or more often; "" where it was not."""
+    try:
+        meant = b"".join(letter.encode("latin-1" if letter <= "\xff" else "cp1252") for letter in text).decode()
+    except UnicodeError:
+        return ""
+    return "" if meant == text else _read_as_utf8(meant) or meant
+
+
 def of_texts(texts: Sequence[str]) -> list[str]:
     """Why these different texts are to be text, where another type may have been meant."""
     others = [text for text in texts if not exact_number.NUMBER.fullmatch(text)]
@@ -121,6 +141,8 @@ def of_texts(texts: Sequence[str]) -> list[str]:
     bare = [text for text in texts if symbol not in text]
     if symbol and bare and (keys := _readable_with(texts, symbol)):
         return [f"text, as {bare[0]!r} is without the {symbol!r} of others; {keys} reads both"]
+    if all(map(FORMULA.fullmatch, texts)):
+        return [f"text, with the `=` and the quotes of {_quoted(texts[0])}, as spreadsheets write codes"]
     if all(len(text) > 1 and text[0] == text[-1] == "'" for text in texts):
         return ['text in single quotes; `quote: "\'"` under source.options takes them off']
     if (word := word_beside_numbers(texts)) and (keys := _readable_with(texts, word)):

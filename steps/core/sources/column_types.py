@@ -67,6 +67,8 @@ def infer_type(sample: pa.Array | pa.ChunkedArray, *, is_text: bool) -> Inferred
         return _of_doubles(sample)
     if declared == "long":
         return InferredType({"type": declared}, column_notes.of_numbers(pc.unique(sample.cast(pa.int64())).drop_null()))
+    if declared == "string":
+        return InferredType({"type": declared}, column_notes.of_misread_letters(pc.unique(sample.cast(pa.string()))))
     return InferredType({"type": declared}) if declared else None
 
 
@@ -135,7 +137,8 @@ def _of_texts(texts: Sequence[str]) -> InferredType:
                 notes += column_notes.of_exponents(bare)
             notes += column_notes.of_zones(rest) if candidate == {"type": "timestamp"} else []
             return _with_missing(candidate, words, notes)
-    return InferredType({"type": "string"}, [*column_notes.of_texts(rest), *column_notes.kept(words)])
+    notes = [*column_notes.of_texts(rest), *column_notes.of_misread_letters(pa.array(rest, pa.string()))]
+    return InferredType({"type": "string"}, [*notes, *column_notes.kept(words)])
 
 
 def _with_missing(keys: dict[str, object], words: list[str], notes: Sequence[str] = ()) -> InferredType:
