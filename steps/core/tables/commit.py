@@ -49,14 +49,14 @@ def once(
 ) -> Committed:
     """Commit the Parquet files that `write` puts into a folder as the newest version of `table`, in place of its rows.
 
-    Nothing is written when the commit of the newest version has `made_of` in its metadata already. `made_by` goes into
-    the metadata too; its `run_id` is one that no other commit has. `files` are digests of the source's files, from then
-    on the only ones of which ingested_files() knows; None for rows to which append() never adds. Raises TableUnfit for
-    a column that not every reader of Delta takes, TableNotWritten, TableBusy when other writers are always first.
+    Nothing is written when the newest version has no other rows, and `made_of` in its commit already. `made_by` goes
+    into the metadata too; its `run_id` is one that no other commit has. `files` are digests of the source's files, from
+    then on the only ones of which ingested_files() knows; None for rows to which append() never adds. Raises TableUnfit
+    for a column that not every reader of Delta takes, TableNotWritten, TableBusy when other writers are always first.
     """
 
     def is_there(newest: Snapshot) -> bool:
-        return conditional.is_made_of(newest, made_of)
+        return newest.commit.replaces and conditional.is_made_of(newest, made_of)
 
     def put(newest: Snapshot | None) -> bool:
         replaced = [] if files is None else [Transaction(REPLACED, _version_after(newest))]

@@ -24,11 +24,13 @@ CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.\d{10}\.(\d{10}))?\.parquet")
 @dataclass(frozen=True, kw_only=True)
 class Commit:
     """How a version was written: `metadata` is the userMetadata that our steps write, {} for commits of others. `when`
-    is what the commit says or, as Delta's readers have it, when the file of it was written."""
+    is what the commit says or, as Delta's readers have it, when the file of it was written. `replaces` tells that no
+    row of the version is of an earlier one."""
 
     version: int
     when: datetime
     operation: str
+    replaces: bool
     metadata: Mapping[str, Any]
 
 
@@ -80,10 +82,12 @@ def commit(path: str, version: int) -> Commit:
         info = {}
     timestamp = info.get("timestamp")
     seconds = _written_at(path, version) if timestamp is None else timestamp / 1000
+    mode = (info.get("operationParameters") or {}).get("mode")
     return Commit(
         version=version,
         when=datetime.fromtimestamp(seconds, UTC),
         operation=str(info.get("operation", "unknown")),
+        replaces=version == 0 or mode == "Overwrite",
         metadata=_user_metadata(info),
     )
 
