@@ -84,17 +84,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             digests = outcome.new_files(source, table, mode=settings.mode)
             before = snapshot.find(table) if settings.mode != "replace" else None
             added = outcome.added_columns(before, job.columns) if settings.mode == "append" else []
-            if before and not digests:
-                source.parts(job.columns)  # which it must have, as when rows of it are read
-                run.remark([f"{source.uri}: all of its files are in {table.path} already", *added])
-                made_by = {**run.made_by(), "source": source.uri}
-                run.writes(table=outcome.with_columns(before, settings, job.columns, made_by=made_by))
-                return
             is_append = settings.mode == "append"
             beside = before if is_append else None
             result = ingestion.run(source, job, files=digests if is_append else None, beside=beside)
             if source.has_changed(digests if is_append else None):
                 raise SourceChanged(source.uri)  # its digests may be those of other rows
+            if beside and not result.source_rows:
+                run.remark([outcome.without_new_rows(source, digests, table), *added])
+                made_by = {**run.made_by(), "source": source.uri}
+                run.writes(table=outcome.with_columns(beside, settings, job.columns, made_by=made_by))
+                return
             warnings = outcome.warnings(result, settings, labelled=parameters.labelled, beside=before)
             made_by = {**run.made_by(), "source": source.uri, "warnings": "\n".join(warnings)}
             made_by |= outcome.counts(result)

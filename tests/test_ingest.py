@@ -445,6 +445,32 @@ def test_append_adds_the_files_that_are_new_each_once(place: Place) -> None:
     assert sorted(table(place, "appended")["x"].to_pylist()) == [0.5, 0.5, 0.5, 1.0, 2.0, 3.0]
 
 
+@pytest.mark.parametrize("content", ["id,x,label\n", ""], ids=["a header alone", "nothing at all"])
+def test_append_of_a_new_file_without_rows_leaves_the_table_and_goes_on_with_the_next_one(
+    place: Place, content: str
+) -> None:
+    name = f"sundays_{len(content)}"
+    assert of_days(place, name, "append", 1).exit_code == 0
+    (place.folder / name / "2.csv").write_text(content)
+    ended = of_days(place, name, "append")
+    assert ended.out == f"ingest: table = {place.lake(name)}@v0\n", ended.text
+    assert f"{place.folder / name}: its new files have no rows: 2.csv" in ended.err
+    assert of_days(place, name, "append", 3).out == f"ingest: table = {place.lake(name)}@v1\n"
+    assert sorted(table(place, name)["x"].to_pylist()) == [0.5, 0.5, 1.0, 3.0]
+
+
+def test_append_is_refused_for_a_table_of_delta_which_has_no_new_files(place: Place) -> None:
+    assert of_days(place, "upstream", "replace", 1).exit_code == 0
+    config = place.config(
+        name="downstream",
+        source={"uri": place.lake("upstream")},
+        columns={"x": {"type": "double"}, "label": {"type": "string"}},
+        target="label",
+        mode="append",
+    )
+    refused(place, "downstream", place.step("ingest", config=config), "SourceUnreadable", "reads new files only")
+
+
 def test_append_rejects_rows_whose_key_the_table_has_and_keeps_the_others(place: Place) -> None:
     keys = {"key": ["day", "name"], "rejects_at_most": 0.5}
     columns = {name: {"type": "string"} for name in ("name", "x", "label")} | {
@@ -510,6 +536,18 @@ def test_upsert_replaces_rows_of_the_same_key_and_keeps_the_others(place: Place)
     assert ended.out == f"ingest: table = {place.lake('upserted')}@v1\n", ended.text
     assert {row["id"]: row["x"] for row in table(place, "upserted").to_pylist()} == {0: 2.0, 1: 0.5, 2: 0.5}
     assert of_days(place, "upserted", "upsert").out == f"ingest: table = {place.lake('upserted')}@v1\n"
+
+
+def test_replace_leaves_no_row_that_an_upsert_or_an_append_has_kept(place: Place) -> None:
+    """Also when its rows are those of the newest version's commit."""
+    for mode in ("upsert", "append"):
+        assert of_days(place, f"full_{mode}", mode, 1).exit_code == 0
+        (place.folder / f"full_{mode}" / "1.csv").unlink()
+        assert of_days(place, f"full_{mode}", mode, 2).exit_code == 0
+        replaced = of_days(place, f"full_{mode}", "replace")
+        assert replaced.out == f"ingest: table = {place.lake(f'full_{mode}')}@v2\n", replaced.text
+        assert sorted(table(place, f"full_{mode}")["x"].to_pylist()) == [0.5, 2.0]
+        assert of_days(place, f"full_{mode}", "replace").out == replaced.out
 
 
 def test_a_column_that_changes_its_type_is_refused_by_append_with_the_way_out(place: Place) -> None:

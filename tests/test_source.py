@@ -3,10 +3,11 @@
 import bz2
 import datetime as dt
 import gzip
+import itertools
 import json
 import lzma
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,10 +17,11 @@ from deltalake import Schema, write_deltalake
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from steps.core import config
-from steps.core.errors import FormatsMixed, SourceUnreadable
+from steps.core.errors import FormatsMixed, SourceChanged, SourceUnreadable
 from steps.core.process import memory
 from steps.core.sources import contract, ingestion, kinds, listing, sklearn_dataset
 from steps.core.sources.job import Job
+from steps.core.sources.rows import BatchesPart, Part, RawRows
 from steps.core.sources.source import Source
 
 pytestmark = pytest.mark.usefixtures("own_store")
@@ -372,3 +374,48 @@ def test_a_key_of_json_with_a_dot_that_is_the_path_of_a_nested_one_is_refused(tm
     uri = folder(tmp_path, "a.jsonl", text=b'{"a.b": 0.1, "a": {"b": 7, "c": 1}}\n')
     with pytest.raises(SourceUnreadable, match=r"'a\.b' is both a key with a dot and the path of a nested field"):
         find(uri).columns()
+
+
+class LiveTable(Source):
+    """A table that somebody writes to all the time: `readings` are the ids that it has, one time after another."""
+
+    def __init__(self, *readings: list[int]) -> None:
+        super().__init__(config.Source(uri="live"))
+        self.readings = list(readings)
+
+    def check(self) -> None:
+        """Nothing is wrong with it."""
+
+    def fingerprint(self) -> None:
+        """It has none."""
+
+    def columns(self) -> dict[str, pa.DataType]:
+        return {"id": pa.int64()}
+
+    def parts(self, columns: Mapping[str, config.Column]) -> list[Part]:
+        rows = pa.record_batch({"id": self.readings.pop(0)})
+        batches = iter([RawRows(columns=pa.Table.from_batches([rows]))])
+        return [BatchesPart(file="live", size_bytes=0, batches=batches)]
+
+
+class TestALiveTable:
+    def ingested(self, tmp_path: Path, *readings: list[int]) -> tuple[list[int], int]:
+        """The ids of the good rows, and how many rejects there are."""
+        job = Job(
+            columns={"id": config.Column(type="long")},
+            key=("id",),
+            target="",
+            folder=str(tmp_path / "rows"),
+            rejects_folder=str(tmp_path / "rejects"),
+            table="t",
+        )
+        result = ingestion.run(LiveTable(*readings), job)
+        ids = [pq.read_table(tmp_path / "rows" / name)["id"].to_pylist() for name in result.files]
+        return sorted(itertools.chain.from_iterable(ids)), result.rejected
+
+    def test_is_read_again_without_the_keys_that_more_than_one_row_has(self, tmp_path: Path) -> None:
+        assert self.ingested(tmp_path, [1, 1, 2], [1, 1, 2, 3]) == ([2, 3], 2)
+
+    def test_is_refused_where_other_keys_are_repeated_by_then(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceChanged, match="source live was written to while it was read"):
+            self.ingested(tmp_path, [1, 1, 2], [1, 1, 2, 2])

@@ -298,12 +298,12 @@ class NotText(SourceUnreadable):
 
 
 class SourceChanged(UserError):
-    """Files of the source were written to or removed while they were read."""
+    """The source was written to, or files of it were removed, while it was read."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(
             f"source {uri} was written to while it was read; the table is as it was",
-            expected="files that stay as they are while they are read",
+            expected="a source that stays as it is while it is read",
             next="run it again when their writer has finished",
         )
 

@@ -24,6 +24,7 @@ class DeltaTable(Source):
     """A Delta table, at its newest version, at `@v<N>` or at the option versionAsOf."""
 
     format = "delta"
+    has_files = False
     options = ("versionAsOf",)
 
     @classmethod

@@ -75,7 +75,7 @@ class HttpFile(Source):
             raise SourceUnreadable(shown, reason, next=f"{next_step}; {REVOKE}")
         self._ending(self._headers)
 
-    def is_for_spark(self) -> bool:
+    def is_for_spark(self, size_bytes: int | None = None) -> bool:
         """Never: it is loaded onto this machine, where the workers may not be."""
         return False
 

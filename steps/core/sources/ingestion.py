@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steps.core.errors import ContractBroken, SourceUnlabelled
+from steps.core.errors import ContractBroken, SourceChanged, SourceUnlabelled
 from steps.core.process import progress
 from steps.core.sources import contract
 from steps.core.sources.job import Bundle, Job, Result
@@ -33,7 +33,8 @@ def run(source: Source, job: Job, *, files: Collection[str] | None = None, besid
     added.
 
     Rows that share a key are rejects, all of them, since nothing tells which of them is right, and so is a row whose
-    key the table has; the source is read again for that. Whether it was written to meanwhile, has_changed() tells.
+    key the table has; the source is read again for that. Whether it was written to meanwhile, has_changed() tells;
+    SourceChanged where nothing but its rows would, and they have other such keys then.
     """
     result = _run(source, job, files)
     if not (refused := _refused_keys(result, job, beside)):
@@ -41,7 +42,10 @@ def run(source: Source, job: Job, *, files: Collection[str] | None = None, besid
     for folder, names in ((job.folder, result.files), (job.rejects_folder, result.reject_files)):
         if names:
             filesystem.remove_folder(folder)
-    return _run(source, replace(job, refused_keys=refused), files)
+    again = _run(source, replace(job, refused_keys=refused), files)
+    if source.fingerprint() is None and _refused_keys(again, job, beside):
+        raise SourceChanged(source.uri)
+    return again
 
 
 def _run(source: Source, job: Job, files: Collection[str] | None) -> Result:
@@ -58,13 +62,13 @@ def _run(source: Source, job: Job, files: Collection[str] | None) -> Result:
             raise
         reason = f"it has no column {err.missing[job.target]!r}, the target"
         raise SourceUnlabelled(source.uri, reason, table=job.table) from err
-    if not source.is_for_spark():
+    total_bytes = sum(part.size_bytes for part in parts)
+    if not source.is_for_spark(total_bytes):
         with progress.shown() as shown:
-            total_bytes = sum(part.size_bytes for part in parts)
             return job(_CountedPart(part, shown, total_bytes=total_bytes) for part in parts)
     from steps.core.sources import spark_ingestion
 
-    return spark_ingestion.run(source, list(bundles(parts)), job)
+    return spark_ingestion.run(source, list(bundles(parts)), job, total_bytes=total_bytes)
 
 
 def bundles(parts: Sequence[Part]) -> Iterator[Bundle]:

@@ -49,6 +49,7 @@ class JdbcTable(Source):
         "user": f"it by {USER_VARIABLE} in the environment",
         "password": f"it by {PASSWORD_VARIABLE} in the environment",
     }
+    has_files = False
     needs_spark = True
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ import mlflow
 from steps.core import config
 from steps.core.columns import Column
 from steps.core.errors import ContractBroken, SourceUnlabelled, SourceUnreadable
-from steps.core.sources import contract, data_warnings, profile_page
+from steps.core.sources import contract, data_warnings, listing, profile_page
 from steps.core.sources.job import Result
 from steps.core.sources.source import Source
 from steps.core.tables import collation, commit
@@ -44,9 +44,9 @@ def commit_rejects(result: Result, table: TableUri, folder: str, *, made_by: Map
 def new_files(source: Source, table: TableUri, *, mode: str) -> dict[str, str]:
     """The digests of the source's files that are to be read: by `append`, those of which the table has no rows yet.
 
-    SourceUnreadable for `append` from a source that has no files, and tells of no change.
+    SourceUnreadable for `append` from a source that has no files.
     """
-    if mode == "append" and source.fingerprint() is None:
+    if mode == "append" and not source.has_files:
         reason = "`mode: append` reads new files only, and it has none"
         raise SourceUnreadable(source.uri, reason, next="set mode to upsert, with a key, or to replace in the config")
     digests = source.digests()
@@ -55,6 +55,13 @@ def new_files(source: Source, table: TableUri, *, mode: str) -> dict[str, str]:
         return digests
     known = commit.ingested_files(newest)
     return {file: digest for file, digest in digests.items() if digest not in known}
+
+
+def without_new_rows(source: Source, files: Mapping[str, str], table: TableUri) -> str:
+    """A line that says why nothing is added to the table, by the files of which it has no rows yet."""
+    if files:
+        return f"{source.uri}: its new files have no rows: {listing.shown(files, below=source.uri)}"
+    return f"{source.uri}: all of its files are in {table.path} already"
 
 
 def replaced_source(source: Source, table: TableUri) -> list[str]:

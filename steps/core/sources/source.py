@@ -33,6 +33,7 @@ class Source(ABC):
     scheme: ClassVar[str] = ""  # of this kind's URIs, as in sklearn:iris; "" for files and tables, which have a path
     options: ClassVar[Sequence[str]] = ()  # the keys that source.options may have
     instead: ClassVar[Mapping[str, str]] = {}  # of options that there are elsewhere: what says the same in the config
+    has_files: ClassVar[bool] = True  # of which some may be new, for `mode: append`
     needs_spark: ClassVar[bool] = False  # whether Spark reads it, however small it is: read_by_spark() for parts()
 
     def __init__(self, settings: config.Source) -> None:
@@ -65,9 +66,11 @@ class Source(ABC):
         """How much there is to read; 0 for next to nothing."""
         return 0
 
-    def is_for_spark(self) -> bool:
-        """Whether its rows are read by Spark's workers, rather than by the step itself."""
-        return self.needs_spark or self.size_bytes() > in_memory.limit_bytes(SOURCE_MEBIBYTES)
+    def is_for_spark(self, size_bytes: int | None = None) -> bool:
+        """Whether its rows are read by Spark's workers, rather than by the step itself; `size_bytes` are those of the
+        files that are read, by default of all."""
+        size_bytes = self.size_bytes() if size_bytes is None else size_bytes
+        return self.needs_spark or size_bytes > in_memory.limit_bytes(SOURCE_MEBIBYTES)
 
     @abstractmethod
     def fingerprint(self) -> str | None:

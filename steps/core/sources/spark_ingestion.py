@@ -25,9 +25,9 @@ PARTITIONS = "spark.sql.leafNodeDefaultParallelism"  # Spark's setting: into how
 RESULT = "number int, result binary"
 
 
-def run(source: Source, bundles: Sequence[Bundle], job: Job) -> Result:
+def run(source: Source, bundles: Sequence[Bundle], job: Job, *, total_bytes: int) -> Result:
     """The sum of what the workers found in these bundles, at least one. Raises what reading and checking raise."""
-    with spark_session(source.uri, job.folder, data_bytes=source.size_bytes()) as session:
+    with spark_session(source.uri, job.folder, data_bytes=total_bytes) as session:
         return _sum(run_bundles(session, bundles, job))
 
 
