@@ -77,6 +77,12 @@ PARAMETERS: list[tuple[str, str, dict[str, str], list[str]]] = [
     ("table that does not exist", "train", {"table": "lake/nothing"}, ["TableNotFound", "lake/nothing", "-e ingest"]),
     ("version to come", "train", {"table": "lake/iris@v9"}, ["TableVersionGone", "iris@v9", "0 to 2"]),
     ("version vacuumed", "train", {"table": "lake/vacuumed@v0"}, ["TableVersionGone", "version 0 was vacuumed"]),
+    (
+        "source in a bucket that cannot be",
+        "ingest",
+        {"source": "s3://b/rows.csv"},
+        ["SourceUnreadable: source s3://b/rows.csv", "no bucket that there can be"],
+    ),
     ("lake that is elsewhere", "ingest", {"lake": "gs://bucket/lake"}, ["LakeUndefined", "gs:"]),
     ("data set that scikit-learn has not", "ingest", {"source": "sklearn:roses"}, ["SourceUnreadable", "'roses'"]),
 ]

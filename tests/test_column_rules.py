@@ -29,6 +29,7 @@ def broken(texts: list[str], **column: Any) -> list[bool]:
         ("decimal(38,2)", [9223372036854775807], ["9223372036854775807"], ["9223372036854775806"]),
         ("float", [0.1, 20240101], ["0.1", "20240101"], ["0.2"]),
         ("double", [0.1, 9007199254740992], ["0.1", "9007199254740992"], ["0.2"]),
+        *[(kind, [0, 1], ["0", "-0", "-0.0", "1"], ["-1"]) for kind in ("float", "double")],
         ("long", [9223372036854775807], ["9223372036854775807"], ["9223372036854775806"]),
         ("boolean", [True], ["yes", "1"], ["no"]),
         ("string", ["007"], ["007", " 007 "], ["7"]),
@@ -129,3 +130,9 @@ def test_a_decimal_is_held_against_limits_of_doubles() -> None:
     rules = Column.model_validate({"type": "decimal(5,2)", "min": 0.1})
     ((rule, mask),) = column_rules.broken_rules(values.convert(typed, rules), rules, is_key=False)
     assert (rule, mask.tolist()) == ("are below 0.1", [False, True])
+
+
+@pytest.mark.parametrize("zone", ["Europe", "America/Argentina", "Mars/Base", "../etc", "zone.tab"])
+def test_a_zone_that_is_none_is_told_a_folder_of_zones_too(zone: str) -> None:
+    with pytest.raises(ValidationError, match=f"zone: '{zone}' is no time zone; such as Europe/Berlin"):
+        Column(type="timestamp", zone=zone)

@@ -229,6 +229,12 @@ def test_a_column_may_be_called_like_an_old_key(tmp_path: Path) -> None:
         ("name: [", "is not YAML: "),
         ("name: flowers\nname: iris\n", r"is not YAML: name given twice\n(.|\n)*line 2, column 1"),
         ("columns: {a: {type: long}, a: {type: double}}", "is not YAML: a given twice"),
+        (
+            "columns: {a: {type: date, max: 2024-02-30}}",
+            "'2024-02-30' cannot be read: day is out of range(.|\n)*line 1",
+        ),
+        ("name: !!int few", r"'few' cannot be read: (.|\n)*line 1, column 7"),
+        ("name: !!bool perhaps", r"'perhaps' cannot be read: (.|\n)*line 1, column 7"),
         ("", "config flowers.yaml: is empty"),
         ("name: " + "[" * 3000, "is not YAML: maximum recursion depth"),
         ("- name", "holds list, not a mapping of keys"),

@@ -189,6 +189,13 @@ class TestWarnings:
         rows = pa.table({"x": np.random.default_rng(6).normal(size=300), "feet": target * 3.28, "y": target})
         assert [line.split(":")[0] for line in warned(rows, target="y", task="regression")] == ["feet"]
 
+    def test_columns_of_which_python_makes_the_same_hash_are_not_the_same(self) -> None:
+        numbers = [-1.0, -2.0] * 30  # hash(-1.0) is that of -2.0
+        rows = pa.table({"x": numbers, "other": numbers[1:] + numbers[:1], "again": numbers, "y": ["a", "b", "b"] * 20})
+        assert [line for line in warned(rows, target="y") if "the same as" in line] == [
+            "again: the same as x in all rows; one of them is enough"
+        ]
+
     def test_columns_that_tell_nothing_are_named(self) -> None:
         random = np.random.default_rng(7)
         rows = pa.table(

@@ -291,6 +291,17 @@ class TestReading:
         assert (table.row_count, table.size_bytes) == (0, 0)
         assert table.read(["length"]).num_rows == 0
 
+    def test_a_feature_of_delta_that_is_not_read_is_named_with_the_way_out(self, tmp_path: Path) -> None:
+        """As the table of another engine may have it."""
+        table = write(tmp_path / "t")
+        features = {"readerFeatures": ["typeWidening"], "writerFeatures": ["typeWidening"]}
+        protocol = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}}
+        (tmp_path / "t" / "_delta_log" / f"{1:020}.json").write_text(json.dumps(protocol))
+        with pytest.raises(
+            TableUnreadable, match=r"t@v1 cannot be read: .*TypeWidening.*\n(.|\n)*without these features"
+        ):
+            snapshot.open(TableUri(table.path)).read(["length"])
+
     @pytest.mark.parametrize("folder", ["t", "my lake"])
     def test_a_partitioned_table_is_read(self, folder: str, tmp_path: Path) -> None:
         """On disk its folders are called `kind=a%20b`, and its log says `kind=a%2520b`."""

@@ -122,6 +122,8 @@ def test_a_text_is_what_its_column_says(kind: str, text: str, value: Any, beside
         ("timestamp", pa.array([5]), REFUSED),
         ("string", pa.array(["x"]).dictionary_encode(), "x"),
         ("string", pa.array(["x"], pa.large_string()), "x"),
+        ("string", pa.array([Decimal("1.2E-7")], pa.decimal128(20, 8)), "0.00000012"),
+        ("string", pa.array([Decimal("0E-8")], pa.decimal128(20, 8)), "0.00000000"),
         ("double", pa.nulls(1), None),
     ],
 )

@@ -209,7 +209,7 @@ class Column(Strict):
         if self.zone is not None:
             try:
                 ZoneInfo(self.zone)
-            except (ZoneInfoNotFoundError, ValueError) as err:
+            except (ZoneInfoNotFoundError, ValueError, OSError) as err:  # the last one for a folder of zones
                 raise ValueError(f"zone: {self.zone!r} is no time zone; such as Europe/Berlin") from err
 
 

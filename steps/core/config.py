@@ -286,7 +286,15 @@ def parse(text: str, *, path: str) -> Config:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader, but a key that is given twice is a mistake instead of the last one winning in silence."""
+    """SafeLoader, but a key that is given twice is a mistake instead of the last one winning in silence, and so is a
+    value such as 2024-02-30, which YAML takes for a day."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError) as err:
+            reason = f"{node.value!r} cannot be read: {err} (in quotes it is text)"
+            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from err
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]

@@ -69,6 +69,7 @@ def _not_allowed(
     """Where a value is none of those allowed; apart, where it is one but for its letters' case, blanks or a mark."""
     held = [as_held(value, float_type) for value in allowed] if column.kind in FLOATS else allowed
     values = [exact(value, column) for value in held]
+    values += [-0.0] if column.kind in FLOATS and 0 in values else []  # another value to is_in()
     is_other = true_mask(pc.invert(pc.is_in(array, value_set=pa.array(values, array.type), skip_nulls=True)))
     is_other &= true_mask(array.is_valid())
     shown = listed(allowed, SHOWN_LABELS)

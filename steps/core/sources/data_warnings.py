@@ -128,13 +128,15 @@ def _without_marks(label: str) -> str:
 
 def _equal_features(sample: pa.Table, features: Sequence[str]) -> list[str]:
     """Features with the same values in all rows."""
-    seen: dict[tuple[str, int], str] = {}
+    seen: dict[tuple[str, int], list[str]] = {}
     lines = []
     for name in features:
         column = sample[name].combine_chunks()
-        digest = (str(column.type), hash(tuple(column.to_pylist())))
-        if (other := seen.setdefault(digest, name)) != name:
+        alike = seen.setdefault((str(column.type), hash(tuple(column.to_pylist()))), [])
+        if other := next((earlier for earlier in alike if sample[earlier].combine_chunks().equals(column)), None):
             lines.append(f"{name}: the same as {other} in all rows; one of them is enough")
+        else:
+            alike.append(name)
     return lines[:SHOWN]
 
 

@@ -108,7 +108,7 @@ def _exact_string(value: Any, column: Column) -> str:
         return str(value).lower()
     if isinstance(value, (dt.date, dt.datetime)):
         return value.isoformat()
-    text = str(value)
+    text = f"{value:f}" if isinstance(value, Decimal) else str(value)
     if "\ufffd" in text:
         raise Refused(NOT_UTF8)
     if "\x00" in text:

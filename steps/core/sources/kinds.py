@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePath
 
 from steps.core import config
-from steps.core.errors import FormatsMixed, SourceUnreadable, did_you_mean
+from steps.core.errors import FormatsMixed, LakeUndefined, SourceUnreadable, did_you_mean
 from steps.core.sources import jdbc_address, listing
 from steps.core.sources.csv_files import CsvFiles
 from steps.core.sources.delta_table import PINNED, DeltaTable
@@ -100,7 +100,10 @@ def _find_path(uri: str) -> str:
         if scheme.startswith("postgres"):
             near = " (say jdbc:postgresql://host:5432/database)"
         raise SourceUnreadable(uri, f"{scheme}: is not supported{near}")
-    absolute = location.absolute(uri)
+    try:
+        absolute = location.absolute(uri)
+    except LakeUndefined as err:
+        raise SourceUnreadable(uri, "it names no bucket that there can be") from err
     if PINNED.search(absolute) and not _exists(absolute) and filesystem.is_delta(PINNED.sub("", absolute)):
         return absolute
     for path in [absolute, *([] if scheme else [os.path.abspath(os.path.expanduser(uri))])]:

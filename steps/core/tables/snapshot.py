@@ -38,6 +38,7 @@ READING = {  # of DataFusion
     # Spark's old type for a moment; by default in nanoseconds, which turn the year 9999 into 1816.
     "datafusion.execution.parquet.coerce_int96": "us",
 }
+WITHOUT_FEATURES = "read it by the engine that wrote it, and give what that writes to a table without these features"
 RESTORE = "restore its files, or run `mlflow run . -e main`, which writes them anew"
 
 
@@ -199,6 +200,8 @@ class Snapshot:
     def _failure(self, error: Exception) -> UserError | None:
         """What an error while this version was read says of its files; None where it says nothing of them."""
         text = reason_of(error)
+        if "Unsupported table features" in text:
+            return TableUnreadable(str(self), text, next=WITHOUT_FEATURES)
         if "not found" not in text and "Parquet" not in text:
             return None
         if unavailable := filesystem.unavailability(self.path):
