@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -218,6 +219,24 @@ class TestBothWaysAreEqual:
         exit_code, out, err = warm.run("report", in_child=refuse_pidfd_open)
         assert (exit_code, err) == (0, "a word of warning\n")
         assert json.loads(out)[1]["handed over"] is False  # one document: printed once
+
+    def test_a_step_that_has_ended_before_its_process_can_watch_it_is_not_run_once_more(
+        self, warm: Warm, tmp_path: Path
+    ) -> None:
+        """As on a machine that is busy. This listener is the warm process, with a step that has ended."""
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path := str(tmp_path / "socket"))
+            listener.listen()
+            there = replace(warm, path=Path(path))
+            step = there.start("report")
+            connection, _ = listener.accept()
+            with connection:
+                while not connection.recv(2**20).endswith(b"\n"):
+                    pass
+                with subprocess.Popen(["true"]) as ended:
+                    ended.wait()
+                connection.sendall(f"{ended.pid}\n3\n".encode())
+            assert (*step.communicate(timeout=60), step.returncode) == ("", "", 3)
 
     def test_its_random_numbers_are_its_own(self, warm: Warm) -> None:
         drawn = [json.loads(warm.run("report")[1])[1]["random"] for _ in range(2)]

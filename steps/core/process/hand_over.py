@@ -33,9 +33,9 @@ def to_warm_process() -> None:
             _send(connection, mask)
             if not (pid := answers.readline()):
                 return
-            step = os.pidfd_open(int(pid))
         except OSError:  # the warm process is gone, or nothing can watch the step
             return
+        step = _opened(int(pid))  # from here on it never runs here as well
         for signum in FORWARDED:
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, lambda number, _: _send_signal(step, number))
@@ -96,16 +96,25 @@ def _request() -> dict[str, Any]:
     }
 
 
-def _send_signal(step: int, signum: int) -> None:
+def _opened(pid: int) -> int | None:
+    """A file by which the step can be watched; None where it has ended already."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _send_signal(step: int | None, signum: int) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has ended just now
-        signal.pidfd_send_signal(step, signum)
+        if step is not None:
+            signal.pidfd_send_signal(step, signum)
 
 
-def _end_without_keeper(step: int) -> int:
+def _end_without_keeper(step: int | None) -> int:
     """End a step whose keeper was killed, as nobody will tell its exit code."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         _send_signal(step, signum)
-        if select.select([step], [], [], END_SECONDS)[0]:
+        if step is None or select.select([step], [], [], END_SECONDS)[0]:
             break
     sys.stderr.write("the process that waited for this step was killed, and the step was ended: run it again\n")
     return 1
