@@ -159,6 +159,15 @@ def test_an_estimate_wholly_below_what_the_gate_saw_is_a_warning_and_never_an_al
     assert findings(stated, accuracy=expected + 0.01)[0][0] == "ok"
 
 
+@pytest.mark.parametrize("share", [0.0001, 0.0005, 0.002, 0.004])
+def test_a_window_in_which_few_rows_or_none_are_expected_of_the_class_is_no_warning(share: float) -> None:
+    """As the quiet days of a rare class have it: none of 500 rows is predicted as it."""
+    stated = np.tile([1 - share, share], (500, 1))
+    assert {level for level, _ in findings(stated, NO_GAPS, **{"f1_macro": 0.92, "f1.yes": 0.6})} == {"ok"}
+    f1 = estimate(ProbabilitySums.of(stated), NO_GAPS, classes=TWO).get("f1.yes")
+    assert f1 is None if share < 0.001 else (f1 is not None and f1.value == 0 and f1.interval[1] > 0.5)
+
+
 def test_poor_calibration_leaves_no_number() -> None:
     stated = probabilities(5_000, 2, np.random.default_rng(4))
     off = Calibration(rows=NO_GAPS.rows, stated=NO_GAPS.stated, right=NO_GAPS.right - 0.3)

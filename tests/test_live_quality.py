@@ -335,6 +335,16 @@ def test_a_window_with_few_rows_of_the_class_raises_no_alarm() -> None:
     assert alarms <= 0.1 * 40
 
 
+def test_the_gate_has_seen_nothing_of_a_class_without_test_rows() -> None:
+    reference = replace(gate(2_000, 0.9, np.random.default_rng(1), "f1.1"), rows_of_class={"0": 2_000, "1": 0})
+    assert "f1.1" not in reference.seen()
+    truth, output = predicted(500, 0.9, np.random.default_rng(2))
+    [found] = findings(window(truth, output), reference)[:1]
+    assert found.level == "too little data"
+    assert np.isfinite([*found.numbers.values()]).all()
+    assert "what the gate saw is not kept: run `mlflow run . -e evaluate`" in found.reason
+
+
 def test_a_metric_that_is_not_defined_is_told() -> None:
     truth, output = predicted(200, 0.9, np.random.default_rng(1))
     reference = gate(200, 0.9, np.random.default_rng(1))

@@ -6,6 +6,7 @@ ICCV 2021; Białek et al., 2024). That is blind to what the probabilities do not
 features changes, they stay as they are. Of a regression nothing can be estimated so: it states no probabilities.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,9 @@ def estimate(sums: ProbabilitySums, calibration: Calibration, *, classes: Labels
     expected = {"accuracy": np.array([sums.accuracy])}
     expected |= _f1(sums.hits[None], sums.actual[None], sums.predicted, classes)
     estimates = {name: _estimate(float(expected[name][0]), drawn[name], off) for name in expected}
+    if len(classes) == 2:
+        of_class = _f1_of(classes[1])
+        estimates[of_class] = _as_unsure_as_its_class(estimates[of_class], sums.actual[1])
     area, deviation = _area(sums)
     spread = area + NORMAL_95 * deviation * np.array([-1, 1])
     return _defined(estimates | {"roc_auc": _between(area, spread, off)})
@@ -167,7 +171,19 @@ def _f1(hits: np.ndarray, actual: np.ndarray, predicted: np.ndarray, classes: La
         macro = np.where(is_there, of_classes, 0).sum(axis=1) / is_there.sum(axis=1)
     if len(classes) != 2:
         return {"f1_macro": macro}
-    return {"f1_macro": macro, f"f1.{logged_label(str(classes[1]))}": of_classes[:, 1]}
+    return {"f1_macro": macro, _f1_of(classes[1]): of_classes[:, 1]}
+
+
+def _f1_of(label: object) -> str:
+    return f"f1.{logged_label(str(label))}"
+
+
+def _as_unsure_as_its_class(of_class: Estimate, rows: float) -> Estimate:
+    """With an interval that is at least that of a share of the class's expected rows; not defined where it has none."""
+    if rows < ROWS_OF_A_CLASS:
+        return Estimate(value=math.nan, interval=(math.nan, math.nan))
+    low, high = significance.share_interval(of_class.value, max(1, round(rows)))
+    return Estimate(value=of_class.value, interval=(min(low, of_class.interval[0]), max(high, of_class.interval[1])))
 
 
 def _area(sums: ProbabilitySums) -> tuple[float, float]:

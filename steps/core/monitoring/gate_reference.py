@@ -62,13 +62,17 @@ class GateReference:
     correlations: Mapping[str, float] = field(default_factory=dict)
 
     def seen(self) -> dict[str, tuple[float, Interval]]:
-        """The scores with their 95% intervals, of which there are those of shares, and of the gate's metric."""
+        """The scores with their 95% intervals, of which there are those of shares, and of the gate's metric; none of a
+        class without rows."""
         found = {}
         for name, score in self.scores.items():
             interval = self.interval if name == self.metric else None
-            if name.partition(".")[0] in SHARES:
-                _, _, label = name.partition(".")
-                low, high = significance.share_interval(score, self.rows_of_class.get(label, self.rows))
+            measure, _, label = name.partition(".")
+            rows = self.rows_of_class.get(label, self.rows)
+            if not rows:
+                continue
+            if measure in SHARES:
+                low, high = significance.share_interval(score, rows)
                 interval = (min(low, interval[0]), max(high, interval[1])) if interval else (low, high)
             if interval:
                 found[name] = (score, interval)
