@@ -126,6 +126,28 @@ class TestWhichFiles:
             "day=1/a.csv, day=2/link.csv"
         ]
 
+    def test_a_glob_of_any_folders_reads_what_a_folder_does(self, tmp_path: Path) -> None:
+        names = ("a.csv", "2024/b.csv", "2024/01/c.csv", "_temporary/0/d.csv", ".trash/e.csv", "_f.csv", "2024/.g.csv")
+        for row, name in enumerate(names):
+            write(tmp_path / "in" / name, f"x\n{row}\n")
+        write(tmp_path / "in/2024/readme.txt", "no data")
+        source = find(tmp_path / "in/**/*.csv")
+        assert isinstance(source, Files)
+        assert sorted(source.files()) == ["2024/01/c.csv", "2024/b.csv", "a.csv"]
+        assert sorted(read(source, "x")) == [("0",), ("1",), ("2",)]
+        assert f"{tmp_path}/in/_f.csv" in "".join(source.remarks())
+
+    def test_a_glob_of_any_folders_has_their_values_as_columns(self, tmp_path: Path) -> None:
+        for name in ("day=1/a.csv", "day=2/b.csv"):
+            write(tmp_path / "in" / name, "x\n7\n")
+        assert read(find(tmp_path / "in/**/*.csv"), "day", "x") == [("1", "7"), ("2", "7")]
+
+    def test_a_link_in_a_circle_below_a_glob_is_named(self, tmp_path: Path) -> None:
+        write(tmp_path / "in/a.csv", "x\n1\n")
+        os.symlink(tmp_path / "in", tmp_path / "in/loop")
+        with pytest.raises(SourceUnreadable, match="loop: it is a link to a folder that it is in"):
+            find(tmp_path / "in/**/*.csv")
+
     def test_a_file_that_is_still_being_written_is_named_when_there_is_no_other(self, tmp_path: Path) -> None:
         with pytest.raises(SourceUnreadable, match="still being written"):
             find(write(tmp_path / "a.csv.part", "x\n1\n"))

@@ -13,7 +13,7 @@ class Source(Strict):
 
     uri: Annotated[str, Field(min_length=1)]
     """Where the rows are: a file, folder or glob, `s3://`, `https://`, a Delta table, `jdbc:postgresql://` or
-    `sklearn:<name>`."""
+    `sklearn:<name>`. `**` in a glob stands for any number of folders, or none: `data/**/*.csv`."""
     format: str | None = None
     """`csv`, `json`, `parquet` or `delta`; by default from the names of the files."""
     options: dict[str, str | bool | int] = {}

@@ -1,6 +1,5 @@
 """The kinds of source, and which of them a config means. A new kind is a module of its own and one entry in KINDS."""
 
-import glob
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -116,7 +115,7 @@ def _exists(path: str) -> bool:
     if filesystem.is_remote(path):
         s3.check(path)
         return bool(listing.matching_files(path))
-    return os.path.exists(path) or bool(glob.glob(path))
+    return os.path.exists(path) or bool(listing.matching_files(path))
 
 
 def _kind_at(path: str) -> type[Source]:

@@ -1,10 +1,11 @@
 """The files that a path, folder or glob means as a source, and which of them are data.
 
 One rule for all formats, in folders and in object stores. A path that is there under that very name means itself, be it
-written like a glob. A folder means all files below it at any depth, links followed. Passed over for everything (format,
-size, fingerprint, rows): what is hidden, as a name below the path begins with a dot or _ (.ipynb_checkpoints,
-_temporary, __MACOSX, _SUCCESS, .part.crc) unless it is a partition's (_day=1); and what is still being written, by its
-ending (.tmp, .part, .crdownload). Files of 0 bytes have no rows. What else is there and cannot be read is an error.
+written like a glob, in which `**` stands for any number of folders, or none. A folder means all files below it at any
+depth, links followed. Passed over for everything (format, size, fingerprint, rows): what is hidden, as a name below the
+path begins with a dot or _ (.ipynb_checkpoints, _temporary, __MACOSX, _SUCCESS, .part.crc) unless it is a partition's
+(_day=1); and what is still being written, by its ending (.tmp, .part, .crdownload). Files of 0 bytes have no rows. What
+else is there and cannot be read is an error.
 """
 
 import glob
@@ -12,7 +13,7 @@ import os
 from collections.abc import Iterable
 
 from steps.core.errors import SourceUnreadable
-from steps.core.storage import filesystem
+from steps.core.storage import filesystem, globs
 from steps.core.wording import listed
 
 COMPRESSED_ENDINGS = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd", ".lz4")  # of text
@@ -77,7 +78,7 @@ def _literal_files(path: str) -> dict[str, filesystem.Stored]:
 
 def below(name: str, path: str) -> list[str]:
     """The folders below one that `path` means in which a file is, and its own name."""
-    parts, depth = name.split("/"), path.rstrip("/").count("/") + 1
+    parts, depth = name.split("/"), globs.fixed_depth(path.rstrip("/").split("/"))
     return parts[depth:] or parts[-1:]
 
 

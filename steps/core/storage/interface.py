@@ -19,7 +19,8 @@ class Files(Protocol):
     """Implemented by two modules: local_files and s3_files. Paths are absolute, or begin with s3://."""
 
     def matching(self, pattern: str) -> Iterator[tuple[str, Stored]]:
-        """The files that a path, folder or glob means, by their paths, also in folders that are links.
+        """The files that a path, folder or glob means, by their paths, also in folders that are links. `**` in a glob
+        stands for any number of folders, or none.
 
         What is there and cannot be read (a folder without permission, a link that leads nowhere or in a circle, a pipe)
         is among them, with its problem.

@@ -12,13 +12,18 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
-from steps.core.storage import disk
+from steps.core.storage import disk, globs
 from steps.core.storage.interface import Stored
 
 
 def matching(pattern: str) -> Iterator[tuple[str, Stored]]:
-    for root in glob.glob(pattern):
-        yield from _found(root, ())
+    parts = pattern.split("/")
+    before = "/".join(parts[: globs.fixed_depth(parts)]) or "/"
+    found = (file for root in glob.glob(before) for file in _found(root, ()))
+    if before == pattern:
+        return found
+    # A folder that cannot be read may hold files that the glob means.
+    return ((path, file) for path, file in found if globs.means(parts, path.split("/")) or _is_closed(path, file))
 
 
 def below(folder: str) -> Iterator[tuple[str, Stored]]:
@@ -97,6 +102,10 @@ def _found(path: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str,
         is_link = os.path.islink(path) and err.errno in (errno.ENOENT, errno.ELOOP)
         target = f"it is a link to {os.readlink(path)}, which is not there" if is_link else os.strerror(err.errno or 0)
         yield path, _unreadable("it is a link in a circle" if err.errno == errno.ELOOP else target)
+
+
+def _is_closed(path: str, file: Stored) -> bool:
+    return bool(file.problem) and os.path.isdir(path)
 
 
 def _unreadable(problem: str) -> Stored:

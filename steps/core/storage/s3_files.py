@@ -4,10 +4,9 @@ import errno
 import io
 import os
 from collections.abc import Collection, Iterator
-from fnmatch import fnmatchcase
 from typing import IO, Any
 
-from steps.core.storage import s3
+from steps.core.storage import globs, s3
 from steps.core.storage.interface import Stored
 
 READ_AHEAD_BYTES = 2**16  # of an object that is read bit by bit
@@ -16,7 +15,7 @@ READ_AHEAD_BYTES = 2**16  # of an object that is read bit by bit
 def matching(pattern: str) -> Iterator[tuple[str, Stored]]:
     before_wildcards = pattern[: min((at for at in map(pattern.find, "*?[") if at >= 0), default=len(pattern))]
     parts = pattern.split("/")
-    return ((uri, stored) for uri, stored in _objects(before_wildcards) if _is_below(uri.split("/"), parts))
+    return ((uri, stored) for uri, stored in _objects(before_wildcards) if globs.means(parts, uri.split("/")))
 
 
 def below(folder: str) -> Iterator[tuple[str, Stored]]:
@@ -127,8 +126,3 @@ def _objects(prefix: str) -> Iterator[tuple[str, Stored]]:
             modified = entry["LastModified"].timestamp()
             stored = Stored(size_bytes=entry["Size"], modified=modified, version=entry["ETag"])
             yield f"{s3.SCHEME}{bucket}/{entry['Key']}", stored
-
-
-def _is_below(name: list[str], pattern: list[str]) -> bool:
-    """Whether `pattern`, part by part, fits a name or a folder that it is in."""
-    return len(name) >= len(pattern) and all(map(fnmatchcase, name, pattern))
