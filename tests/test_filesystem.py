@@ -16,19 +16,28 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 
 
 @pytest.fixture(params=["folder", "object store"])
-def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A place of each test's own for files, where a.csv, sub é/b.csv and sub é/deep/c.json are."""
-    root = f"{tmp_path}/place"
     if request.param == "object store":
-        for name, value in request.getfixturevalue("store").settings.items():
-            monkeypatch.setenv(name, value)
-        s3._client.cache_clear()
-        root = f"s3://files/{tmp_path.name}"
+        return str(request.getfixturevalue("object_root"))
+    return filled(f"{tmp_path}/place")
+
+
+@pytest.fixture
+def object_root(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Such a place in the object store."""
+    for name, value in store.settings.items():
+        monkeypatch.setenv(name, value)
+    s3._client.cache_clear()
+    yield filled(f"s3://files/{tmp_path.name}")
+    s3._client.cache_clear()
+
+
+def filled(root: str) -> str:
     for name in ("a.csv", "sub é/b.csv", "sub é/deep/c.json"):
         filesystem.write(f"{root}/{name}", name.encode())
     filesystem.write(f"{root}-other/d.csv", b"beside it, under a name that begins alike")
-    yield root
-    s3._client.cache_clear()
+    return root
 
 
 def test_files_are_listed_with_their_sizes_at_any_depth(root: str) -> None:
@@ -125,3 +134,16 @@ def test_a_folder_is_removed_with_what_is_in_it_and_nothing_beside_it(root: str)
 def test_a_file_is_removed_and_nothing_beside_it(root: str) -> None:
     filesystem.remove_file(f"{root}/sub é/b.csv")
     assert set(filesystem.files(root)) == {"a.csv", "sub é/deep/c.json"}
+
+
+def test_an_object_of_no_bytes_that_stands_for_a_folder_is_no_file(store: ObjectStore, object_root: str) -> None:
+    """As AWS's console and Hadoop write them; they go with the folder."""
+    markers = [f"{object_root}/", f"{object_root}/sub é/", f"{object_root}/other_$folder$"]
+    for marker in markers:
+        filesystem.write(marker, b"")
+    filesystem.write(f"{object_root}/full_$folder$", b"rows")
+    expected = {"a.csv", "sub é/b.csv", "sub é/deep/c.json", "full_$folder$"}
+    assert set(filesystem.files(object_root)) == expected
+    assert set(filesystem.matching_files(object_root)) == {f"{object_root}/{name}" for name in expected}
+    filesystem.remove_folder(object_root)
+    assert store.names("files", f"{s3.locate(object_root).key}/") == []

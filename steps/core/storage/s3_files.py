@@ -10,6 +10,7 @@ from steps.core.storage import globs, s3
 from steps.core.storage.interface import Stored
 
 READ_AHEAD_BYTES = 2**16  # of an object that is read bit by bit
+FOLDER_ENDINGS = ("/", "_$folder$")  # of objects of 0 bytes that consoles and Hadoop write for a folder
 
 
 def matching(pattern: str) -> Iterator[tuple[str, Stored]]:
@@ -71,8 +72,9 @@ def remove_file(path: str) -> None:
 
 
 def remove(folder: str) -> None:
-    for uri in [uri for uri, _ in below(folder)]:
-        remove_file(uri)
+    bucket, _ = s3.locate(folder)
+    for key in [entry["Key"] for entry in _entries(f"{folder}/")]:
+        s3.client().delete_object(Bucket=bucket, Key=key)
 
 
 def remove_if_empty(folder: str) -> None:
@@ -119,10 +121,17 @@ def _get(uri: str, **settings: str) -> bytes:
 
 
 def _objects(prefix: str) -> Iterator[tuple[str, Stored]]:
-    """All whose URIs begin with `prefix`."""
-    bucket, key = s3.locate(prefix)
-    for page in s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
-        for entry in page.get("Contents", []):
+    """All whose URIs begin with `prefix`, but for those that stand for a folder."""
+    bucket, _ = s3.locate(prefix)
+    for entry in _entries(prefix):
+        if entry["Size"] or not entry["Key"].endswith(FOLDER_ENDINGS):
             modified = entry["LastModified"].timestamp()
             stored = Stored(size_bytes=entry["Size"], modified=modified, version=entry["ETag"])
             yield f"{s3.SCHEME}{bucket}/{entry['Key']}", stored
+
+
+def _entries(prefix: str) -> Iterator[dict[str, Any]]:
+    """What the store lists of all whose URIs begin with `prefix`."""
+    bucket, key = s3.locate(prefix)
+    for page in s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
+        yield from page.get("Contents", [])
