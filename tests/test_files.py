@@ -18,13 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 from http_servers import answering
+from services import ObjectStore
 
 from steps.core import config
 from steps.core.columns import Column
-from steps.core.errors import ContractBroken, SourceUnreadable, TableVersionGone
+from steps.core.errors import ContractBroken, SourceChanged, SourceUnreadable, TableVersionGone
 from steps.core.sources import kinds, source_sample, values
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
+from steps.core.storage import filesystem, s3
 
 pytestmark = pytest.mark.usefixtures("own_store")
 
@@ -682,3 +684,51 @@ class TestHttp:
         assert folder.is_dir()
         del source
         assert not folder.exists()
+
+
+class TestInAnObjectStore:
+    @pytest.fixture
+    def bucket_folder(self, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+        """The URI of a folder of each test's own."""
+        for name, value in store.settings.items():
+            monkeypatch.setenv(name, value)
+        s3._client.cache_clear()
+        yield f"s3://delta/files/{tmp_path.name}"
+        s3._client.cache_clear()
+
+    def test_objects_that_stand_for_folders_are_no_files_of_it(self, bucket_folder: str) -> None:
+        for name, content in {"": b"", "sub/": b"", "sub_$folder$": b"", "sub/a.csv": b"x\n1\n"}.items():
+            filesystem.write(f"{bucket_folder}/{name}", content)
+        source = find(bucket_folder)
+        assert (source.format, read(source, "x"), source.remarks()) == ("csv", [("1",)], [])
+
+    def test_a_glob_of_any_folders_reads_what_a_folder_does(self, bucket_folder: str) -> None:
+        for row, name in enumerate(("a.csv", "2024/b.csv", "2024/01/c.csv", "_temporary/0/d.csv", ".trash/e.csv")):
+            filesystem.write(f"{bucket_folder}/{name}", f"x\n{row}\n".encode())
+        filesystem.write(f"{bucket_folder}/2024/readme.txt", b"no data")
+        assert sorted(read(find(f"{bucket_folder}/**/*.csv"), "x")) == [("0",), ("1",), ("2",)]
+
+    @pytest.mark.parametrize("row_count", [9_000, 900, 0])
+    @pytest.mark.parametrize("ending", ["csv", "csv.gz", "csv.zst", "jsonl", "parquet"])
+    def test_a_file_that_is_replaced_before_it_is_read_is_told(
+        self, bucket_folder: str, ending: str, row_count: int
+    ) -> None:
+        path = f"{bucket_folder}/a.{ending}"
+        filesystem.write(path, self._content(ending, 10_000))
+        parts = find(path).parts({"x": Column(type="long")})
+        filesystem.write(path, self._content(ending, row_count))
+        with pytest.raises(SourceChanged, match="was written to while it was read"):
+            [raw for part in parts for raw in part.read()]
+
+    @staticmethod
+    def _content(ending: str, row_count: int) -> bytes:
+        """A file of hundreds of kilobytes for 10,000 rows, compressed or not."""
+        table = pa.table({"x": range(row_count), "y": [str(uuid.uuid4()) for _ in range(row_count)]})
+        if ending == "parquet":
+            pq.write_table(table, sink := pa.BufferOutputStream())
+            return bytes(sink.getvalue())
+        rows = table.to_pandas()
+        text = rows.to_json(orient="records", lines=True) if ending == "jsonl" else rows.to_csv(index=False)
+        if ending == "csv.zst":
+            return bytes(pa.compress(text.encode(), codec="zstd"))
+        return gzip.compress(text.encode()) if ending == "csv.gz" else text.encode()

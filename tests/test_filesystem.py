@@ -93,6 +93,17 @@ def test_a_file_is_read_whole_or_from_anywhere(root: str) -> None:
         assert file.read(3) == content[100_000:100_003]
 
 
+@pytest.mark.parametrize("size_bytes", [300_000, 250_000, 100_000, 0])
+def test_an_object_that_is_replaced_while_it_is_read_is_told(object_root: str, size_bytes: int) -> None:
+    filesystem.write(path := f"{object_root}/numbers", bytes(300_000))
+    with filesystem.opened(path, 300_000) as file:
+        assert file.read(7) == bytes(7)
+        filesystem.write(path, b"1" * size_bytes)
+        file.seek(200_000)
+        with pytest.raises(filesystem.Replaced, match=path):
+            file.read(100_000)
+
+
 def test_a_file_that_is_not_there_is_not_found(root: str) -> None:
     with pytest.raises(FileNotFoundError, match="No such file or directory: .*nothing"):
         filesystem.read(f"{root}/nothing")

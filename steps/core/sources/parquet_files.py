@@ -1,5 +1,6 @@
 """Parquet files: the columns and types of each stand in its footer, and only those that are wanted are read."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO
@@ -87,9 +88,10 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _opened(file: str, size_bytes: int) -> IO[bytes]:
-    with text_files.explaining(file):
-        return filesystem.opened(file, size_bytes)
+@contextlib.contextmanager
+def _opened(file: str, size_bytes: int) -> Iterator[IO[bytes]]:
+    with text_files.explaining(file), filesystem.opened(file, size_bytes) as stream:
+        yield stream
 
 
 def _footer(file: str, stream: object) -> pq.ParquetFile:

@@ -15,7 +15,7 @@ from typing import IO, Any, TextIO, cast
 
 import pyarrow as pa
 
-from steps.core.errors import FormUnclear, NotText, SourceUnreadable
+from steps.core.errors import FormUnclear, NotText, SourceChanged, SourceUnreadable
 from steps.core.sources import encoding_guess
 from steps.core.storage import filesystem
 
@@ -199,9 +199,11 @@ class _Raw(io.RawIOBase):
 
 @contextlib.contextmanager
 def explaining(file: str) -> Iterator[None]:
-    """Turns what a disk or a damaged compression raises into SourceUnreadable."""
+    """Turns what a disk or a damaged compression raises into SourceUnreadable, and Replaced into SourceChanged."""
     try:
         yield
+    except filesystem.Replaced as err:
+        raise SourceChanged(file) from err
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, pa.ArrowInvalid) as err:
         reason = f"its compressed content is damaged or ends too early ({err})"
         raise SourceUnreadable(file, reason, next="copy the file again, or leave it out") from err

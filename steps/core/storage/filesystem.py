@@ -6,6 +6,7 @@ from typing import IO
 from steps.core.errors import ObjectStoreUnavailable
 from steps.core.storage import local_files, s3, s3_files
 from steps.core.storage.interface import Files
+from steps.core.storage.interface import Replaced as Replaced  # what reading an opened object raises
 from steps.core.storage.interface import Stored as Stored  # what files() and matching_files() return
 
 LOCAL: Files = local_files

@@ -15,6 +15,10 @@ class Stored:
     problem: str = ""  # why it cannot be read; matching() says it of what is no file as well
 
 
+class Replaced(Exception):
+    """A file was replaced by another while it was read."""
+
+
 class Files(Protocol):
     """Implemented by two modules: local_files and s3_files. Paths are absolute, or begin with s3://."""
 
@@ -42,7 +46,8 @@ class Files(Protocol):
         """All of a file. FileNotFoundError when there is none."""
 
     def open(self, path: str, size_bytes: int) -> IO[bytes]:
-        """A file to read and seek in, of which only what is asked for is transferred; `size_bytes` is its size."""
+        """A file to read and seek in, of which only what is asked for is transferred; `size_bytes` is its size. Reading
+        an object raises Replaced where another is in its place by then."""
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file, new or in place of another, in a folder that need not be there yet."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import IO, Any
 
 from steps.core.storage import globs, s3
-from steps.core.storage.interface import Stored
+from steps.core.storage.interface import Replaced, Stored
 
 READ_AHEAD_BYTES = 2**16  # of an object that is read bit by bit
 FOLDER_ENDINGS = ("/", "_$folder$")  # of objects of 0 bytes that consoles and Hadoop write for a folder
@@ -41,7 +41,7 @@ def sizes(folder: str, names: Collection[str]) -> dict[str, int]:
 
 
 def read(path: str) -> bytes:
-    return _get(path)
+    return bytes(_get(path)["Body"].read())
 
 
 def open(path: str, size_bytes: int) -> IO[bytes]:
@@ -88,6 +88,7 @@ class _Object(io.RawIOBase):
         self._uri = uri
         self._size_bytes = size_bytes
         self._position = 0
+        self._only_if: dict[str, str] = {}  # once some of it was read: it is still the same object
 
     def readable(self) -> bool:
         return True
@@ -103,20 +104,28 @@ class _Object(io.RawIOBase):
         size_bytes = min(len(buffer), self._size_bytes - self._position)
         if size_bytes <= 0:
             return 0
-        buffer[:size_bytes] = _get(self._uri, Range=f"bytes={self._position}-{self._position + size_bytes - 1}")
+        last = self._position + size_bytes - 1
+        answer = _get(self._uri, Range=f"bytes={self._position}-{last}", **self._only_if)
+        content = answer["Body"].read()
+        if len(content) != size_bytes:
+            raise Replaced(f"{self._uri} has {len(content)} of the {size_bytes} bytes from {self._position} on")
+        self._only_if = {"IfMatch": answer["ETag"]}
+        buffer[:size_bytes] = content
         self._position += size_bytes
         return size_bytes
 
 
-def _get(uri: str, **settings: str) -> bytes:
+def _get(uri: str, **settings: str) -> Any:
     from botocore.exceptions import ClientError
 
     bucket, key = s3.locate(uri)
     try:
-        return bytes(s3.client().get_object(Bucket=bucket, Key=key, **settings)["Body"].read())
+        return s3.client().get_object(Bucket=bucket, Key=key, **settings)
     except ClientError as err:
         if s3.code(err) == "NoSuchKey":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri) from err
+        if s3.code(err) in ("PreconditionFailed", "InvalidRange"):
+            raise Replaced(uri) from err
         raise
 
 
