@@ -1,5 +1,6 @@
 """One interface for files in a folder and in an object store: the same questions have the same answers."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,6 +121,31 @@ def test_what_is_missing_or_of_another_size_is_named(root: str) -> None:
     expected = {"a.csv": 5, "sub é/b.csv": 1, "gone": 9}
     assert filesystem.missing(root, expected) == ["gone"]
     assert filesystem.damaged(root, expected) == {"sub é/b.csv": 12, "gone": None}
+
+
+def test_a_file_that_goes_while_it_is_looked_at_breaks_no_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a vacuum removes files beside a writer: they go right after the first question about them."""
+    root, stat = filled(f"{tmp_path}/place"), os.stat
+
+    def stat_and_remove(path: str | Path, **settings: bool) -> os.stat_result:
+        status = stat(path, **settings)
+        if str(path).endswith((".csv", ".json")):
+            os.unlink(path)
+        return status
+
+    monkeypatch.setattr(os, "stat", stat_and_remove)
+    assert filesystem.missing(root, ["a.csv", "gone", "a.csv/below", "sub é/b.csv"]) == ["gone", "a.csv/below"]
+    assert set(filesystem.files(root)) == {"sub é/deep/c.json"}
+    assert filesystem.files(root) == {}
+
+
+def test_a_link_to_nothing_or_in_a_circle_is_no_file_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").symlink_to("/nowhere")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert filesystem.files(str(tmp_path)) == {}
+    assert filesystem.missing(str(tmp_path), ["nowhere", "circle"]) == ["nowhere", "circle"]
 
 
 def test_tables_are_the_folders_with_a_log(root: str) -> None:

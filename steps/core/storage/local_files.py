@@ -15,6 +15,8 @@ from typing import IO
 from steps.core.storage import disk, globs
 from steps.core.storage.interface import Stored
 
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # a link in a circle leads to no file
+
 
 def matching(pattern: str) -> Iterator[tuple[str, Stored]]:
     parts = pattern.split("/")
@@ -27,7 +29,9 @@ def matching(pattern: str) -> Iterator[tuple[str, Stored]]:
 
 
 def below(folder: str) -> Iterator[tuple[str, Stored]]:
-    return ((str(file), _stored(file)) for file in Path(folder).rglob("*") if file.is_file())
+    for path in map(str, Path(folder).rglob("*")):
+        if status := _status_of_file(path):
+            yield path, stored_as(status)
 
 
 def is_folder(path: str) -> bool:
@@ -39,8 +43,8 @@ def subfolders(folder: str) -> list[str]:
 
 
 def sizes(folder: str, names: Collection[str]) -> dict[str, int]:
-    paths = {name: os.path.join(folder, name) for name in names}
-    return {name: os.path.getsize(path) for name, path in paths.items() if os.path.exists(path)}
+    statuses = {name: _status_of_file(os.path.join(folder, name)) for name in names}
+    return {name: status.st_size for name, status in statuses.items() if status}
 
 
 def read(path: str) -> bytes:
@@ -112,8 +116,15 @@ def _unreadable(problem: str) -> Stored:
     return Stored(size_bytes=0, modified=0, version="", problem=problem)
 
 
-def _stored(file: Path) -> Stored:
-    return stored_as(file.stat())
+def _status_of_file(path: str) -> os.stat_result | None:
+    """By one question, as a file may go between two; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError as err:
+        if err.errno in NOT_THERE:
+            return None
+        raise
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def stored_as(status: os.stat_result) -> Stored:
