@@ -24,6 +24,7 @@ from steps.core import config
 from steps.core.columns import Column
 from steps.core.errors import ContractBroken, SourceChanged, SourceUnreadable, TableVersionGone
 from steps.core.sources import kinds, source_sample, values
+from steps.core.sources.column_types import InferredType, infer_type
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
 from steps.core.storage import filesystem, s3
@@ -402,6 +403,9 @@ class TestParquet:
             "took": pa.array([dt.timedelta(1), None]),
             "tags": pa.array([["a"], None]),
             "id": pa.array([uuid.UUID(int=1).bytes, None], pa.binary(16)),
+            "image": pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)).cast(
+                pa.fixed_shape_tensor(pa.float32(), [2])
+            ),
             "place": pa.array([{"q.r": {"lat": 5}}, None]),
         }
         pq.write_table(pa.table(columns), tmp_path / "odd.parquet")
@@ -410,7 +414,7 @@ class TestParquet:
     def test_types_that_nobody_asked_for_stop_nothing(self, odd: Path) -> None:
         assert read(find(odd), "x", "half", "place.q.r.lat") == [(1, 1.5, 5), (None, None, None)]
 
-    @pytest.mark.parametrize("name", ["opens", "took", "tags", "id", "place"])
+    @pytest.mark.parametrize("name", ["opens", "took", "tags", "id", "image", "place"])
     def test_a_type_that_no_column_takes_is_named_when_it_is_asked_for(self, name: str, odd: Path) -> None:
         kind = str(pq.read_schema(odd).field(name).type)[:6]
         with pytest.raises(SourceUnreadable, match=rf"odd\.parquet: its column '{name}' is of type {kind}"):
@@ -426,6 +430,37 @@ class TestParquet:
         cut = write(odd.parent / "cut.parquet", odd.read_bytes()[:kept_bytes])
         with pytest.raises(SourceUnreadable, match=r"cut\.parquet: it is not a Parquet file, or not whole"):
             read(find(cut), "x")
+
+    @pytest.mark.parametrize("has_arrow_schema", [True, False])
+    def test_a_uuid_and_json_are_texts(self, has_arrow_schema: bool, tmp_path: Path) -> None:
+        """Also of other writers, whose files say it by Parquet's own types alone."""
+        ids = [uuid.UUID("0F5E2A9C-66f1-4C0B-9d3e-00000000000a"), None, uuid.UUID(int=7)]
+        columns = {
+            "id": pa.array([value and value.bytes for value in ids], pa.uuid()),
+            "event": pa.array(['{"x": 1}', "[]", None], pa.json_()),
+        }
+        table = pa.table({**columns, "of": pa.StructArray.from_arrays(list(columns.values()), list(columns))})
+        pq.write_table(table, tmp_path / "a.parquet", store_schema=has_arrow_schema)
+        source = find(tmp_path / "a.parquet")
+        types = {name: str(kind) for name, kind in source.columns().items() if name != "of"}
+        assert types == dict.fromkeys(("id", "event", "of.id", "of.event"), "string")
+        rows = [
+            ("0f5e2a9c-66f1-4c0b-9d3e-00000000000a", '{"x": 1}'),
+            (None, "[]"),
+            ("00000000-0000-0000-0000-000000000007", None),
+        ]
+        assert read(source, "id", "event") == read(source, "of.id", "of.event") == rows
+        assert [infer_type(pa.array([], source.columns()[name]), is_text=False) for name in columns] == [
+            InferredType({"type": "string"})
+        ] * 2
+
+    def test_a_truth_of_a_byte_is_a_boolean(self, tmp_path: Path) -> None:
+        values = [True, None, False]
+        pq.write_table(pa.table({"x": pa.array(values).cast(pa.bool8())}), tmp_path / "a.parquet")
+        source = find(tmp_path / "a.parquet")
+        assert source.columns() == {"x": pa.bool_()}
+        (part,) = source.parts({"x": Column(type="boolean")})
+        assert [raw.columns["x"].to_pylist() for raw in part.read()] == [values]
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

@@ -27,8 +27,8 @@ def check_is_value(file: str, source: str, kind: pa.DataType) -> None:
 
 def is_value(kind: pa.DataType) -> bool:
     """Whether a type of the contract can take values of this type."""
-    is_other = pa.types.is_nested(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind)
-    return not (is_other or pa.types.is_interval(kind) or pa.types.is_fixed_size_binary(kind))
+    is_other = pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind)
+    return not (is_other or pa.types.is_time(kind) or pa.types.is_duration(kind) or pa.types.is_interval(kind))
 
 
 def top(source: str, schema: pa.Schema) -> str:

@@ -29,14 +29,14 @@ class ParquetFiles(Files):
             footer = _footer(file, stream)
             schema = footer.schema_arrow
         leaves = list(nested.leaves(schema))
-        names, types = tuple(name for name, _ in leaves), tuple(_plain(kind) for _, kind in leaves)
+        names, types = tuple(name for name, _ in leaves), tuple(_plain_type(kind) for _, kind in leaves)
         return Header(names, types) if footer.metadata.num_rows else None
 
     def parts_of(self, file: str, size_bytes: int, columns: Mapping[str, str]) -> list[Part]:
         with _opened(file, size_bytes) as stream:
             footer = _footer(file, stream)
             metadata = footer.metadata
-            leaves = dict(nested.leaves(footer.schema_arrow))
+            leaves = {path: _plain_type(kind) for path, kind in nested.leaves(footer.schema_arrow)}
         for source in columns.values():
             nested.check_is_value(file, source, leaves[source])
         groups: list[list[int]] = [[]]
@@ -76,16 +76,28 @@ class ParquetPart(Part):
                 for batch in file.iter_batches(BATCH_ROWS, row_groups=list(self.row_groups), columns=names):
                     rows = pa.Table.from_batches([batch])
                     leaves = {name: nested.leaf(rows, source) for name, source in self.columns.items()}
-                    columns = {name: values.cast(_plain(values.type)) for name, values in leaves.items()}
+                    columns = {name: _plain(values) for name, values in leaves.items()}
                     yield RawRows(columns=pa.table(columns) if columns else rows.select([]))
             except (pa.ArrowException, OSError) as err:
                 reason = f"it cannot be read to its end: {' '.join(str(err).split())}"
                 raise SourceUnreadable(self.file, reason, next="write or copy the file again") from err
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type of the values, whether a file has each of them once, as pandas' categories, or not."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values, whether a file has each of them once, as pandas' categories, or not. A UUID and JSON are
+    texts."""
+    if isinstance(kind, pa.JsonType):
+        return kind.storage_type
+    known = {pa.uuid(): pa.string(), pa.bool8(): pa.bool_()}
+    return known.get(kind, kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values of a file as _plain_type() has them."""
+    if values.type == pa.uuid():
+        texts = [None if value is None else str(value) for value in values.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    return values.cast(_plain_type(values.type))
 
 
 @contextlib.contextmanager
