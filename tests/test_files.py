@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import tempfile
+import tracemalloc
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -253,6 +254,42 @@ class TestColumnsByName:
         sample = source_sample.read_sample(source, {name: name for name in source.columns()})
         assert (sample.rows.column_names, sample.is_whole) == (["x", "y"], False)
         assert 20 + 10 <= sample.rows.num_rows <= 20 + 20
+
+
+class TestManyFiles:
+    @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+    def test_files_with_the_same_columns_share_what_is_known_of_them(self, ending: str, tmp_path: Path) -> None:
+        for name, columns in {"a": "xy", "b": "xy", "c": "x", "d": "xy"}.items():
+            self._write(tmp_path / f"in/{name}.{ending}", list(columns))
+        source = find(tmp_path / "in")
+        assert isinstance(source, Files)
+        a, b, c, d = source.headers.values()
+        assert a is b is d
+        assert a is not c
+        assert source.files_without("y") == [f"{tmp_path}/in/c.{ending}"]
+
+    def test_memory_for_columns_does_not_grow_with_the_files(self, tmp_path: Path) -> None:
+        names = [f"column_{place}" for place in range(1_000)]
+        for number in range(50):
+            self._write(tmp_path / f"in/{number}.csv", names)
+        source = find(tmp_path / "in")
+        assert isinstance(source, Files)
+        assert len(source.headers) == 50
+        tracemalloc.start()
+        source.parts({name: Column(type="long") for name in names})
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept_bytes < 6 * 2**20  # 24 MB when each file looked its columns up in a table of its own
+
+    @staticmethod
+    def _write(path: Path, names: list[str]) -> None:
+        rows = pd.DataFrame({name: [1] for name in names})
+        if path.suffix == ".parquet":
+            path.parent.mkdir(exist_ok=True)
+            rows.to_parquet(path)
+        else:
+            is_csv = path.suffix == ".csv"
+            write(path, rows.to_csv(index=False) if is_csv else rows.to_json(orient="records", lines=True))
 
 
 class TestJson:

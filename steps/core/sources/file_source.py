@@ -146,7 +146,8 @@ class Files(Source):
 
     @functools.cached_property
     def headers(self) -> dict[str, Header]:
-        """The columns of each file that has rows, those in the names of its folders among them; looked at once."""
+        """The columns of each file that has rows, those in the names of its folders among them; looked at once. Files
+        with the same columns share a header."""
         files = self.data_files()
         sizes = [file.size_bytes for file in files.values()]
         try:
@@ -155,7 +156,16 @@ class Files(Source):
         except OSError as err:
             raise SourceUnreadable(self.uri, f"{err.filename} cannot be read: {err.strerror}") from err
         found = {name: header for name, header in zip(files, headers, strict=True) if header is not None}
-        return {name: _with_partitions(header, self._partitions(name)) for name, header in found.items()}
+        whole = {name: _with_partitions(header, self._partitions(name)) for name, header in found.items()}
+        shared: dict[Header, Header] = {}
+        return {name: shared.setdefault(header, header) for name, header in whole.items()}
+
+    def _files_by_header(self) -> list[tuple[Header, list[str]]]:
+        """Each header, and the files that have it."""
+        files: dict[int, list[str]] = {}
+        for file, header in self.headers.items():
+            files.setdefault(id(header), []).append(file)
+        return [(self.headers[names[0]], names) for names in files.values()]
 
     def remarks(self) -> list[str]:
         hidden = [name for name in listing.hidden_files(self.uri) if self.is_named_so(name)]
@@ -213,10 +223,11 @@ class Files(Source):
     def _check_columns(self, wanted: Mapping[str, str], columns: Mapping[str, Column]) -> None:
         """ContractBroken for columns that no file has, or that one has not and is not let lack."""
         mistakes = {}
+        headers = self._files_by_header()
         for name, source in wanted.items():
-            for file, header in self.headers.items():
-                _check_names_differ(file, header, source)
-                _check_one_place(file, header, source)
+            for header, files in headers:
+                _check_names_differ(files[0], header, source)
+                _check_one_place(files[0], header, source)
             lacking = self.files_without(source)
             is_nowhere = len(lacking) == len(self.headers)
             if is_nowhere or (lacking and self.has_fixed_columns and columns[name].nullable is not True):
@@ -226,7 +237,8 @@ class Files(Source):
 
     def files_without(self, source_name: str) -> list[str]:
         """The files whose header has no such column."""
-        return [file for file, header in self.headers.items() if header.find(source_name) is None]
+        alike = self._files_by_header()
+        return sorted(file for header, files in alike if header.find(source_name) is None for file in files)
 
     def _missing_column(self, name: str, source: str, lacking: Sequence[str]) -> str:
         present = self.headers[lacking[0]].names

@@ -40,7 +40,7 @@ class JsonHeader(Header):
     rows have, and what they have."""
 
     nested: frozenset[str] = frozenset()
-    partly_nested: Mapping[str, str] = field(default_factory=dict)
+    partly_nested: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class JsonFiles(Files):
