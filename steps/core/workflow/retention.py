@@ -3,6 +3,7 @@
 Reads tables, runs and the registry; deletes nothing but models.
 """
 
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,14 @@ from steps.core.workflow import orphaned_runs, run_tags, vacuum_notices
 # Tables that are vacuumed with <lake>/<name>, by the ends of their names; one after those that are made of it.
 BESIDE = ("_predictions", "_requests", "_rejects", f"{UNLABELLED}_rejects", f"{UNLABELLED}_predictions", UNLABELLED)
 BEING_WRITTEN = timedelta(days=1)  # a file of no version that is younger may be of another program that is at work
+
+
+@dataclass(frozen=True)
+class VersionFiles:
+    """What tells a version of a table from any other, and the names of its data files, which versions share."""
+
+    identity: str
+    names: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,20 +198,20 @@ def plan_table(
     needs it, are not known.
     """
     uris = {version: TableUri(newest.path, version) for version in range(newest.version + 1)}
-    versions = {version: snapshot.find(uri) for version, uri in uris.items()}  # None: its log entry is not kept
+    versions = {version: _files_of(uri) for version, uri in uris.items()}  # None: its log entry is not kept
     if unknown := [version for version in newest.logged_versions if versions[version] is None]:
         kept = dict.fromkeys(unknown, "it cannot be opened now, so that no file of the table is removed")
         return TablePlan(path=newest.path, files={}, lost={}, kept=kept)
-    files_of = {version: set(opened.data_files) if opened else set() for version, opened in versions.items()}
+    files_of = {version: files.names if files else () for version, files in versions.items()}
     stored = _parquet_files(newest.path)
     recent = {version for version, commit in newest.commits.items() if commit.when >= limit} | {newest.version}
     kept = {
         version: reason
-        for version, opened in versions.items()
-        if version not in recent and (reason := _reason_to_keep(uris[version], opened, needed))
+        for version, files in versions.items()
+        if version not in recent and (reason := _reason_to_keep(uris[version], files, needed))
     }
     needed_files = {name for version in {*recent, *kept} for name in files_of[version]}
-    unneeded = {name for files in files_of.values() for name in files if name in stored} - needed_files
+    unneeded = {name for names in files_of.values() for name in names if name in stored} - needed_files
     strays: set[str] = set()
     if None not in versions.values():  # else a file that no known version has may be of one that is not known
         oldest = min(limit, datetime.now(UTC) - BEING_WRITTEN).timestamp()
@@ -211,7 +220,11 @@ def plan_table(
             for name in set(stored).difference(*files_of.values())
             if stored[name].modified < oldest and name.partition("/")[0] not in at_work
         }
-    lost = {version: sorted(unneeded & files) for version, files in files_of.items() if unneeded & files}
+    lost = {
+        version: sorted(unneeded_names)
+        for version, names in files_of.items()
+        if (unneeded_names := unneeded.intersection(names))
+    }
     return TablePlan(
         path=newest.path,
         files={name: stored[name].size_bytes for name in sorted(unneeded | strays)},
@@ -219,10 +232,10 @@ def plan_table(
         kept={
             version: reason
             for version, reason in kept.items()
-            if versions[version] and files_of[version] <= set(stored)
+            if versions[version] and stored.keys() >= set(files_of[version])
         },
         strays=sorted(strays),
-        identities={opened.identity: str(opened) for version in lost if (opened := versions[version])},
+        identities={files.identity: str(uris[version]) for version in lost if (files := versions[version])},
     )
 
 
@@ -258,8 +271,14 @@ def delete_models(models: Sequence[LoggedModel]) -> list[LoggedModel]:
     return deleted
 
 
-def _reason_to_keep(uri: TableUri, opened: Snapshot | None, needed: Mapping[str, str]) -> str:
-    names = [f"{opened.identity}@v{uri.version}", opened.identity, str(uri)] if opened else [str(uri)]
+def _files_of(uri: TableUri) -> VersionFiles | None:
+    """The files of a version, which is closed again: an open one takes a megabyte, and a table has many."""
+    opened = snapshot.find(uri)
+    return VersionFiles(opened.identity, tuple(map(sys.intern, opened.data_files))) if opened else None
+
+
+def _reason_to_keep(uri: TableUri, files: VersionFiles | None, needed: Mapping[str, str]) -> str:
+    names = [f"{files.identity}@v{uri.version}", files.identity, str(uri)] if files else [str(uri)]
     return next((needed[name] for name in names if name in needed), "")
 
 
