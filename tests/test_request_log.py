@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import os
 import random
+import re
 import tempfile
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ from steps.core.serving.request_log import RequestLog
 from steps.core.serving.spool import Batch, Spool
 from steps.core.tables import conditional, snapshot
 from steps.core.tables.location import TableUri
+from steps.core.tables.snapshot import Snapshot
 from steps.core.tables.staged import Staged
 from steps.core.workflow import retention
 
@@ -253,6 +255,77 @@ class TestColumns:
         Path(table.path).rename(f"{table.path}_before")
         open_log().close()
         assert stored(table.path) == once(["b"])
+
+    @pytest.mark.parametrize("name", ["row", "Row", "request_ID"])
+    @pytest.mark.parametrize("is_first", [False, True], ids=["later", "first"])
+    def test_two_of_one_name_in_any_case_wait_and_hold_back_no_others(
+        self,
+        table: TableUri,
+        open_log: Callable[..., RequestLog],
+        caplog: pytest.LogCaptureFixture,
+        name: str,
+        is_first: bool,
+    ) -> None:
+        rows = requests("b")
+        twice = rows.append_column(name, pa.array([7]))
+        log = open_log()
+        if not is_first:
+            log.add(requests("a"))
+        log.add(twice)
+        log.add(requests("c"))
+        log.close()
+        assert stored(table.path) == once(["c"] if is_first else ["a", "c"])
+        assert (log.state()["status"], log.state()["refused_rows"]) == ("ok", 1)
+        assert re.search(f"would have the columns '.*'{name}', which Delta does not tell apart", caplog.text)
+        following = open_log()
+        following.add(requests("d"))
+        following.close()
+        assert set(stored(table.path)) == {*([] if is_first else ["a"]), "c", "d"}
+        assert following.state()["refused_rows"] == 1
+
+    def test_that_nothing_can_write_wait_with_the_reason_and_hold_back_no_others(
+        self,
+        table: TableUri,
+        open_log: Callable[..., RequestLog],
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        append = request_table.append
+
+        def fail_for_b(table: TableUri, rows: pa.Table, **batch: Any) -> Snapshot:
+            if rows["request_id"].to_pylist() == ["b"]:
+                raise pa.ArrowInvalid("no such rows")
+            return append(table, rows, **batch)
+
+        monkeypatch.setattr(request_table, "append", fail_for_b)
+        log = open_log(batch_bytes=1)
+        for name in ("a", "b", "c"):
+            log.add(requests(name))
+        log.close()
+        assert stored(table.path) == once(["a", "c"])
+        assert "1 rows of requests wait in" in caplog.text
+        assert "no such rows" in caplog.text
+        monkeypatch.undo()
+        open_log().close()
+        assert stored(table.path) == once(["a", "b", "c"])
+
+    def test_whose_commit_failed_after_it_was_there_are_in_the_table_once(
+        self, table: TableUri, open_log: Callable[..., RequestLog], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        append = request_table.append
+
+        def append_and_fail(*rows: Any, **batch: Any) -> Snapshot:
+            append(*rows, **batch)
+            monkeypatch.setattr(request_table, "append", append)
+            raise pa.ArrowInvalid("nobody knows")
+
+        monkeypatch.setattr(request_table, "append", append_and_fail)
+        log = open_log()
+        log.add(requests("a"))
+        assert until(lambda: log.state()["written_rows"] == 1, seconds=30)
+        log.close()
+        assert stored(table.path) == once(["a"])
+        assert log.state()["refused_rows"] == 0
 
     def test_of_another_type_are_written_once_the_table_has_that_type(
         self, table: TableUri, open_log: Callable[..., RequestLog]

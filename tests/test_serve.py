@@ -684,6 +684,15 @@ class Log:
         return {"status": "ok", "table": "/lake/flowers_requests", "tables": len(self.tables)}
 
 
+def register_renamed(column: str, name: str) -> str:
+    """The version of a model one of whose features has another name."""
+    renamed = {column: name}
+    columns = {renamed.get(name, name): keys for name, keys in FLOWERS["columns"].items()}
+    settings = flowers_config(columns=columns)
+    model = fit(settings, split_rows(flowers().rename(columns=renamed), split_settings(settings)))
+    return register(model, example=flowers(3)[FEATURES].rename(columns=renamed))
+
+
 class TestTheRequestLog:
     def test_it_is_given_each_scored_row_with_what_was_answered(self, registry: Path) -> None:
         log = Log()
@@ -713,17 +722,33 @@ class TestTheRequestLog:
             assert [{**row, "probabilities": dict(row["probabilities"])} for row in logged] == answers
         assert second.select(FEATURES).to_pylist() == [ROW]
 
-    def test_a_model_whose_feature_has_the_name_of_its_column_is_refused(self, registry: Path) -> None:
-        renamed = {"petals": "row"}
-        columns = {renamed.get(name, name): keys for name, keys in FLOWERS["columns"].items()}
-        settings = flowers_config(columns=columns)
-        model = fit(settings, split_rows(flowers().rename(columns=renamed), split_settings(settings)))
-        version = register(model, example=flowers(3).rename(columns=renamed)[["petal_length", "row", "wild", "color"]])
+    @pytest.mark.parametrize(("column", "name"), [("petals", "row"), ("petals", "Row"), ("color", "Request_ID")])
+    def test_a_model_whose_feature_has_the_name_of_its_column_is_refused(
+        self, registry: Path, column: str, name: str
+    ) -> None:
+        version = register_renamed(column, name)
         with (
-            pytest.raises(TableUnfit, match=rf"has a column 'row' of its own, and models:/{NAME}/{version} a feature"),
+            pytest.raises(TableUnfit, match=f"log: has a column '{name.lower()}' of its own, and models:/.* a feature"),
             running(f"models:/{NAME}/{version}", open_log=Log),
         ):
             pass
+        with running(f"models:/{NAME}/{version}") as server:  # which logs no requests
+            assert server.get("/ping").status_code == 200
+
+    def test_a_model_whose_feature_has_the_name_of_its_column_takes_no_other_ones_place(self, registry: Path) -> None:
+        point("production", "1")
+        log = Log()
+        with running(FOLLOWED, open_log=lambda: log) as server:
+            version = register_renamed("petal_length", "Row")
+            point("production", version)
+            server.service.followed.check()
+            assert server.post(records(ROW)).headers["X-Model-Uri"] == PINNED
+            problem = server.get("/health").json()["problem"]
+            assert f"models:/{NAME}/{version} is not served: TableUnfit: the request log: has a column 'row'" in problem
+            point("production", "2")
+            server.service.followed.check()
+            assert server.post(records(ROW)).headers["X-Model-Uri"] == f"models:/{NAME}/2"
+        assert [table["row"].to_pylist() for table in log.tables] == [[0], [0]]
 
     def test_a_text_that_no_file_can_hold_loses_no_row(self, registry: Path) -> None:
         log = Log()

@@ -43,19 +43,25 @@ class FollowedModel:
     """`now` is what answers. `problem` says why it is not what the alias names, or that nobody knows; "" else."""
 
     def __init__(
-        self, uri: str, *, poll_seconds: float, on_load: Callable[[ServedModel], None] = lambda model: None
+        self,
+        uri: str,
+        *,
+        poll_seconds: float,
+        check: Callable[[ServedModel], None] = lambda model: None,
+        on_load: Callable[[ServedModel], None] = lambda model: None,
     ) -> None:
-        """Load what `uri` names. ModelNotFound, or the errors of served_model.load()."""
+        """Load what `uri` names. ModelNotFound, or the errors of served_model.load(), or those of `check`, which is
+        asked of each version before it answers."""
         version = registry.resolve(uri)
         self.uri = uri
         self.alias = uri.rpartition("@")[2] if "@" in uri else ""
         self.problem = ""
         self._poll_seconds = poll_seconds
-        self._on_load = on_load
+        self._check, self._on_load = check, on_load
         self._read_at = time.monotonic()
         self._failure: Failure | None = None
         self._ended = threading.Event()
-        self.now = served_model.load(version)
+        self.now = self._load(version)
         self._loaded()
 
     def start(self) -> None:
@@ -97,7 +103,7 @@ class FollowedModel:
         if failure and failure.version == number and time.monotonic() - failure.at < RETRY_SECONDS:
             return self._say(failure.reason)
         try:
-            self.now = served_model.load(version)
+            self.now = self._load(version)
         except Exception as err:  # the code that is logged with a version is run; the old one goes on
             reason = f"{registry.uri_of(version)} is not served: {_first_line(err)}"
             self._failure = Failure(number, reason, time.monotonic())
@@ -105,6 +111,11 @@ class FollowedModel:
         self._failure, self.problem = None, ""
         console.message(f"serve: {self.now.uri} answers in place of {before}, as {self.alias} names it now")
         self._loaded()
+
+    def _load(self, version: ModelVersion) -> ServedModel:
+        model = served_model.load(version)
+        self._check(model)
+        return model
 
     def _loaded(self) -> None:
         self._on_load(self.now)

@@ -34,6 +34,7 @@ COMPACT_EVERY = 64  # versions, of which the writer of one puts the small files 
 SYNC_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0  # between two attempts at a table that cannot be written
 CLOSE_SECONDS = 5.0
+TRANSIENT = (UserError, OSError, DeltaError, MemoryError)  # errors that may be over at the next attempt
 
 
 class RequestLog:
@@ -102,7 +103,7 @@ class RequestLog:
     def state(self) -> dict[str, Any]:
         """How it goes, for people and for JSON: `status` is ok, or away where the table cannot be written now, with
         the `problem`. Rows are of this process: accepted, written (also those that another left), refused by the table
-        for their types, and dropped. `spool_bytes` are on disk, in the folder `spool`, and in no table."""
+        for their columns, and dropped. `spool_bytes` are on disk, in the folder `spool`, and in no table."""
         with self._lock:
             return {
                 "status": "away" if self._problem else "ok",
@@ -158,8 +159,11 @@ class RequestLog:
             return None
         try:
             table = request_table.append(self._table, rows, writer=batch.writer, number=batch.number)
-        except TableUnfit as err:
-            logger.error("%d rows of requests wait in %s: %s", len(rows), self._spool.refuse(batch), err)
+        except Exception as err:  # of delta-rs and Arrow too, for rows that they do not take
+            if not self._is_refused(batch, err):
+                raise
+            path, unexpected = self._spool.refuse(batch), None if isinstance(err, TableUnfit) else err
+            logger.error("%d rows of requests wait in %s: %s", len(rows), path, err, exc_info=unexpected)
             self._count(refused=len(rows))
             return None
         self._spool.remove(batch)
@@ -167,6 +171,14 @@ class RequestLog:
         with self._lock:
             self._version, self._written_at = table.version, datetime.now(UTC).isoformat(timespec="seconds")
         return table
+
+    def _is_refused(self, batch: Batch, error: Exception) -> bool:
+        """Whether the table is there and does not take these rows, of which it has none, so that it will not later."""
+        if isinstance(error, TableUnfit):
+            return True
+        return not isinstance(error, TRANSIENT) and not request_table.has(
+            self._table, writer=batch.writer, number=batch.number
+        )
 
     def _compact(self) -> None:
         try:
@@ -182,7 +194,7 @@ class RequestLog:
                 self._table.path,
                 self._spool.home,
                 reason,
-                exc_info=None if isinstance(error, UserError | OSError | DeltaError) else error,
+                exc_info=None if isinstance(error, TRANSIENT) else error,
             )
         with self._lock:
             self._problem = reason

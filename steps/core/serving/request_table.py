@@ -6,6 +6,8 @@ newest batch, in the same log entry as the rows. Writers are many, commits are c
 
 import contextlib
 import uuid
+from collections import Counter
+from functools import partial
 
 import pyarrow as pa
 from deltalake import Transaction
@@ -28,9 +30,10 @@ def append(table: TableUri, rows: pa.Table, *, writer: str, number: int) -> Snap
     """The version that has `rows`, batch `number` of a writer whose earlier ones are in: written now, or found.
 
     New columns are added to the table, and those that rows lack have no value in them. Numbers take the type of the
-    table's column where none of them changes by it. TableUnfit for columns of other types, where nothing is written;
-    else what commit.once() raises.
+    table's column where none of them changes by it. TableUnfit for columns of other types, or two of one name, where
+    nothing is written; else what commit.once() raises.
     """
+    _check_names(table, rows.column_names)
     try:
         return _append(table, rows, writer=writer, number=number)
     except TableUnfit:
@@ -40,10 +43,7 @@ def append(table: TableUri, rows: pa.Table, *, writer: str, number: int) -> Snap
 def _append(table: TableUri, rows: pa.Table, *, writer: str, number: int) -> Snapshot:
     run_id = f"requests-{uuid.uuid4().hex}"  # of this attempt: files of one that died belong to no version
     made_by = {"run_id": run_id, "writer": writer, "batch": str(number)}
-
-    def is_there(newest: Snapshot) -> bool:
-        known = newest.delta_table.transaction_version(f"{WRITER}{writer}")
-        return known is not None and known >= number
+    is_there = partial(_has, writer=writer, number=number)
 
     def prepare(newest: Snapshot) -> bool:
         change = evolution.change(newest, staged.schema, may_lack=True, next=NEXT)
@@ -61,6 +61,12 @@ def _append(table: TableUri, rows: pa.Table, *, writer: str, number: int) -> Sna
     return conditional.commit(table, metadata=made_by, is_there=is_there, prepare=prepare, put=put).table
 
 
+def has(table: TableUri, *, writer: str, number: int) -> bool:
+    """Whether batch `number` of a writer is in the table, as that is now."""
+    newest = collation.open_newest(table)
+    return newest is not None and _has(newest, writer=writer, number=number)
+
+
 def compact(table: TableUri) -> None:
     """Put the small files of a table together, by a version with the same rows.
 
@@ -71,6 +77,22 @@ def compact(table: TableUri) -> None:
     with contextlib.suppress(DeltaError):  # another's version came first, and there will be a next time
         newest.delta_table.optimize.compact(
             target_size=SMALL_FILE_BYTES, max_concurrent_tasks=1, commit_properties=properties
+        )
+
+
+def _has(newest: Snapshot, *, writer: str, number: int) -> bool:
+    known = newest.delta_table.transaction_version(f"{WRITER}{writer}")
+    return known is not None and known >= number
+
+
+def _check_names(table: TableUri, names: list[str]) -> None:
+    count = Counter(name.lower() for name in names)
+    if repeated := [name for name in names if count[name.lower()] > 1]:
+        raise TableUnfit(
+            table.path,
+            [f"would have the columns {', '.join(map(repr, repeated))}, which Delta does not tell apart"],
+            expected="rows whose columns have different names, in any case",
+            next="remove the file in which they wait, as no table takes them, or rename the columns in it",
         )
 
 

@@ -27,16 +27,7 @@ INLINE_ROWS = 16  # of a request that is handed on in the event loop: a tenth of
 class Recorder:
     """Hands what was scored on to a request log, before it is answered."""
 
-    def __init__(self, log: RequestLog, model: ServedModel) -> None:
-        """TableUnfit for a model whose features have names of columns that the log needs itself."""
-        if taken := sorted(model.feature_names.intersection(OF_THE_REQUEST)):
-            log.close()
-            raise TableUnfit(
-                str(log.state()["table"]),
-                [f"has a column {name!r} of its own, and {model.uri} a feature of that name" for name in taken],
-                expected="features with other names, for a server that logs its requests",
-                next="rename them in the config and train again, or serve without `log`",
-            )
+    def __init__(self, log: RequestLog) -> None:
         self._log = log
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scored rows")
 
@@ -62,6 +53,18 @@ class Recorder:
             self._log.add(table_of(scored, request_id=request_id, scored_at=scored_at))
         except Exception as err:  # an answer is not lost for its record
             self._log.drop(len(scored), reason=repr(err))
+
+
+def check_names(model: ServedModel) -> None:
+    """TableUnfit for a model whose features have names of columns that the log needs itself, in any case: Delta does
+    not tell them apart."""
+    if taken := sorted(name for name in model.feature_names if name.lower() in OF_THE_REQUEST):
+        raise TableUnfit(
+            "the request log",
+            [f"has a column {name.lower()!r} of its own, and {model.uri} a feature {name!r}" for name in taken],
+            expected="features with other names, for a server that logs its requests",
+            next="rename them in the config and train again, or serve without `log`",
+        )
 
 
 def table_of(scored: Scored, *, request_id: str, scored_at: datetime.datetime) -> pa.Table:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
-from steps.core.serving import app, http_server
+from steps.core.serving import app, http_server, scored_rows
 from steps.core.serving.followed_model import FollowedModel
 from steps.core.serving.http_server import HttpServer
 from steps.core.serving.invocations import Invocations, Limits
@@ -34,9 +34,10 @@ class Service:
         self.followed = FollowedModel(
             settings.model,
             poll_seconds=settings.poll_seconds,
+            check=scored_rows.check_names if settings.open_log else lambda model: None,
             on_load=lambda model: metrics.loaded(model.name, model.version),
         )
-        self._recorder = Recorder(settings.open_log(), self.followed.now) if settings.open_log else None
+        self._recorder = Recorder(settings.open_log()) if settings.open_log else None
         self._invocations = Invocations(self.followed, limits=settings.limits, metrics=metrics, recorder=self._recorder)
         self.app: FastAPI = app.create(
             self.followed,
