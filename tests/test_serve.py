@@ -320,6 +320,20 @@ class TestCsv:
         rows = request_body.with_dates({"x": np.array(values, dtype=object), "y": np.array([1])}, [feature])
         assert list(rows["x"]) == [*values[:-1], day]
 
+    @pytest.mark.parametrize("day", ["\ud800", "2024\udc00", "\0", "9" * 400])
+    def test_a_text_that_is_no_day_by_the_format_is_refused_by_its_row(self, registry: Path, day: str) -> None:
+        rows = flowers().assign(day=dt.date(2024, 3, 4))
+        settings = flowers_config(columns={**FLOWERS["columns"], "day": {"type": "date", "format": "%Y%m%d"}})
+        version = register(
+            fit(settings, split_rows(rows, split_settings(settings))), example=rows[[*FEATURES, "day"]][:3]
+        )
+        with running(f"models:/{NAME}/{version}") as server:
+            assert server.post(records({**ROW, "day": "20240304"})).status_code == 200
+            response = server.post(records({**ROW, "day": "20240304"}, {**ROW, "day": day}))
+            assert response.status_code == 400
+            assert "row 1, column 'day': " in error_of(response)
+            assert "is not a date" in error_of(response)
+
     def test_a_blank_line_of_one_column_is_a_row_and_of_several_none(self) -> None:
         def rows(text: bytes, *names: str) -> list[Any]:
             features = [Feature(name=name, type="long") for name in names]
@@ -463,6 +477,27 @@ class TestKeys:
         response = server.post(body)
         assert response.status_code == 400
         assert re.search(r"an object has the key '(petals|data|dataframe_records)' twice", error_of(response))
+
+    @pytest.mark.parametrize("blanks", ["", " ", "  ", "\t", "\n", "\r\n", " \t \n"])
+    def test_one_that_is_there_twice_is_refused_whatever_stands_before_its_colon(
+        self, blanks: str, server: Running
+    ) -> None:
+        body = json.dumps({"dataframe_records": [ROW]})
+        twice = body.replace('"petals":', f'"petals": 6, "petals"{blanks}:')
+        assert server.post(body.replace('"petals":', f'"petals"{blanks}:')).status_code == 200
+        response = server.post(twice)
+        assert response.status_code == 400
+        assert "an object has the key 'petals' twice" in error_of(response)
+
+    @pytest.mark.parametrize("form", [{}, {"indent": 2}, {"separators": ("\t, ", "\n : ")}])
+    @pytest.mark.parametrize("color", ["red", "at 9:30", "{a: b}"])
+    def test_ones_that_are_there_once_need_no_careful_parser(self, form: dict[str, Any], color: str) -> None:
+        body = json.dumps(records({**ROW, "color": color}), **form).encode()
+        columns = request_body.plain_columns(body, FEATURES)
+        assert columns is not None
+        assert {name: values.tolist() for name, values in columns.items()} == {
+            name: [value] for name, value in {**ROW, "color": color}.items()
+        }
 
     def test_text_that_looks_like_one_is_text(self, server: Running) -> None:
         rows = [{**ROW, "color": color} for color in ('"petals": 1', "red")]

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import logging
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from steps.core.columns import Column
 from steps.core.models import scorer
 from steps.core.models.scorer import Feature
 from steps.core.serving.refusals import Refused, invalid
+from steps.core.sources import json_objects
 from steps.core.sources.values import convert
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ JSON, CSV = scoring_server.CONTENT_TYPE_JSON, scoring_server.CONTENT_TYPE_CSV
 PARQUET = scoring_server.CONTENT_TYPE_PARQUET
 FORMS = (scoring_server.DF_SPLIT, scoring_server.DF_RECORDS, scoring_server.INSTANCES, scoring_server.INPUTS)
 LONGEST_SHOWN = 80  # letters of a cell in a message
+KEY_END = re.compile(rb'"[ \t\r\n]*+:')  # of a key in JSON, and what looks like one in a text
 
 type Columns = dict[str, np.ndarray]
 type Rows = pd.DataFrame | Columns
@@ -80,7 +83,7 @@ def _may_repeat_keys(body: bytes, rows: Any) -> bool:
     """Whether there may be more keys than orjson has kept, which takes the last of two that are equal."""
     objects = [rows] if type(rows) is dict else rows if type(rows) is list else []
     key_count = 1 + sum(len(row) for row in objects if type(row) is dict)
-    return body.count(b'":') + body.count(b'" :') > key_count
+    return body.count(b":") > key_count and len(KEY_END.findall(body)) > key_count
 
 
 def _of_split(rows: Any, names: Collection[str]) -> Columns | None:
@@ -121,7 +124,8 @@ def _objects(values: list[Any]) -> np.ndarray:
 def parse(
     body: bytes, kind: str, *, schema: MlflowSchema, features: Collection[Feature], row_limit: int
 ) -> pd.DataFrame:
-    """The rows of a body of this media type. Refused when it has none that can be read, or more than `row_limit`."""
+    """The rows of a body of this media type, of which those of CSV alone need no with_dates(). Refused when it has none
+    that can be read, or more than `row_limit`."""
     try:
         if kind == PARQUET:
             rows = _of_parquet(body, row_limit)
@@ -140,7 +144,7 @@ def parse(
         raise invalid("the body has no rows")
     if len(rows.columns) and not any(isinstance(name, str) for name in rows.columns):
         raise invalid(f"the columns of its rows have no names; send objects, or {scoring_server.DF_SPLIT} with columns")
-    return rows if kind == CSV else with_dates(rows, features)
+    return rows
 
 
 def with_dates(rows: Rows, features: Iterable[Feature]) -> Rows:
@@ -168,7 +172,8 @@ def with_dates(rows: Rows, features: Iterable[Feature]) -> Rows:
 def _written(value: Any, feature: Feature) -> str | None:
     """What the feature's format is to read; None for what says its day by itself, or is no text and no whole number."""
     if isinstance(value, str):
-        return value if value.strip().isdecimal() or np.isnat(scorer.moment(value, feature)) else None
+        is_for_format = value.strip().isdecimal() or np.isnat(scorer.moment(value, feature))
+        return json_objects.without_surrogates(value) if is_for_format else None
     is_whole = isinstance(value, (int, np.integer)) or (isinstance(value, float) and value.is_integer())
     return str(int(value)) if is_whole and not isinstance(value, bool) else None
 

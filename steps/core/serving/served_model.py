@@ -86,6 +86,7 @@ class ServedModel:
         features = self.schema.features
         rows = request_body.parse(body, kind, schema=self.input_schema, features=features, row_limit=row_limit)
         try:
+            rows = rows if kind == request_body.CSV else request_body.with_dates(rows, features)
             return Scored(model=self, rows=rows, answers=self._answers(rows))
         except MlflowException as err:
             raise invalid(err.message) from err

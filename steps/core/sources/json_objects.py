@@ -81,7 +81,7 @@ def documents(written: str) -> Any:
 
 def without_surrogates(value: str) -> str:
     """A text with U+FFFD, which the contract refuses, for half of a character pair, which Arrow does not take."""
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _is_rows(value: Any) -> bool:
