@@ -1,6 +1,6 @@
 """Predict every row of a table with one version of a model, each exactly once.
 
-Reads   the table; the model by version or alias (by default the alias `staging`)
+Reads   the table; the model by its URI (by default the alias `staging`)
 Writes  <lake>/<name>_predictions: the table's columns, prediction, probability, probabilities, model_uri, table_uri,
         run_id, scored_at, deleted_at (of a regression no probabilities). Those of <name>_unlabelled, the rows to
         predict, are in <lake>/<name>_unlabelled_predictions. Its newest version has one row for each row of
@@ -34,7 +34,7 @@ class InferParameters:
     table: str = ""
     """The table to predict; by default the newest version of the config's."""
     model: str = ""
-    """The version that predicts, by number or alias; by default what `staging` names."""
+    """The version that predicts, `models:/NAME/3` or `models:/NAME@ALIAS`; by default what `staging` names."""
     lake: str = ""
     mode: Mode = "new"
     """new: rows that the same model has scored keep their prediction; all: every row is scored."""

@@ -1,6 +1,6 @@
 """Answer over REST by a model: MLflow's scoring protocol, by the version that an alias names, as it moves.
 
-Reads   the model by version or alias (by default the alias `production`), and the alias again each few seconds
+Reads   the model by its URI (by default the alias `production`), and the alias again each few seconds
 Writes  answers; with `log` true, each scored row to <lake>/<name>_requests
 Fails   ModelNotFound, ModelDamaged, ModelUnreadable when there is no model to begin with; AddressUnusable. Afterwards
         it answers by the version that it has, whatever becomes of the registry, until SIGTERM or SIGINT: it finishes
@@ -39,7 +39,7 @@ class ServeParameters:
     name: str = ""
     """The registered model; by default the config's."""
     model: str = ""
-    """The version that answers, by number or alias; by default what `production` of `name` names."""
+    """The version that answers, `models:/NAME/3` or `models:/NAME@ALIAS`; by default `production` of `name`."""
     lake: str = ""
     host: str = "127.0.0.1"
     """The address to listen at; `0.0.0.0` for other machines too."""

@@ -164,6 +164,15 @@ class TestAStepThatLooks:
         yield run
         MlflowClient().set_terminated(run.info.run_id)
 
+    def test_sees_each_of_many_versions_that_a_vacuum_has_announced(self) -> None:
+        """MLflow takes a hundred tags at once."""
+        announced = [f"{number:032}" for number in range(250)]
+        with self.vacuum(*announced) as vacuum:
+            tags = MlflowClient().get_run(vacuum.info.run_id).data.tags
+        assert {name for name in tags if name.startswith(vacuum_notices.NOTICE)} == {
+            f"{vacuum_notices.NOTICE}{identity}" for identity in announced
+        }
+
     def test_goes_on_at_once_where_no_vacuum_deletes_its_version(
         self, table: Snapshot, own: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:

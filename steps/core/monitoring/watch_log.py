@@ -13,7 +13,6 @@ from steps.core.monitoring.watching import Watch
 from steps.core.tracking import runs
 
 REPORT = "report.html"
-METRICS_AT_ONCE = 1_000  # MLflow's limit
 MOST_FEATURES = 100  # of which there are metrics, those that moved most; monitor.json has all
 
 
@@ -36,8 +35,7 @@ def metrics_of(watch: Watch) -> list[Metric]:
 def log(watch: Watch, run_id: str, *, metric: str) -> None:
     """Log the metrics of each window at its beginning, the report, and all that was found as JSON."""
     facts = report.facts_of(watch)
-    for batch in itertools.batched(metrics_of(watch), METRICS_AT_ONCE):
-        MlflowClient().log_batch(run_id, metrics=list(batch))
+    MlflowClient().log_batch(run_id, metrics=metrics_of(watch))
     mlflow.log_metrics({name: value for one in watch.findings for name, value in one.numbers.items()})
     page = report.render(watch, facts=facts, sections=quality_sections.sections(watch, metric=metric))
     with tempfile.TemporaryDirectory() as folder:

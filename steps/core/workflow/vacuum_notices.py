@@ -19,7 +19,6 @@ from steps.core.tracking import runs
 from steps.core.workflow import orphaned_runs
 
 NOTICE = "deleting."  # a tag on a vacuum's run: deleting.<identity of a version> = its URI
-TAGS_AT_ONCE = 100  # MLflow's limit for one request
 WAIT_MINUTES = 30  # a vacuum deletes some thousand files in a minute
 LOOK_SECONDS = 1  # from one look at the vacuum to the next
 AT_WORK = timedelta(days=1)  # no vacuum takes longer; one of another machine that does not end was killed there
@@ -28,8 +27,7 @@ AT_WORK = timedelta(days=1)  # no vacuum takes longer; one of another machine th
 def post(run_id: str, versions: Mapping[str, str]) -> None:
     """Announce that the vacuum of this run is about to delete `versions`: URIs by identity."""
     tags = [RunTag(f"{NOTICE}{identity}", uri) for identity, uri in versions.items()]
-    for start in range(0, len(tags), TAGS_AT_ONCE):
-        MlflowClient().log_batch(run_id, tags=tags[start : start + TAGS_AT_ONCE])
+    MlflowClient().log_batch(run_id, tags=tags)
 
 
 def wait_for_vacuums(table: Snapshot, own: Run) -> None:
