@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from weakref import WeakSet
 
 import pandas as pd
 import pyarrow as pa
@@ -26,7 +25,6 @@ from steps.core.models import registry
 from steps.core.process import processes
 from steps.core.tables import location, snapshot
 from steps.core.tables.location import TableUri
-from steps.core.tables.snapshot import Snapshot
 from steps.core.tracking import runs
 from steps.core.workflow import retention
 
@@ -272,24 +270,6 @@ class TestRetention:
         table = write(tmp_path / "t", days_ago=[40, 40, 0], mode="append")
         made = plan(table)
         assert (made.lost, made.files) == ({}, {})
-
-    def test_one_version_is_open_at_a_time_however_many_a_table_has(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """An open one takes a megabyte."""
-        table = write(tmp_path / "t", days_ago=[40] * 5)
-        find, opened = snapshot.find, WeakSet[Snapshot]()
-        open_at_once: list[int] = []
-
-        def find_and_count(uri: TableUri) -> Snapshot | None:
-            if version := find(uri):
-                opened.add(version)
-            open_at_once.append(len(opened))
-            return version
-
-        monkeypatch.setattr(snapshot, "find", find_and_count)
-        assert list(plan(table).lost) == [0, 1, 2, 3]
-        assert open_at_once == [1] * 5
 
     def test_strays_stay_where_a_version_can_no_longer_be_told(self, tmp_path: Path) -> None:
         table = write(tmp_path / "t", days_ago=[40, 40, 40])

@@ -20,6 +20,20 @@ FOLDER = "_delta_log"
 # A version's checkpoint: one file, or one of several; not that of V2, which needs a reader with that table feature.
 CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.\d{10}\.(\d{10}))?\.parquet")
 
+PLAIN_NAME = re.compile(r"[\w.=-][\w.=/-]*", re.ASCII)  # of a file below the table, without escapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeOfFiles:
+    """The names of the data files that a version has and the one before has not, and the other way around."""
+
+    added: frozenset[str]
+    removed: frozenset[str]
+
+    def follows(self, names: frozenset[str]) -> bool:
+        """Whether it may be that of the version after one with these files."""
+        return self.removed <= names and self.added.isdisjoint(names)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
@@ -54,6 +68,31 @@ def actions(path: str, version: int, *, kind: str) -> Iterator[dict[str, Any]]:
             raise TableUnreadable(f"{path}@v{version}", f"its log entry is no JSON: {err}") from err
         if action:
             yield action
+
+
+def change_of_files(path: str, version: int) -> ChangeOfFiles | None:
+    """What a version's entry says of data files; None where it says more than that, or is not as Delta writes it."""
+    names: dict[str, set[str]] = {"add": set(), "remove": set()}
+    try:
+        for line in filesystem.read(entry(path, version)).splitlines():
+            ((kind, action),) = json.loads(line).items()
+            if kind in names and PLAIN_NAME.fullmatch(action["path"]) and not action.get("deletionVector"):
+                names[kind].add(action["path"])
+            elif kind not in ("commitInfo", "txn"):
+                return None
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return (
+        ChangeOfFiles(added=frozenset(names["add"]), removed=frozenset(names["remove"]))
+        if any(names.values())
+        else None
+    )
+
+
+def checkpoints(path: str) -> set[int]:
+    """The versions that have a checkpoint of any form, whole or not."""
+    names = filesystem.files(f"{path}/{FOLDER}")
+    return {int(name[:20]) for name in names if re.match(r"\d{20}\.checkpoint\.", name)}
 
 
 def transactions(path: str, version: int) -> dict[str, int]:

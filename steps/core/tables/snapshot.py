@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -120,8 +120,7 @@ class Snapshot:
         repeats versions under its old id. The names of data files are never repeated, so a digest of them and of
         Delta's id of the table is what a version is known by.
         """
-        parts = [str(self.delta_table.metadata().id), *sorted(self.data_files)]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+        return identity_of(str(self.delta_table.metadata().id), self.data_files)
 
     @cached_property
     def logged_versions(self) -> list[int]:
@@ -242,6 +241,11 @@ def find(table: TableUri) -> Snapshot | None:
         return open(table)
     except (TableNotFound, TableVersionGone):
         return None
+
+
+def identity_of(table_id: str, data_files: Iterable[str]) -> str:
+    """Snapshot.identity of a version with these data files, of the table that Delta knows by this id."""
+    return hashlib.sha256("\0".join([table_id, *sorted(data_files)]).encode()).hexdigest()[:32]
 
 
 def staleness_reason(table: TableUri, *, identity: str) -> str:

@@ -3,7 +3,6 @@
 Reads tables, runs and the registry; deletes nothing but models.
 """
 
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,23 +15,16 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from steps.core.config import UNLABELLED
 from steps.core.models import registry
 from steps.core.storage import filesystem
-from steps.core.tables import snapshot
+from steps.core.tables import snapshot, version_files
 from steps.core.tables.location import TableUri
 from steps.core.tables.snapshot import Snapshot
+from steps.core.tables.version_files import VersionFiles
 from steps.core.tracking import runs
 from steps.core.workflow import orphaned_runs, run_tags, vacuum_notices
 
 # Tables that are vacuumed with <lake>/<name>, by the ends of their names; one after those that are made of it.
 BESIDE = ("_predictions", "_requests", "_rejects", f"{UNLABELLED}_rejects", f"{UNLABELLED}_predictions", UNLABELLED)
 BEING_WRITTEN = timedelta(days=1)  # a file of no version that is younger may be of another program that is at work
-
-
-@dataclass(frozen=True)
-class VersionFiles:
-    """What tells a version of a table from any other, and the names of its data files, which versions share."""
-
-    identity: str
-    names: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +190,7 @@ def plan_table(
     needs it, are not known.
     """
     uris = {version: TableUri(newest.path, version) for version in range(newest.version + 1)}
-    versions = {version: _files_of(uri) for version, uri in uris.items()}  # None: its log entry is not kept
+    versions = version_files.of_all_versions(newest)  # None: its log entry is not kept
     if unknown := [version for version in newest.logged_versions if versions[version] is None]:
         kept = dict.fromkeys(unknown, "it cannot be opened now, so that no file of the table is removed")
         return TablePlan(path=newest.path, files={}, lost={}, kept=kept)
@@ -269,12 +261,6 @@ def delete_models(models: Sequence[LoggedModel]) -> list[LoggedModel]:
     for model in deleted:
         get_artifact_repository(model.artifact_location).delete_artifacts()
     return deleted
-
-
-def _files_of(uri: TableUri) -> VersionFiles | None:
-    """The files of a version, which is closed again: an open one takes a megabyte, and a table has many."""
-    opened = snapshot.find(uri)
-    return VersionFiles(opened.identity, tuple(map(sys.intern, opened.data_files))) if opened else None
 
 
 def _reason_to_keep(uri: TableUri, files: VersionFiles | None, needed: Mapping[str, str]) -> str:
