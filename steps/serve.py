@@ -2,9 +2,10 @@
 
 Reads   the model by its URI (by default the alias `production`), and the alias again each few seconds
 Writes  answers; with `log` true, each scored row to <lake>/<name>_requests
-Fails   ModelNotFound, ModelDamaged, ModelUnreadable when there is no model to begin with; AddressUnusable. Afterwards
-        it answers by the version that it has, whatever becomes of the registry, until SIGTERM or SIGINT: it finishes
-        what was begun and ends with exit code 0
+Fails   ModelNotFound, ModelDamaged, ModelUnreadable when there is no model to begin with; TableUnfit with `log` true
+        and a feature that has the name of one of the log's own columns; AddressUnusable. Afterwards it answers by the
+        version that it has, whatever becomes of the registry, until SIGTERM or SIGINT: it finishes what was begun and
+        ends with exit code 0
 """
 
 import os
