@@ -30,7 +30,7 @@ def matching(pattern: str) -> Iterator[tuple[str, Stored]]:
 
 def below(folder: str) -> Iterator[tuple[str, Stored]]:
     for path in map(str, Path(folder).rglob("*")):
-        if status := _status_of_file(path):
+        if (status := _status(path)) and stat.S_ISREG(status.st_mode):
             yield path, stored_as(status)
 
 
@@ -43,7 +43,7 @@ def subfolders(folder: str) -> list[str]:
 
 
 def sizes(folder: str, names: Collection[str]) -> dict[str, int]:
-    statuses = {name: _status_of_file(os.path.join(folder, name)) for name in names}
+    statuses = {name: _status(os.path.join(folder, name)) for name in names}
     return {name: status.st_size for name, status in statuses.items() if status}
 
 
@@ -116,15 +116,14 @@ def _unreadable(problem: str) -> Stored:
     return Stored(size_bytes=0, modified=0, version="", problem=problem)
 
 
-def _status_of_file(path: str) -> os.stat_result | None:
-    """By one question, as a file may go between two; None where there is none."""
+def _status(path: str) -> os.stat_result | None:
+    """By one question, as a file may go between two; None where nothing is there."""
     try:
-        status = os.stat(path)
+        return os.stat(path)
     except OSError as err:
         if err.errno in NOT_THERE:
             return None
         raise
-    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def stored_as(status: os.stat_result) -> Stored:
