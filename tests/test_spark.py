@@ -353,7 +353,7 @@ class TestWhileAJvmStarts:
     def test_a_step_that_is_killed_ends_the_driver_at_once(self, starting: Started) -> None:
         assert starting.step
         os.kill(starting.step, signal.SIGKILL)
-        assert until(starting.is_gone, seconds=5), starting.place.processes()
+        assert until(starting.is_gone, seconds=15), starting.place.processes()
         assert "ingest failed\nit ended without a message" in starting.text
 
     def test_a_driver_that_is_told_to_end_does_so_and_marks_its_runs(self, starting: Started) -> None:
