@@ -39,7 +39,7 @@ TITLES = {
     "idle steps": f"the same of {IDLE_STEPS} such steps",
 }
 FOLDERS = {"plain": "plain", "project": "project", "again": "project", "changed": "project"}  # of the others: "empty"
-FOLDERS |= {"idle": "idle", "idle steps": "idle"}
+FOLDERS |= {"idle": "idle", "idle steps": "idle steps"}
 # Settings of the caller that would lead a fresh run to an old store, lake, Spark or interpreter.
 NOT_INHERITED = ("MLFLOW_", "SPARK_", "PYSPARK_", "WORKFLOW_", "LAKE_URI")
 # Kinds of process in the order of the memory table; others follow.
