@@ -34,7 +34,6 @@ def run() -> None:
         name = sys.argv.pop(1)
         if name != WITHOUT_PROJECT:
             _run_entry_point("main" if name == "main" else f"steps.{name}")
-            startup.skip_teardown()
             return
     except (ModuleNotFoundError, SyntaxError) as err:
         if not _is_from_another_python(err):
@@ -43,7 +42,6 @@ def run() -> None:
 
         sys.exit(str(PackageMissing(sys.executable, str(err))))
     _run_without_project()
-    startup.skip_teardown()
 
 
 def _run_entry_point(module: str) -> None:
@@ -76,3 +74,4 @@ def _is_from_another_python(error: Exception) -> bool:
 
 if __name__ == "__main__":
     run()
+    startup.skip_teardown()
