@@ -114,8 +114,9 @@ def _find_path(uri: str) -> str:
 def _exists(path: str) -> bool:
     if filesystem.is_remote(path):
         s3.check(path)
-        return bool(listing.matching_files(path))
-    return os.path.exists(path) or bool(listing.matching_files(path))
+    elif os.path.exists(path):
+        return True
+    return bool(listing.matching_files(path))
 
 
 def _kind_at(path: str) -> type[Source]:
