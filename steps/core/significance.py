@@ -69,6 +69,12 @@ def share_interval(share: float, rows: int) -> Interval:
     return float(limits.low), float(limits.high)
 
 
+def as_unsure_as_a_share(interval: Interval, share: float, rows: int) -> Interval:
+    """An interval of a share of so many rows, widened to hold that of share_interval()."""
+    low, high = share_interval(share, rows)
+    return min(low, interval[0]), max(high, interval[1])
+
+
 def gain_interval(metric_name: str, scores: np.ndarray, others: np.ndarray) -> Interval | None:
     """interval() of how much better `scores` are than `others` of the same resamples; positive is better."""
     sign = 1 if METRICS[metric_name].greater_is_better else -1

@@ -8,7 +8,7 @@ features changes, they stay as they are. Of a regression nothing can be estimate
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -182,8 +182,8 @@ def _as_unsure_as_its_class(of_class: Estimate, rows: float) -> Estimate:
     """With an interval that is at least that of a share of the class's expected rows; not defined where it has none."""
     if rows < ROWS_OF_A_CLASS:
         return Estimate(value=math.nan, interval=(math.nan, math.nan))
-    low, high = significance.share_interval(of_class.value, max(1, round(rows)))
-    return Estimate(value=of_class.value, interval=(min(low, of_class.interval[0]), max(high, of_class.interval[1])))
+    interval = significance.as_unsure_as_a_share(of_class.interval, of_class.value, max(1, round(rows)))
+    return replace(of_class, interval=interval)
 
 
 def _area(sums: ProbabilitySums) -> tuple[float, float]:

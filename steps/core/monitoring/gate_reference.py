@@ -72,8 +72,7 @@ class GateReference:
             if not rows:
                 continue
             if measure in SHARES:
-                low, high = significance.share_interval(score, rows)
-                interval = (min(low, interval[0]), max(high, interval[1])) if interval else (low, high)
+                interval = significance.as_unsure_as_a_share(interval or (score, score), score, rows)
             if interval:
                 found[name] = (score, interval)
         return found

@@ -160,8 +160,7 @@ class LabelledRows:
 
 def _as_unsure_as_its_class(scored: Scored, rows: int) -> Scored:
     """With an interval that is at least that of a share of the class's rows. Of one row each resample has the same."""
-    low, high = significance.share_interval(scored.value, rows)
-    interval = scored.interval and (min(low, scored.interval[0]), max(high, scored.interval[1]))
+    interval = scored.interval and significance.as_unsure_as_a_share(scored.interval, scored.value, rows)
     return replace(scored, interval=interval, of_class=rows)
 
 
