@@ -18,6 +18,8 @@ import psycopg
 import pytest
 from place import BIN, Place, until
 
+from steps.core.storage import s3
+
 REQUIRED = "STACK_TESTS_REQUIRED"  # environment variable: a service that is not installed fails the tests
 # What nobody writes by chance, so that it can be looked for in all that a run leaves.
 KEY, SECRET, PASSWORD = "key-5f0c1a7be2", "secret-93d1c06f5e7a42", "password-c47ae19b03d8"
@@ -219,6 +221,17 @@ class MlflowServer(Service):
             )
             environment["MLFLOW_AUTH_CONFIG_PATH"] = str(settings)
         super().__init__(folder, command, environment, port)
+
+
+@contextlib.contextmanager
+def reaching(store: ObjectStore) -> Iterator[None]:
+    """A block in which this process reaches the object store."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store.settings.items():
+            patch.setenv(name, value)
+        s3._client.cache_clear()
+        yield
+        s3._client.cache_clear()
 
 
 @contextlib.contextmanager

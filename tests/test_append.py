@@ -11,11 +11,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, QueryBuilder
 from place import Place, rows_of
-from services import HeldRequests, ObjectStore
+from services import HeldRequests, ObjectStore, reaching
 from writers import Writer, save
 
 from steps.core.errors import SourceIngestedMeanwhile, TableChanged, TableNotWritten, TableUnfit
-from steps.core.storage import s3
 from steps.core.tables import commit, location, log, snapshot
 from steps.core.tables.location import TableUri
 
@@ -352,23 +351,17 @@ def test_in_an_object_store_a_commit_whose_answer_is_lost_is_not_made_twice(stor
     assert sorted(rows["number"].to_pylist()) == [0, 1]
 
 
-def test_in_an_object_store_leftovers_are_removed_and_checkpoints_read(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in store.settings.items():
-        monkeypatch.setenv(name, value)
-    s3._client.cache_clear()
-    table = location.parse_table("s3://delta/leftovers")
-
+def test_in_an_object_store_leftovers_are_removed_and_checkpoints_read(store: ObjectStore) -> None:
     def write(folder: str) -> list[str]:
         commit.save(numbers(1), folder)
         key = f"{folder.removeprefix('s3://delta/')}/torn.parquet"
         store.client().put_object(Bucket="delta", Key=key, Body=b"PAR1")
         return ["part-00000.parquet"]
 
-    commit.append(table, made_of={}, made_by={"run_id": "a"}, write=write, files=["x"])
-    DeltaTable(table.path, storage_options=store.deltalake_options).create_checkpoint()
-    append(table, numbers(2), run_id="b", files=["y"])
-    assert [name for name in store.names("delta", "leftovers/") if "torn" in name] == []
-    assert ingested(table) == {"x", "y"}
-    s3._client.cache_clear()
+    with reaching(store):
+        table = location.parse_table("s3://delta/leftovers")
+        commit.append(table, made_of={}, made_by={"run_id": "a"}, write=write, files=["x"])
+        DeltaTable(table.path, storage_options=store.deltalake_options).create_checkpoint()
+        append(table, numbers(2), run_id="b", files=["y"])
+        assert [name for name in store.names("delta", "leftovers/") if "torn" in name] == []
+        assert ingested(table) == {"x", "y"}

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 from http_servers import answering
-from services import ObjectStore
+from services import ObjectStore, reaching
 
 from steps.core import config
 from steps.core.columns import Column
@@ -28,7 +28,7 @@ from steps.core.sources import kinds, source_sample, values
 from steps.core.sources.column_types import InferredType, infer_type
 from steps.core.sources.file_source import Files
 from steps.core.sources.source import Source
-from steps.core.storage import filesystem, s3
+from steps.core.storage import filesystem
 
 pytestmark = pytest.mark.usefixtures("own_store")
 
@@ -760,13 +760,10 @@ class TestHttp:
 
 class TestInAnObjectStore:
     @pytest.fixture
-    def bucket_folder(self, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    def bucket_folder(self, store: ObjectStore, tmp_path: Path) -> Iterator[str]:
         """The URI of a folder of each test's own."""
-        for name, value in store.settings.items():
-            monkeypatch.setenv(name, value)
-        s3._client.cache_clear()
-        yield f"s3://delta/files/{tmp_path.name}"
-        s3._client.cache_clear()
+        with reaching(store):
+            yield f"s3://delta/files/{tmp_path.name}"
 
     def test_objects_that_stand_for_folders_are_no_files_of_it(self, bucket_folder: str) -> None:
         for name, content in {"": b"", "sub/": b"", "sub_$folder$": b"", "sub/a.csv": b"x\n1\n"}.items():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from services import ObjectStore, object_store
+from services import ObjectStore, object_store, reaching
 
 from steps.core.storage import disk, filesystem, s3
 
@@ -25,13 +25,10 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def object_root(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def object_root(store: ObjectStore, tmp_path: Path) -> Iterator[str]:
     """Such a place in the object store."""
-    for name, value in store.settings.items():
-        monkeypatch.setenv(name, value)
-    s3._client.cache_clear()
-    yield filled(f"s3://files/{tmp_path.name}")
-    s3._client.cache_clear()
+    with reaching(store):
+        yield filled(f"s3://files/{tmp_path.name}")
 
 
 def filled(root: str) -> str:

@@ -16,7 +16,7 @@ import requests
 from composed import ModelServer
 from deltalake import DeltaTable
 from place import FEATURES, Ended, Place, rows_of, until
-from services import KEY, SECRET, Stack
+from services import KEY, SECRET, Stack, reaching
 
 from steps.core import config
 from steps.core.sources import kinds
@@ -258,12 +258,9 @@ class TestSources:
 
     @pytest.fixture(autouse=True)
     def _store(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        for name, value in stack.store.settings.items():
-            monkeypatch.setenv(name, value)
         monkeypatch.setattr(s3, "_usable", {})
-        s3._client.cache_clear()
-        yield
-        s3._client.cache_clear()
+        with reaching(stack.store):
+            yield
 
     @staticmethod
     def read(uri: str, **columns: str) -> list[dict[str, object]]:
